@@ -1,0 +1,62 @@
+//! What exists around a node: pods, services and namespaces, pruned to what enforcement needs.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::{EndpointName, Labels, Prefix, Protocol};
+
+/// A pod, or anything else with addresses and labels that a manifest describes as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Namespace and name.
+    pub name: EndpointName,
+    /// The object's uid, empty where the document has none.
+    pub uid: String,
+    /// Its own labels, its namespace's name and labels, service account and the like, as Cilium
+    /// derives them (`k8s:io.kubernetes.pod.namespace=...`).
+    pub labels: Labels,
+    /// Its IP addresses; no two the same.
+    pub addresses: Vec<IpAddr>,
+    /// Further prefixes it may send from.
+    pub extra_sources: Vec<Prefix>,
+    /// How it is bound to an interface of this node; none for pods elsewhere.
+    pub attachment: Option<Attachment>,
+    /// Whether it shares its node's network namespace (its addresses are the node's).
+    pub host_network: bool,
+    /// Named container ports.
+    pub ports: BTreeMap<String, Vec<(Protocol, u16)>>,
+}
+
+/// The runtime's record of which interface is a pod's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Attachment {
+    /// The name of the host-side interface.
+    Interface(String),
+    /// The path of the pod's network namespace, which one veth leads into.
+    Namespace(PathBuf),
+}
+
+/// A service with what stands behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and name.
+    pub name: EndpointName,
+    /// The addresses where clients meet it; empty for a headless one.
+    pub addresses: Vec<IpAddr>,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+}
+
+/// One port of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// The port's name, empty where it has none.
+    pub name: String,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port at the service's addresses.
+    pub port: u16,
+    /// The ready backends, each at its own port, of both families, in order.
+    pub backends: Vec<SocketAddr>,
+}

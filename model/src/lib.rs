@@ -1,0 +1,34 @@
+//! The nouns that every part of fqdnd shares: names, patterns, prefixes, labels, endpoints,
+//! identities, verdicts, and the changes that carry decisions into the kernel.
+//!
+//! Nothing here does anything: no sockets, no clock, no files, no tasks. A value of one of these
+//! types is valid by construction, so whoever holds one need not check it again.
+#![forbid(unsafe_code)]
+
+mod change;
+mod endpoint;
+mod identity;
+mod inventory;
+mod labels;
+mod name;
+mod pattern;
+mod ports;
+mod prefix;
+mod state;
+mod time;
+mod verdict;
+
+pub use change::{
+    Change, Digest, EndpointEntry, Enforcement, Frontend, LeaseEntry, NumberKind, Revision, Row,
+};
+pub use endpoint::{EndpointId, EndpointName, Interface, NameNumber, TableId};
+pub use identity::{Identity, Scope};
+pub use inventory::{Attachment, Pod, Service, ServicePort};
+pub use labels::{Label, Labels, Source};
+pub use name::{Name, NameBuf, NameError, NameRef};
+pub use pattern::{LabelGlob, Pattern, PatternError, PatternKind};
+pub use ports::{PortPrefix, Protocol, Transport};
+pub use prefix::{Prefix, PrefixError};
+pub use state::State;
+pub use time::Moment;
+pub use verdict::{DropReason, Verdict};

@@ -1,0 +1,119 @@
+//! What may happen to a packet, and why it may not.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What a verdict row says of the packets it covers. Of several rows, the greatest wins, but that
+/// a deny beats them all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Verdict {
+    /// Passes to where it is going.
+    Allow = 1,
+    /// Goes to the DNS proxy, which judges the name.
+    Dns = 2,
+    /// Dropped, whatever else allows it.
+    Deny = 3,
+}
+
+impl Verdict {
+    /// The verdict that stands when both do.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        self.max(other)
+    }
+
+    /// The verdict of a number in a map.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Allow),
+            2 => Some(Self::Dns),
+            3 => Some(Self::Deny),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "allow",
+            Self::Dns => "dns",
+            Self::Deny => "deny",
+        })
+    }
+}
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        /// Why a packet was dropped. The numbers stand in maps and events and keep their meaning.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl DropReason {
+            /// All reasons, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The reason's name as people read it.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            /// The reason of a number in a map or event.
+            pub const fn from_number(number: u8) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// No rule allows the destination, protocol and port.
+    PolicyDenied = 1, "policy-denied";
+    /// A deny rule covers it.
+    DenyRule = 2, "deny-rule";
+    /// The source address is not one of the endpoint's.
+    SpoofedSource = 3, "spoofed-source";
+    /// Headers are cut short, lengths lie, or an address is impossible on the wire.
+    Malformed = 4, "malformed";
+    /// IP options, a routing header, or an extension header that is not known.
+    UnsupportedHeader = 5, "unsupported-header";
+    /// Neither IPv4, IPv6 nor ARP.
+    UnsupportedEthertype = 6, "unsupported-ethertype";
+    /// A fragment of UDP to a port that is redirected to a proxy.
+    FragmentToProxy = 7, "fragment-to-proxy";
+    /// A later fragment whose first fragment was not seen or not allowed.
+    FragmentUnknown = 8, "fragment-unknown";
+    /// The proxy that must judge this has no socket open.
+    ProxyUnavailable = 9, "proxy-unavailable";
+    /// An address of the service range where no service is known at this port.
+    NoService = 10, "no-service";
+    /// The endpoint's interface is claimed twice, or bound to another.
+    EndpointConflict = 11, "endpoint-conflict";
+    /// A router advertisement or redirect from a pod.
+    RouterMessage = 12, "router-message";
+    /// The address was learned, and its lease has run out.
+    LeaseExpired = 13, "lease-expired";
+    /// The endpoint's flow table is missing or takes no entry.
+    FlowTable = 14, "flow-table";
+    /// An ICMP error for a flow that was never seen.
+    IcmpUnrelated = 15, "icmp-unrelated";
+    /// The endpoint is not known to the kernel's maps.
+    EndpointUnknown = 16, "endpoint-unknown";
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
