@@ -1,1 +1,28 @@
-//! 
+//! What fqdnd and fqdnctl say to each other: HTTP/1.1 with JSON over a unix socket.
+//!
+//! Paths carry the version of this vocabulary. Within one version fields are only ever added; a
+//! reader ignores those it does not know, and a request with an argument that the daemon does not
+//! know is refused, so that a misspelt filter never widens what a command touches.
+#![forbid(unsafe_code)]
+
+mod cache;
+mod endpoint;
+mod map;
+pub mod path;
+mod status;
+
+pub use cache::{CacheEntry, CacheQuery, CleanQuery, Cleaned, NameEntry};
+pub use endpoint::{Endpoint, EndpointRef, EndpointRefError, Enforcement};
+pub use map::{MapInfo, MapRow};
+pub use path::DEFAULT_SOCKET;
+pub use status::{AttachMode, EndpointCounts, Problem, StaleFile, Status};
+
+use serde::{Deserialize, Serialize};
+
+/// The body of every answer whose status is not 2xx.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Error {
+    /// What went wrong, for people.
+    pub message: String,
+}
