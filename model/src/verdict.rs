@@ -110,6 +110,8 @@ drop_reasons! {
     IcmpUnrelated = 15, "icmp-unrelated";
     /// The endpoint is not known to the kernel's maps.
     EndpointUnknown = 16, "endpoint-unknown";
+    /// The endpoint is known, and its rules are not in the kernel yet.
+    EndpointPending = 17, "endpoint-pending";
 }
 
 impl fmt::Display for DropReason {
