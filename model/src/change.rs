@@ -25,10 +25,10 @@ pub enum Change {
     PutEndpoint(Interface, EndpointEntry),
     /// Unbinds an interface.
     DeleteEndpoint(Interface),
-    /// Lets an endpoint send from an address.
-    PutSource(EndpointId, IpAddr),
+    /// Lets an endpoint send from the addresses under a prefix.
+    PutSource(EndpointId, Prefix),
     /// Takes that back.
-    DeleteSource(EndpointId, IpAddr),
+    DeleteSource(EndpointId, Prefix),
     /// Gives the addresses under a prefix an identity.
     PutPrefix(Prefix, Identity),
     /// Takes that back, so that the next shorter prefix counts.

@@ -7,6 +7,7 @@
 
 mod change;
 mod endpoint;
+mod event;
 mod identity;
 mod inventory;
 mod labels;
@@ -22,6 +23,7 @@ pub use change::{
     Change, Digest, EndpointEntry, Enforcement, Frontend, LeaseEntry, NumberKind, Revision, Row,
 };
 pub use endpoint::{EndpointId, EndpointName, Interface, NameNumber, TableId};
+pub use event::{DropEvent, DroppedPacket};
 pub use identity::{Identity, Scope};
 pub use inventory::{Attachment, Pod, Service, ServicePort};
 pub use labels::{Label, Labels, Source};

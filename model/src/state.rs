@@ -14,7 +14,7 @@ pub struct State {
     /// Interfaces and their endpoints.
     pub endpoints: BTreeMap<Interface, EndpointEntry>,
     /// Legal source addresses.
-    pub sources: BTreeMap<(EndpointId, IpAddr), ()>,
+    pub sources: BTreeMap<(EndpointId, Prefix), ()>,
     /// Identities of prefixes.
     pub prefixes: BTreeMap<Prefix, Identity>,
     /// Identities of service frontends.
@@ -41,11 +41,11 @@ impl State {
             Change::DeleteEndpoint(interface) => {
                 self.endpoints.remove(interface);
             }
-            Change::PutSource(endpoint, address) => {
-                self.sources.insert((*endpoint, *address), ());
+            Change::PutSource(endpoint, prefix) => {
+                self.sources.insert((*endpoint, *prefix), ());
             }
-            Change::DeleteSource(endpoint, address) => {
-                self.sources.remove(&(*endpoint, *address));
+            Change::DeleteSource(endpoint, prefix) => {
+                self.sources.remove(&(*endpoint, *prefix));
             }
             Change::PutPrefix(prefix, identity) => {
                 self.prefixes.insert(*prefix, *identity);
