@@ -1,0 +1,179 @@
+//! Files to documents: what each one is, and where it stands.
+//!
+//! A document that is no YAML, or names no kind, is a [`Problem`]; the others of its file are read
+//! all the same. The items of a list object (`kind: List`) are documents of their own.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use crate::problem::{Place, Problem};
+use crate::yaml::{self, Entry, Node, Value};
+
+mod reader;
+
+/// One Kubernetes object of a file.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// The file as it was named by whoever read it.
+    pub file: Arc<Path>,
+    /// The line where the object begins, the first is 1.
+    pub line: usize,
+    /// `kind`.
+    pub kind: String,
+    /// `apiVersion`.
+    pub api_version: String,
+    /// `metadata.name`, empty where there is none.
+    pub name: String,
+    /// `metadata.namespace`.
+    pub namespace: Option<String>,
+    pub(crate) root: Node,
+}
+
+impl Document {
+    /// The namespace of an object that names none.
+    pub const DEFAULT_NAMESPACE: &'static str = "default";
+    /// The longest file that is read, in bytes.
+    pub const MAX_FILE_LEN: usize = yaml::MAX_FILE_LEN;
+
+    /// The documents of a file's text, and what is wrong with the others.
+    pub fn read_all(file: &Arc<Path>, text: &str) -> (Vec<Self>, Vec<Problem>) {
+        let (mut documents, mut problems) = (Vec::new(), Vec::new());
+        for node in yaml::parse(file, text) {
+            match node {
+                Ok(Node { value: Value::Null, .. }) => {}
+                Ok(node) => Self::read_object(file, node, &mut documents, &mut problems),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        (documents, problems)
+    }
+
+    fn read_object(
+        file: &Arc<Path>,
+        root: Node,
+        documents: &mut Vec<Self>,
+        problems: &mut Vec<Problem>,
+    ) {
+        let (kind, api_version) = match (header(&root, "kind"), header(&root, "apiVersion")) {
+            (Ok(kind), Ok(api_version)) => (kind, api_version),
+            (Err(flaw), _) | (_, Err(flaw)) => {
+                problems.push(Problem::new(file, flaw.0, flaw.1, flaw.2));
+                return;
+            }
+        };
+        if let (true, Some(items)) = (kind.ends_with("List"), list(&root, "items")) {
+            for item in items {
+                Self::read_object(file, item.clone(), documents, problems);
+            }
+            return;
+        }
+        let metadata = root.field("metadata");
+        let text = |key| metadata.and_then(|metadata| metadata.field(key)).and_then(Node::as_text);
+        documents.push(Self {
+            file: Arc::clone(file),
+            line: root.place.line,
+            kind: kind.to_owned(),
+            api_version: api_version.to_owned(),
+            name: text("name").unwrap_or_default().to_owned(),
+            namespace: text("namespace").map(str::to_owned),
+            root,
+        });
+    }
+
+    /// Reads the document as a type of the caller's.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        reader::read(&self.root).map_err(|flaw| flaw.into_problem(&self.file))
+    }
+
+    /// The place of a field, such as `metadata.annotations[fqdnd.io/interface]` given as its keys;
+    /// where it is absent, that of the innermost one that is there.
+    pub fn problem_at(&self, keys: &[&str], message: impl Into<String>) -> Problem {
+        let mut place = self.root.place;
+        let mut node = Some(&self.root);
+        for key in keys {
+            let Some(entry) = node.and_then(|node| node.entry(key)) else { break };
+            place = entry.value.place;
+            node = Some(&entry.value);
+        }
+        let field = keys.iter().fold(String::new(), |path, key| join(&path, key));
+        Problem::new(&self.file, place, field, message)
+    }
+}
+
+/// A header field's text, or the place, field and reason why there is none.
+fn header<'a>(root: &'a Node, key: &'static str) -> Result<&'a str, (Place, &'static str, String)> {
+    if !matches!(root.value, Value::Map(_)) {
+        return Err((root.place, "", "not a Kubernetes object: must be a map".to_owned()));
+    }
+    let Some(node) = root.field(key) else {
+        return Err((root.place, key, "must be set".to_owned()));
+    };
+    node.as_text().filter(|text| !text.is_empty()).ok_or((
+        node.place,
+        key,
+        format!("must be text, not {}", node.kind()),
+    ))
+}
+
+fn list<'a>(root: &'a Node, key: &str) -> Option<&'a [Node]> {
+    match &root.field(key)?.value {
+        Value::List(items) => Some(items),
+        _ => None,
+    }
+}
+
+/// The path of the field `key` of the map at `path`.
+pub(crate) fn join(path: &str, key: &str) -> String {
+    let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    match (plain, path.is_empty()) {
+        (true, true) => key.to_owned(),
+        (true, false) => format!("{path}.{key}"),
+        (false, _) => format!("{path}[{key}]"),
+    }
+}
+
+impl Node {
+    /// The entry under `key`, if this is a map that has it.
+    pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|entry| &*entry.key == key),
+            _ => None,
+        }
+    }
+
+    /// The value under `key`; null is as absent.
+    pub(crate) fn field(&self, key: &str) -> Option<&Self> {
+        let node = &self.entry(key)?.value;
+        (!matches!(node.value, Value::Null)).then_some(node)
+    }
+
+    /// The text, if this is text.
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// What this is, as messages call it.
+    pub(crate) fn kind(&self) -> String {
+        match &self.value {
+            Value::Null => "null".to_owned(),
+            Value::Bool(value) => format!("the boolean {value}; quote it if text is meant"),
+            Value::Integer(value) => format!("the number {value}; quote it if text is meant"),
+            Value::Float(value) => format!("the number {value}; quote it if text is meant"),
+            Value::Ambiguous(word) => {
+                format!("`{word}`, a boolean to YAML 1.1; quote it, or write true or false")
+            }
+            Value::Text(text) if text.is_empty() => "empty text".to_owned(),
+            Value::Text(_) => "text".to_owned(),
+            Value::List(_) => "a list".to_owned(),
+            Value::Map(_) => "a map".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

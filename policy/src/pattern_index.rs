@@ -1,0 +1,329 @@
+//! Many name patterns, asked at once which of them match a name.
+//!
+//! Names without stars stand in a hash map, the others in a trie of labels from the right. The
+//! edges of a trie node are literal labels, a star alone, and globs grouped by what stands before
+//! their first star and after their last, so that the time depends on the length of the name and
+//! not on the number of patterns. Only globs with the same ends and different middles
+//! (`*a*.example.com`, `*b*.example.com`) are tried one by one.
+
+use std::ops::ControlFlow;
+
+use model::{LabelGlob, Name, NameRef, Pattern, PatternKind};
+use rustc_hash::FxHashMap;
+
+/// The number of a pattern among those of its table or index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SelectorId(pub u32);
+
+/// A set of patterns, each with the number of its place.
+#[derive(Clone, Debug, Default)]
+pub struct PatternIndex {
+    all: Vec<SelectorId>,
+    exact: FxHashMap<Name, Vec<SelectorId>>,
+    root: Node,
+}
+
+/// What is known after some labels of a name, read from the right.
+#[derive(Clone, Debug, Default)]
+struct Node {
+    /// Patterns that end here.
+    here: Vec<SelectorId>,
+    /// Patterns that take one or more labels of any text from here.
+    deep: Vec<SelectorId>,
+    literals: FxHashMap<Box<[u8]>, Node>,
+    star: Option<Box<(LabelGlob, Node)>>,
+    globs: Globs,
+}
+
+/// Edges for globs that are neither a literal nor a star alone.
+#[derive(Clone, Debug, Default)]
+struct Globs {
+    /// The lengths of the keys of `by_prefix`, ascending.
+    lengths: Vec<u8>,
+    by_prefix: FxHashMap<Box<[u8]>, Suffixes>,
+}
+
+/// The globs with one prefix.
+#[derive(Clone, Debug, Default)]
+struct Suffixes {
+    /// The lengths of the keys of `by_suffix`, ascending.
+    lengths: Vec<u8>,
+    by_suffix: FxHashMap<Box<[u8]>, Vec<(LabelGlob, Node)>>,
+}
+
+/// The labels of a name, the rightmost last.
+struct Question<'a> {
+    labels: [&'a [u8]; MAX_LABELS],
+    count: usize,
+    /// How many labels, from the left, a star could match.
+    plain: usize,
+}
+
+/// A name of 255 bytes has at most this many labels of one byte.
+const MAX_LABELS: usize = 127;
+
+impl PatternIndex {
+    /// The index of these patterns; their numbers count from 0.
+    pub fn new<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> Self {
+        let mut index = Self::default();
+        for (id, pattern) in (0..).map(SelectorId).zip(patterns) {
+            index.insert(pattern, id);
+        }
+        index
+    }
+
+    fn insert(&mut self, pattern: &Pattern, id: SelectorId) {
+        match pattern.kind() {
+            PatternKind::Nothing => {}
+            PatternKind::All => self.all.push(id),
+            PatternKind::Exact(name) => self.exact.entry(name.clone()).or_default().push(id),
+            PatternKind::Labels { deep, globs } => {
+                let node = globs.iter().rev().fold(&mut self.root, Node::edge);
+                if *deep { node.deep.push(id) } else { node.here.push(id) }
+            }
+        }
+    }
+
+    /// Whether any pattern matches.
+    pub fn matches(&self, name: NameRef<'_>) -> bool {
+        self.visit(name, &mut |_| ControlFlow::Break(())).is_break()
+    }
+
+    /// Adds the numbers of all patterns that match, in order.
+    pub fn collect(&self, name: NameRef<'_>, into: &mut Vec<SelectorId>) {
+        let start = into.len();
+        let _ = self.visit(name, &mut |ids| {
+            into.extend_from_slice(ids);
+            ControlFlow::Continue(())
+        });
+        into[start..].sort_unstable();
+    }
+
+    /// Calls `found` with each group of matching patterns until it breaks.
+    fn visit(
+        &self,
+        name: NameRef<'_>,
+        found: &mut impl FnMut(&[SelectorId]) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        report(&self.all, found)?;
+        if let Some(ids) = self.exact.get(name.as_wire()) {
+            report(ids, found)?;
+        }
+        let question = Question::new(name);
+        self.root.visit(&question, question.count, found)
+    }
+}
+
+fn report(
+    ids: &[SelectorId],
+    found: &mut impl FnMut(&[SelectorId]) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    if ids.is_empty() { ControlFlow::Continue(()) } else { found(ids) }
+}
+
+impl<'a> Question<'a> {
+    fn new(name: NameRef<'a>) -> Self {
+        let mut question = Self { labels: [&[]; MAX_LABELS], count: 0, plain: 0 };
+        for label in name.labels().take(MAX_LABELS) {
+            if question.plain == question.count && is_plain(label) {
+                question.plain += 1;
+            }
+            question.labels[question.count] = label;
+            question.count += 1;
+        }
+        question
+    }
+}
+
+/// Whether a star can match this label.
+fn is_plain(label: &[u8]) -> bool {
+    label.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+impl Node {
+    /// The node behind the edge for `glob`, made if it is not there.
+    fn edge<'a>(&'a mut self, glob: &LabelGlob) -> &'a mut Self {
+        if let Some(literal) = glob.literal() {
+            return self.literals.entry(literal.as_bytes().into()).or_default();
+        }
+        if glob.is_star() {
+            let star = self.star.get_or_insert_with(|| Box::new((glob.clone(), Self::default())));
+            return &mut star.1;
+        }
+        self.globs.edge(glob)
+    }
+
+    /// Looks at the `left` labels that are not read yet.
+    fn visit(
+        &self,
+        question: &Question<'_>,
+        left: usize,
+        found: &mut impl FnMut(&[SelectorId]) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        if left == 0 {
+            return report(&self.here, found);
+        }
+        if left <= question.plain {
+            report(&self.deep, found)?;
+        }
+        let (label, left) = (question.labels[left - 1], left - 1);
+        if let Some(next) = self.literals.get(label) {
+            next.visit(question, left, found)?;
+        }
+        if let Some((_, next)) = self.star.as_deref().filter(|(glob, _)| glob.matches(label)) {
+            next.visit(question, left, found)?;
+        }
+        for bucket in self.globs.buckets(label) {
+            for (_, next) in bucket.iter().filter(|(glob, _)| glob.matches(label)) {
+                next.visit(question, left, found)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Globs {
+    fn edge(&mut self, glob: &LabelGlob) -> &mut Node {
+        let (prefix, suffix) = (glob.prefix().as_bytes(), glob.suffix().unwrap_or("").as_bytes());
+        add_length(&mut self.lengths, prefix);
+        let suffixes = self.by_prefix.entry(prefix.into()).or_default();
+        add_length(&mut suffixes.lengths, suffix);
+        let bucket = suffixes.by_suffix.entry(suffix.into()).or_default();
+        let place = bucket.iter().position(|(known, _)| known == glob).unwrap_or_else(|| {
+            bucket.push((glob.clone(), Node::default()));
+            bucket.len() - 1
+        });
+        &mut bucket[place].1
+    }
+
+    /// The globs whose prefix and suffix both fit `label`.
+    fn buckets(&self, label: &[u8]) -> impl Iterator<Item = &[(LabelGlob, Node)]> {
+        let prefixes = self.lengths.iter().map_while(|&length| label.get(..usize::from(length)));
+        prefixes.filter_map(|prefix| self.by_prefix.get(prefix)).flat_map(move |suffixes| {
+            let starts = suffixes.lengths.iter().map_while(|&n| label.len().checked_sub(n.into()));
+            starts
+                .filter_map(move |start| suffixes.by_suffix.get(&label[start..]))
+                .map(Vec::as_slice)
+        })
+    }
+}
+
+fn add_length(lengths: &mut Vec<u8>, part: &[u8]) {
+    // A part longer than 63 bytes makes the pattern one that matches nothing.
+    let Ok(length) = u8::try_from(part.len()) else { return };
+    if let Err(place) = lengths.binary_search(&length) {
+        lengths.insert(place, length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::match_pattern(text).unwrap()
+    }
+
+    fn found(index: &PatternIndex, name: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
+        index.collect(name.parse::<Name>().unwrap().as_ref(), &mut ids);
+        ids.into_iter().map(|id| id.0).collect()
+    }
+
+    #[test]
+    fn tells_every_pattern_that_matches() {
+        let texts = [
+            "*",
+            "example.com",
+            "*.example.com",
+            "**.example.com",
+            "a*.example.com",
+            "*z.example.com",
+            "a*z.example.com",
+            "a*m*z.example.com",
+            "*.*.com",
+            "api.*.com",
+            "example.com.",
+            "a*.example.com",
+        ];
+        let patterns = texts.map(pattern);
+        let index = PatternIndex::new(&patterns);
+        assert_eq!(found(&index, "example.com"), [0, 1, 10]);
+        assert_eq!(found(&index, "az.example.com"), [0, 2, 3, 4, 5, 6, 8, 11]);
+        assert_eq!(found(&index, "amz.example.com"), [0, 2, 3, 4, 5, 6, 7, 8, 11]);
+        assert_eq!(found(&index, "api.x.com"), [0, 8, 9]);
+        assert_eq!(found(&index, "a.b.example.com"), [0, 3]);
+        assert_eq!(found(&index, "."), [0]);
+        assert_eq!(found(&index, "a\\.b.example.com"), [0]);
+    }
+
+    #[test]
+    fn adds_behind_what_is_there() {
+        let index = PatternIndex::new(&[pattern("*.com")]);
+        let mut ids = vec![SelectorId(7)];
+        index.collect("a.com".parse::<Name>().unwrap().as_ref(), &mut ids);
+        assert_eq!(ids, [SelectorId(7), SelectorId(0)]);
+    }
+
+    #[test]
+    fn ten_thousand_patterns_cost_about_what_ten_cost() {
+        let time = |count: usize| {
+            let patterns: Vec<Pattern> =
+                (0..count).map(|i| pattern(&format!("svc{i}*.example.com"))).collect();
+            let index = PatternIndex::new(&patterns);
+            let name: Name = "other.example.com".parse().unwrap();
+            let near: Name = "svc5-x.example.com".parse().unwrap();
+            assert!(index.matches(near.as_ref()) && !index.matches(name.as_ref()));
+            let start = std::time::Instant::now();
+            for _ in 0..20_000 {
+                std::hint::black_box(index.matches(std::hint::black_box(near.as_ref())));
+                std::hint::black_box(index.matches(std::hint::black_box(name.as_ref())));
+            }
+            start.elapsed()
+        };
+        let (few, many) = (time(10), time(10_000));
+        println!("40,000 names: {few:?} with 10 patterns, {many:?} with 10,000");
+        assert!(many < few * 20, "{many:?} is out of proportion to {few:?}");
+    }
+
+    fn label() -> impl Strategy<Value = String> {
+        prop_oneof![4 => "[ab]{1,3}", 1 => "[a\\*]{1,4}", 2 => "[ab\\*]{1,5}", 1 => Just("*".into())]
+    }
+
+    fn any_pattern() -> impl Strategy<Value = Pattern> {
+        let labels = prop::collection::vec(label(), 1..4);
+        (labels, any::<bool>()).prop_map(|(labels, deep)| {
+            pattern(&format!("{}{}", if deep { "**." } else { "" }, labels.join(".")))
+        })
+    }
+
+    fn any_name() -> impl Strategy<Value = Name> {
+        let label = prop_oneof![6 => "[ab]{1,4}", 1 => "[ab!]{1,2}"];
+        prop::collection::vec(label, 0..5)
+            .prop_map(|labels| format!("{}.", labels.join(".")).parse().unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_each_pattern_asked_alone(
+            patterns in prop::collection::vec(any_pattern(), 0..20),
+            names in prop::collection::vec(any_name(), 1..10),
+        ) {
+            let index = PatternIndex::new(&patterns);
+            for name in &names {
+                let expected: Vec<SelectorId> = (0..)
+                    .map(SelectorId)
+                    .zip(&patterns)
+                    .filter(|(_, pattern)| pattern.matches(name.as_ref()))
+                    .map(|(id, _)| id)
+                    .collect();
+                let mut ids = Vec::new();
+                index.collect(name.as_ref(), &mut ids);
+                prop_assert_eq!(&ids, &expected, "{}", name);
+                prop_assert_eq!(index.matches(name.as_ref()), !expected.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Documents to policies: every field checked, every problem named at its place.
