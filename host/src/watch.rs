@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::libc;
 use rtnetlink::packet_core::{NLM_F_DUMP_INTR, NetlinkMessage, NetlinkPayload};
@@ -55,6 +56,7 @@ impl Default for WatchOptions {
 #[derive(Debug)]
 pub struct Watcher {
     snapshots: watch::Receiver<Arc<Node>>,
+    overflows: Arc<AtomicU64>,
     task: JoinHandle<WatchError>,
 }
 
@@ -62,6 +64,11 @@ impl Watcher {
     /// The snapshots from now on, the present one first. The channel closes if watching fails.
     pub fn snapshots(&self) -> watch::Receiver<Arc<Node>> {
         self.snapshots.clone()
+    }
+
+    /// How often notifications were lost and everything was read anew.
+    pub fn overflows(&self) -> u64 {
+        self.overflows.load(Ordering::Relaxed)
     }
 
     /// Waits until watching fails, and says why.
@@ -78,7 +85,8 @@ impl Drop for Watcher {
 
 /// Watches the network namespace of the calling process; returns when the first snapshot is whole.
 pub async fn watch(options: WatchOptions) -> Result<Watcher, WatchError> {
-    let mut session = Session::open(options, Node::default())?;
+    let overflows = Arc::new(AtomicU64::new(0));
+    let mut session = Session::open(options, Node::default(), overflows.clone())?;
     let node = session.first_snapshot().await?;
     let (sender, snapshots) = watch::channel(Arc::new(node));
     let task = tokio::spawn(async move {
@@ -87,22 +95,27 @@ pub async fn watch(options: WatchOptions) -> Result<Watcher, WatchError> {
             Err(error) => error,
         }
     });
-    Ok(Watcher { snapshots, task })
+    Ok(Watcher { snapshots, overflows, task })
 }
 
 /// A socket and the follower that reads it.
 struct Session {
     options: WatchOptions,
+    overflows: Arc<AtomicU64>,
     listener: Listener,
     follower: Follower,
 }
 
 impl Session {
-    fn open(options: WatchOptions, earlier: Node) -> Result<Self, WatchError> {
+    fn open(
+        options: WatchOptions,
+        earlier: Node,
+        overflows: Arc<AtomicU64>,
+    ) -> Result<Self, WatchError> {
         let groups = [GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS];
         let listener =
             Listener::join(&groups, options.receive_buffer).map_err(WatchError::Socket)?;
-        Ok(Self { options, listener, follower: Follower::after(earlier) })
+        Ok(Self { options, overflows, listener, follower: Follower::after(earlier) })
     }
 
     async fn first_snapshot(&mut self) -> Result<Node, WatchError> {
@@ -154,8 +167,9 @@ impl Session {
             receive_buffer = self.options.receive_buffer,
             "netlink notifications were lost; reading links and addresses anew"
         );
+        self.overflows.fetch_add(1, Ordering::Relaxed);
         let follower = std::mem::replace(&mut self.follower, Follower::after(Node::default()));
-        *self = Self::open(self.options, follower.into_known())?;
+        *self = Self::open(self.options, follower.into_known(), self.overflows.clone())?;
         Ok(())
     }
 

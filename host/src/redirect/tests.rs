@@ -150,7 +150,7 @@ const KUBE_PROXY: &str = "
             ip6 daddr fd96::10 dnat ip6 to fd02::2
         }
         chain output {
-            type nat hook output priority dstnat
+            type nat hook output priority -100
             ip daddr 10.96.0.10 dnat ip to 10.2.0.2
             ip6 daddr fd96::10 dnat ip6 to fd02::2
         }
@@ -181,6 +181,9 @@ impl Cluster {
                 ip(&format!("-6 route add default via fd0{number}::1"));
             });
         }
+        // Any route will do: the address is translated before the packet leaves.
+        ip("route add 10.96.0.0/16 dev to-dns");
+        ip("-6 route add fd96::/64 dev to-dns");
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), KUBE_PROXY).unwrap();
         run("nft", &format!("-f {}", file.path().display()));
@@ -252,6 +255,20 @@ fn redirected_udp_is_delivered_untranslated_and_answered_in_the_servers_name() {
             assert_eq!(hears(&client).0, "answer");
             hears_nothing(&dns);
             println!("UDP by way of {service}: {:?}", start.elapsed());
+        }
+    });
+}
+
+#[test]
+fn without_the_table_translation_takes_the_query_from_the_proxy() {
+    in_own_namespace(|| async {
+        let cluster = Cluster::new();
+        Redirect::default().install().await.unwrap();
+        run("nft", "delete table inet fqdnd");
+        for service in SERVICES.map(port_53) {
+            let proxy = transparent_udp(service);
+            cluster.client_socket(service).send(b"query").unwrap();
+            hears_nothing(&proxy);
         }
     });
 }

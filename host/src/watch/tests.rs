@@ -23,7 +23,7 @@ async fn until(what: &str, snapshots: &mut Snapshots, is_so: impl Fn(&Node) -> b
 }
 
 async fn watching() -> (Watcher, Snapshots) {
-    let watcher = super::watch(WatchOptions::default()).await.unwrap();
+    let watcher = watch(WatchOptions::default()).await.unwrap();
     let snapshots = watcher.snapshots();
     (watcher, snapshots)
 }
@@ -141,7 +141,7 @@ fn after_an_overflow_the_snapshot_is_what_the_kernel_has() {
     in_own_namespace(|| async {
         ip("link add gone type bridge");
         ip("link add stays type bridge");
-        let watcher = super::watch(WatchOptions { receive_buffer: 4096 }).await.unwrap();
+        let watcher = watch(WatchOptions { receive_buffer: 4096 }).await.unwrap();
         let mut snapshots = watcher.snapshots();
         let before = snapshots.borrow_and_update().clone();
         // The runtime has one thread, and this is it: the watcher reads nothing meanwhile.
@@ -153,6 +153,7 @@ fn after_an_overflow_the_snapshot_is_what_the_kernel_has() {
         let last = "192.0.2.9".parse().unwrap();
         let after = until("caught up", &mut snapshots, |n| n.addresses().contains(&last)).await;
 
+        assert!(watcher.overflows() > 0, "the buffer was too large for this test");
         let listed = ip_output("-o link show");
         assert_eq!(after.links().count(), listed.lines().count());
         let events = before.difference(&after);
