@@ -17,11 +17,11 @@ fn names(documents: &[Document]) -> Vec<(&str, usize)> {
 fn every_document_knows_its_line() {
     let (documents, problems) = read(
         "# first\nkind: A\napiVersion: v1\nmetadata: {name: one}\n---\n---\n# second\n\nkind: B\n\
-         apiVersion: v1\nmetadata: {name: two, namespace: n}\n...\n",
+         apiVersion: v1\nmetadata: {name: two, namespace: prod}\n...\n",
     );
     assert_eq!(problems, Vec::<String>::new());
     assert_eq!(names(&documents), [("one", 2), ("two", 9)]);
-    assert_eq!(documents[1].namespace.as_deref(), Some("n"));
+    assert_eq!(documents[1].namespace.as_deref(), Some("prod"));
     assert_eq!((&*documents[1].kind, &*documents[1].api_version), ("B", "v1"));
 }
 

@@ -1,0 +1,133 @@
+//! `matchLabels` and `matchExpressions` of a document.
+
+use std::collections::BTreeSet;
+
+use crate::selector::{LabelSelector, Operator, Requirement};
+use crate::spec::fields::{At, Check};
+
+/// A selector as it was written.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Written {
+    /// `matchLabels`.
+    pub labels: Vec<Requirement>,
+    /// `matchExpressions`.
+    pub expressions: Vec<Requirement>,
+}
+
+impl Written {
+    pub(super) fn into_selector(self) -> LabelSelector {
+        self.labels.into_iter().chain(self.expressions).collect()
+    }
+}
+
+/// Reads a selector.
+pub(super) fn read(check: &mut Check, at: &At<'_>) -> Option<Written> {
+    let fields = check.fields(at, &["matchExpressions", "matchLabels"])?;
+    let mut written = Written::default();
+    if let Some(labels) = check.present(&fields, "matchLabels") {
+        for (key, value) in check.entries(&labels)? {
+            check_key(check, &value, key);
+            let Some(text) = check.text(&value) else { continue };
+            check_value(check, &value, text);
+            written.labels.push(Requirement::label(key, text));
+        }
+    }
+    if let Some(expressions) = check.present(&fields, "matchExpressions") {
+        for expression in check.list(&expressions)? {
+            written.expressions.extend(requirement(check, &expression));
+        }
+    }
+    Some(written)
+}
+
+fn requirement(check: &mut Check, at: &At<'_>) -> Option<Requirement> {
+    let fields = check.fields(at, &["key", "operator", "values"])?;
+    let (key, operator) = (check.present(&fields, "key"), check.present(&fields, "operator"));
+    let (Some(key_at), Some(operator_at)) = (key, operator) else {
+        check.problem(at, "key and operator must be set");
+        return None;
+    };
+    let (key, operator) = (check.text(&key_at)?, check.text(&operator_at)?);
+    check_key(check, &key_at, key);
+    let mut values = BTreeSet::new();
+    if let Some(list) = check.present(&fields, "values") {
+        for value in check.list(&list)? {
+            let text = check.text(&value)?;
+            check_value(check, &value, text);
+            values.insert(text.to_owned());
+        }
+    }
+    let operator = match (operator, values.is_empty()) {
+        ("In", false) => Operator::In(values),
+        ("NotIn", false) => Operator::NotIn(values),
+        ("Exists", true) => Operator::Exists,
+        ("DoesNotExist", true) => Operator::DoesNotExist,
+        ("In" | "NotIn", true) => {
+            check.problem(fields.at("values"), format!("{operator} needs at least one value"));
+            return None;
+        }
+        ("Exists" | "DoesNotExist", false) => {
+            check.problem(fields.at("values"), format!("{operator} takes no values"));
+            return None;
+        }
+        _ => {
+            let message = format!("`{operator}` is none of In, NotIn, Exists, DoesNotExist");
+            check.problem(&operator_at, message);
+            return None;
+        }
+    };
+    Some(Requirement::new(key, operator))
+}
+
+/// Checks a label key: a source and a colon may stand before a Kubernetes label key.
+fn check_key(check: &mut Check, at: &At<'_>, key: &str) {
+    let (source, key) = match key.split_once(':') {
+        Some((source, key)) => (Some(source), key),
+        None => (None, key),
+    };
+    if source.is_some_and(|source| !is_name(source, 63)) {
+        check.problem(at, "what stands before the colon is no label source such as k8s or any");
+    }
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    if !is_name(name, 63) || prefix.is_some_and(|prefix| !is_domain(prefix)) {
+        check.problem(
+            at,
+            format!(
+                "`{key}` is no label key: up to 63 letters, digits, `-`, `_`, `.`, first and last \
+                 a letter or digit, perhaps with a domain and `/` before"
+            ),
+        );
+    }
+}
+
+fn check_value(check: &mut Check, at: &At<'_>, value: &str) {
+    if !value.is_empty() && !is_name(value, 63) {
+        check.problem(
+            at,
+            format!(
+                "`{value}` is no label value: up to 63 letters, digits, `-`, `_`, `.`, first and \
+                 last a letter or digit"
+            ),
+        );
+    }
+}
+
+/// Whether this is the name part of a label key.
+fn is_name(text: &str, max: usize) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() <= max
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
+}
+
+/// Whether this is the domain part of a label key.
+fn is_domain(text: &str) -> bool {
+    text.len() <= 253
+        && text.split('.').all(|label| {
+            is_name(label, 253) && label.bytes().all(|b| !b.is_ascii_uppercase() && b != b'_')
+        })
+}
