@@ -1,0 +1,83 @@
+//! What one revision asks of the datapath and of the endpoints' leases.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use model::{EndpointEntry, EndpointId, EndpointName, Interface, Revision, State};
+use thiserror::Error;
+
+use crate::bindings::BindingError;
+use crate::difference::Difference;
+use crate::snapshot::Snapshot;
+use crate::table::VerdictTable;
+
+/// A decided revision, to be carried out in order: `difference.before`, then each endpoint's
+/// switch (its leases, then its entry), then `difference.after`.
+#[derive(Debug)]
+pub struct Plan {
+    /// The revision.
+    pub revision: Revision,
+    /// Everything that should stand in the maps, but for what the leases own.
+    pub desired: State,
+    /// The way there.
+    pub difference: Difference,
+    /// The endpoints of this node, closed ones too.
+    pub endpoints: BTreeMap<EndpointId, LocalEndpoint>,
+    /// Endpoints that are gone: their leases go too, their interfaces are let alone.
+    pub gone: Vec<(EndpointId, Interface)>,
+    /// Tables that nothing is judged by any more: their sets go too.
+    pub retired: Vec<Arc<VerdictTable>>,
+    /// What the DNS workers read from now on.
+    pub snapshot: Arc<Snapshot>,
+    /// What is wrong with the inventory, to be shown to people.
+    pub problems: Vec<InventoryProblem>,
+}
+
+/// An endpoint of this node.
+#[derive(Clone, Debug)]
+pub struct LocalEndpoint {
+    /// Its pod; for a closed interface, the first that claims it.
+    pub name: EndpointName,
+    /// Its interface.
+    pub interface: Interface,
+    /// How the kernel knows it.
+    pub entry: EndpointEntry,
+    /// The table that judges it; none if open or closed.
+    pub table: Option<Arc<VerdictTable>>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The numeric identity of its labels.
+    pub identity: Option<model::Identity>,
+    /// The policies whose rules select it, in order.
+    pub policies: Vec<String>,
+}
+
+/// Something in the inventory that cannot be enforced as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum InventoryProblem {
+    /// A pod is not bound as its record says.
+    #[error("pod {0}: {1}")]
+    Binding(EndpointName, BindingError),
+    /// A bound pod has no address, so it may send from none.
+    #[error("pod {0}: has no address, so nothing may be sent from it")]
+    NoAddress(EndpointName),
+    /// Several pods have an address; none gains rights by it.
+    #[error("address {address} is claimed by {first} and {second}: it is nobody's")]
+    SharedAddress {
+        /// The address.
+        address: IpAddr,
+        /// One claimant.
+        first: EndpointName,
+        /// Another.
+        second: EndpointName,
+    },
+}
+
+/// Why a revision cannot be decided; what is in force stays.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PlanError {
+    /// No number is left for a kind of thing.
+    #[error("{0}")]
+    Full(#[from] identity::Full),
+}

@@ -1,0 +1,207 @@
+//! Name sets: which selectors of a verdict table match a name, as one identity.
+//!
+//! All addresses of all names that the same selectors match share one identity, whose rows are
+//! written when the set is first seen, before any address that refers to it. From then on an
+//! address costs one write, however many selectors stand behind it. The number of sets a table may
+//! have is bounded; [`TableSets::collect`] frees those that no address uses.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use identity::Numbers;
+use model::{Change, Identity, NameRef, NumberKind, Row, TableId};
+use policy::{SelectorId, Subject};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::leases::{NameSets, SetsFull};
+
+/// The name sets of one verdict table.
+#[derive(Debug)]
+pub struct TableSets {
+    table: TableId,
+    rules: Arc<policy::Table>,
+    numbers: Arc<Mutex<Numbers>>,
+    limit: usize,
+    identities: FxHashMap<Box<[SelectorId]>, Identity>,
+    members: FxHashMap<Identity, Box<[SelectorId]>>,
+    unions: FxHashMap<(Identity, Identity), Identity>,
+    /// Sets whose rows are not known to be written yet.
+    fresh: Vec<Identity>,
+    /// Sets asked for since the last collection began.
+    touched: Option<FxHashSet<Identity>>,
+    scratch: Vec<SelectorId>,
+}
+
+impl TableSets {
+    /// No sets yet, `limit` at most; `numbers` are those of all tables.
+    pub fn new(
+        table: TableId,
+        rules: Arc<policy::Table>,
+        numbers: Arc<Mutex<Numbers>>,
+        limit: usize,
+    ) -> Self {
+        Self {
+            table,
+            rules,
+            numbers,
+            limit,
+            identities: FxHashMap::default(),
+            members: FxHashMap::default(),
+            unions: FxHashMap::default(),
+            fresh: Vec::new(),
+            touched: None,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// How many sets there are.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is no set.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The selectors of a set.
+    pub fn selectors(&self, set: Identity) -> Option<&[SelectorId]> {
+        self.members.get(&set).map(|members| &**members)
+    }
+
+    /// Whether sets were first seen since the last [`confirm`](Self::confirm).
+    pub fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
+    /// The changes emitted so far are written.
+    pub fn confirm(&mut self) {
+        self.fresh.clear();
+    }
+
+    /// The changes emitted since the last [`confirm`](Self::confirm) could not be written: the
+    /// sets they brought are forgotten, so that their rows are written when seen again.
+    pub fn abandon(&mut self) {
+        for set in std::mem::take(&mut self.fresh) {
+            self.remove(set);
+        }
+    }
+
+    /// From now on notes which sets are asked for, until [`collect`](Self::collect).
+    pub fn begin_collection(&mut self) {
+        self.touched = Some(FxHashSet::default());
+    }
+
+    /// Frees the sets that are not in `used` and were not asked for since the collection began.
+    pub fn collect(&mut self, used: &FxHashSet<Identity>, changes: &mut Vec<Change>) {
+        let touched = self.touched.take().unwrap_or_default();
+        let unused = |set: &&Identity| !used.contains(set) && !touched.contains(set);
+        let unused: BTreeSet<Identity> = self.members.keys().filter(unused).copied().collect();
+        for set in unused {
+            self.drop_rows(set, changes);
+        }
+    }
+
+    /// Frees all sets, because nothing is judged by the table any more.
+    pub fn clear(&mut self, changes: &mut Vec<Change>) {
+        let all: BTreeSet<Identity> = self.members.keys().copied().collect();
+        for set in all {
+            self.drop_rows(set, changes);
+        }
+    }
+
+    fn drop_rows(&mut self, set: Identity, changes: &mut Vec<Change>) {
+        let Some(members) = self.members.get(&set) else { return };
+        for row in self.rules.rows(Subject::Names(members)) {
+            let row = Row { table: self.table, identity: set, ports: row.ports };
+            changes.push(Change::DeleteRow(row));
+        }
+        if self.remove(set) {
+            changes.push(Change::DeleteNumber(NumberKind::Identity, set.0));
+        }
+    }
+
+    /// Forgets a set; true if no other table has it.
+    fn remove(&mut self, set: Identity) -> bool {
+        let Some(members) = self.members.remove(&set) else { return false };
+        self.identities.remove(&members);
+        self.unions.retain(|(a, b), union| *a != set && *b != set && *union != set);
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).release(set.0)
+    }
+
+    fn touch(&mut self, set: Identity) {
+        if let Some(touched) = &mut self.touched {
+            touched.insert(set);
+        }
+    }
+
+    /// The identity of the selectors in `scratch`, which is not empty.
+    fn intern(&mut self, changes: &mut Vec<Change>) -> Result<Identity, SetsFull> {
+        if let Some(&set) = self.identities.get(self.scratch.as_slice()) {
+            self.touch(set);
+            return Ok(set);
+        }
+        if self.members.len() >= self.limit {
+            return Err(SetsFull);
+        }
+        let patterns = self.rules.selectors();
+        let texts = self.scratch.iter().map(|id| patterns[id.0 as usize].as_str());
+        let digest = identity::digest("names", texts);
+        let acquired = {
+            let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+            numbers.acquire(&digest).map_err(|_| SetsFull)?
+        };
+        let set = Identity(acquired.number);
+        changes.push(Change::PutNumber(NumberKind::Identity, set.0, digest));
+        for row in self.rules.rows(Subject::Names(&self.scratch)) {
+            let place = Row { table: self.table, identity: set, ports: row.ports };
+            changes.push(Change::PutRow(place, row.verdict));
+        }
+        let members: Box<[SelectorId]> = self.scratch.as_slice().into();
+        self.identities.insert(members.clone(), set);
+        self.members.insert(set, members);
+        self.fresh.push(set);
+        self.touch(set);
+        Ok(set)
+    }
+}
+
+impl NameSets for TableSets {
+    fn set_of(
+        &mut self,
+        name: NameRef<'_>,
+        changes: &mut Vec<Change>,
+    ) -> Result<Option<Identity>, SetsFull> {
+        self.scratch.clear();
+        self.rules.selectors_of(name, &mut self.scratch);
+        if self.scratch.is_empty() { Ok(None) } else { self.intern(changes).map(Some) }
+    }
+
+    fn union(
+        &mut self,
+        a: Identity,
+        b: Identity,
+        changes: &mut Vec<Change>,
+    ) -> Result<Identity, SetsFull> {
+        if a == b {
+            return Ok(a);
+        }
+        let key = (a.min(b), a.max(b));
+        if let Some(&union) = self.unions.get(&key) {
+            self.touch(union);
+            return Ok(union);
+        }
+        self.scratch.clear();
+        for set in [a, b] {
+            self.scratch.extend(self.members.get(&set).into_iter().flat_map(|all| all.iter()));
+        }
+        self.scratch.sort_unstable();
+        self.scratch.dedup();
+        let union = self.intern(changes)?;
+        // The memo only spares work; bounding it with the sets keeps a pod from growing it.
+        if self.unions.len() < self.limit {
+            self.unions.insert(key, union);
+        }
+        Ok(union)
+    }
+}

@@ -1,0 +1,199 @@
+//! The admin API on a unix socket: what `fqdnctl` asks, answered from the daemon's own state.
+//!
+//! The socket is root's, mode 0660, and each peer's credentials are checked as well.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use axum::extract::{Path as RoutePath, Query, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use model::{NameRef, Pattern};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tower::Service;
+use tracing::{debug, warn};
+
+use crate::daemon::Shared;
+use crate::report;
+
+/// How many clients may be connected at once.
+const CLIENTS: usize = 64;
+
+/// Opens the socket; another daemon that listens there is an error.
+pub fn listen(path: &Path) -> Result<UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        bail!("another fqdnd answers at {}", path.display());
+    }
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot replace {}", path.display())),
+    }
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+    }
+    let listener = with_umask(0o117, || UnixListener::bind(path))
+        .with_context(|| format!("cannot listen at {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+/// The socket is never open to others, not even for a moment.
+fn with_umask<T>(mask: u32, run: impl FnOnce() -> T) -> T {
+    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));
+    let result = run();
+    nix::sys::stat::umask(before);
+    result
+}
+
+/// Serves until the task is ended.
+pub async fn serve(listener: UnixListener, shared: Arc<Shared>) {
+    let router = router(shared);
+    let places = Arc::new(Semaphore::new(CLIENTS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!(%error, "an admin client could not be accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if !is_trusted(&stream) {
+            continue;
+        }
+        let router = router.clone();
+        tokio::spawn(async move {
+            let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+                router.clone().call(request)
+            });
+            let connection = auto::Builder::new(TokioExecutor::new());
+            if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
+                debug!(%error, "an admin client broke off");
+            }
+            drop(place);
+        });
+    }
+}
+
+/// Only root is served, whatever the socket's mode has become.
+fn is_trusted(stream: &UnixStream) -> bool {
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw() => true,
+        Ok(peer) => {
+            warn!(uid = peer.uid(), "an admin client that is not root was turned away");
+            false
+        }
+        Err(error) => {
+            warn!(%error, "an admin client's credentials could not be read");
+            false
+        }
+    }
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route(api::path::STATUS, get(status))
+        .route(api::path::ENDPOINTS, get(endpoints))
+        .route(api::path::CACHE, get(cache).delete(clean))
+        .route(api::path::NAMES, get(names))
+        .route(api::path::MAPS, get(maps))
+        .route(api::path::MAP, get(map))
+        .fallback(|| async { Failure(StatusCode::NOT_FOUND, "no such path".into()) })
+        .with_state(shared)
+}
+
+/// An answer that is not 2xx.
+struct Failure(StatusCode, String);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, Json(api::Error { message: self.1 })).into_response()
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))
+    }
+}
+
+async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<api::Status>, Failure> {
+    let reconciler = shared.reconciler.lock().await;
+    Ok(Json(report::status(&shared, &reconciler)?))
+}
+
+async fn endpoints(State(shared): State<Arc<Shared>>) -> Result<Json<Vec<api::Endpoint>>, Failure> {
+    let reconciler = shared.reconciler.lock().await;
+    Ok(Json(report::endpoints(&shared, &reconciler)?))
+}
+
+async fn cache(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<api::CacheQuery>,
+) -> Result<Json<Vec<api::CacheEntry>>, Failure> {
+    let pattern = pattern(query.pattern.as_deref())?;
+    let reconciler = shared.reconciler.lock().await;
+    let endpoint = match &query.endpoint {
+        Some(endpoint) => Some(report::find(&reconciler, endpoint).ok_or_else(|| {
+            Failure(StatusCode::NOT_FOUND, format!("no endpoint `{endpoint}` on this node"))
+        })?),
+        None => None,
+    };
+    Ok(Json(report::cache(&shared, &reconciler, endpoint, &selects(pattern))))
+}
+
+async fn clean(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<api::CleanQuery>,
+) -> Result<Json<api::Cleaned>, Failure> {
+    let selects = selects(pattern(query.pattern.as_deref())?);
+    let mut reconciler = shared.reconciler.lock().await;
+    let endpoints = shared.names.endpoints();
+    let forgotten = endpoints.into_iter().map(|endpoint| reconciler.forget(endpoint, &selects));
+    Ok(Json(api::Cleaned { count: forgotten.map(|count| count as u64).sum() }))
+}
+
+async fn names(State(shared): State<Arc<Shared>>) -> Json<Vec<api::NameEntry>> {
+    let reconciler = shared.reconciler.lock().await;
+    Json(report::names(&shared, &reconciler))
+}
+
+async fn maps(State(shared): State<Arc<Shared>>) -> Result<Json<Vec<api::MapInfo>>, Failure> {
+    let maps = shared.datapath.maps().context("the maps cannot be read")?;
+    Ok(Json(maps.into_iter().map(report::map).collect()))
+}
+
+async fn map(
+    State(shared): State<Arc<Shared>>,
+    RoutePath(name): RoutePath<String>,
+) -> Result<Json<Vec<api::MapRow>>, Failure> {
+    let maps = shared.datapath.maps().context("the maps cannot be read")?;
+    if !maps.iter().any(|map| map.name == name) {
+        let known: BTreeMap<_, ()> = maps.iter().map(|map| (map.name.to_string(), ())).collect();
+        let known = known.into_keys().collect::<Vec<_>>().join(", ");
+        return Err(Failure(StatusCode::NOT_FOUND, format!("no map `{name}`; there are {known}")));
+    }
+    let rows = shared.datapath.dump_map(&name).context("the map cannot be read")?;
+    Ok(Json(rows.into_iter().map(|(key, value)| api::MapRow { key, value }).collect()))
+}
+
+fn pattern(text: Option<&str>) -> Result<Option<Pattern>, Failure> {
+    text.map(Pattern::match_pattern).transpose().map_err(|error| {
+        Failure(StatusCode::BAD_REQUEST, format!("pattern `{}`: {error}", text.unwrap_or_default()))
+    })
+}
+
+fn selects(pattern: Option<Pattern>) -> impl Fn(NameRef<'_>) -> bool {
+    move |name| pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
+}

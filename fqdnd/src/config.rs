@@ -1,0 +1,108 @@
+//! The daemon's configuration: one YAML file, every key of which is also a flag.
+//!
+//! A flag beats the file, the file beats the default. Unknown keys are refused with their place.
+
+mod keys;
+mod span;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+pub use keys::{
+    AttachChoice, Bpf, Cache, Cluster, Dns, Keys, LogFormat, Logs, PrefixKey, Redirect,
+    RefusalChoice, Timeouts,
+};
+pub use span::Span;
+
+/// Where the file is looked for when no flag names one.
+pub const DEFAULT_PATH: &str = "/etc/fqdnd/fqdnd.yaml";
+
+/// The admin socket where no key names one.
+pub const DEFAULT_SOCKET: &str = "/run/fqdnd/fqdnd.sock";
+
+/// The configuration in force.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Directories of manifests.
+    pub manifests: Vec<PathBuf>,
+    /// The admin socket.
+    pub socket: PathBuf,
+    /// The datapath.
+    pub bpf: Bpf,
+    /// How packets are brought to the DNS proxy.
+    pub redirect: Redirect,
+    /// The DNS proxy.
+    pub dns: Dns,
+    /// What is kept of answers.
+    pub cache: Cache,
+    /// The cluster around.
+    pub cluster: Cluster,
+    /// When a flow counts as over.
+    pub timeouts: Timeouts,
+    /// Logs.
+    pub log: Logs,
+}
+
+impl Config {
+    /// Reads the file, if there is one, and lays the flags over it.
+    pub fn load(path: Option<&Path>, flags: Keys) -> Result<Self> {
+        let file = match path {
+            Some(path) => read(path)?,
+            None if Path::new(DEFAULT_PATH).exists() => read(Path::new(DEFAULT_PATH))?,
+            None => Keys::default(),
+        };
+        let config = Self {
+            manifests: flags.manifests.or(file.manifests).unwrap_or_default(),
+            socket: flags.socket.or(file.socket).unwrap_or_else(|| DEFAULT_SOCKET.into()),
+            bpf: Bpf::new(flags.bpf, file.bpf),
+            redirect: Redirect::new(flags.redirect, file.redirect),
+            dns: Dns::new(flags.dns, file.dns),
+            cache: Cache::new(flags.cache, file.cache),
+            cluster: Cluster::new(flags.cluster, file.cluster),
+            timeouts: Timeouts::new(flags.timeouts, file.timeouts),
+            log: Logs::new(flags.log, file.log),
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What no single key can tell to be wrong.
+    fn check(&self) -> Result<()> {
+        let Redirect { mark_mask, redirect_mark, answer_mark, .. } = self.redirect;
+        for (key, mark) in [("redirectMark", redirect_mark), ("answerMark", answer_mark)] {
+            if mark == 0 || mark & !mark_mask != 0 {
+                bail!("redirect.{key}: {mark:#x} must be some bits of markMask {mark_mask:#x}");
+            }
+        }
+        if redirect_mark == answer_mark {
+            bail!("redirect.answerMark: must differ from redirectMark {redirect_mark:#x}");
+        }
+        if self.dns.min_ttl.0 > self.dns.max_ttl.0 {
+            let (min, max) = (self.dns.min_ttl, self.dns.max_ttl);
+            bail!("dns.minTtl: {min} is longer than maxTtl, {max}");
+        }
+        if !(1..=64).contains(&self.dns.workers) {
+            bail!("dns.workers: {} is not from 1 to 64", self.dns.workers);
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Keys> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    parse(&text).with_context(|| format!("{} is no valid configuration", path.display()))
+}
+
+fn parse(text: &str) -> Result<Keys> {
+    let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    if text.lines().all(blank) {
+        return Ok(Keys::default());
+    }
+    let options = serde_saphyr::options! { strict_booleans: true };
+    Ok(serde_saphyr::from_str_with_options(text, options)?)
+}
+
+#[cfg(test)]
+mod tests;

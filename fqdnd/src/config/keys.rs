@@ -1,0 +1,303 @@
+//! Every key of the configuration, as file and flag. The comments are the manual: `--help` prints
+//! them, and the file's reference is written from them.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use model::Prefix;
+use serde::{Deserialize, Deserializer, de};
+
+use super::Span;
+
+/// A prefix as it stands in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixKey(pub Prefix);
+
+impl std::str::FromStr for PrefixKey {
+    type Err = model::PrefixError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PrefixKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A number as it stands in a file or flag, `0x` for hexadecimal.
+fn parse_number(text: &str) -> Result<u32, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|error| format!("`{text}` is no number up to 0xffffffff: {error}"))
+}
+
+/// How programs are attached to interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachChoice {
+    /// TCX where the kernel has it (6.6), clsact below.
+    Auto,
+    /// TCX links.
+    Tcx,
+    /// Filters of a clsact qdisc.
+    Clsact,
+}
+
+/// What a name that no rule allows is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum RefusalChoice {
+    /// REFUSED: resolvers stop their search list.
+    Refused,
+    /// NXDOMAIN: resolvers go on with their search list.
+    Nxdomain,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line of text for each event.
+    Text,
+    /// A JSON object for each event.
+    Json,
+}
+
+/// Makes two types of each section: the keys as file and flags give them, and the values in force.
+macro_rules! section {
+    ($(#[$doc:meta])* $keys:ident => $values:ident, $prefix:literal, $heading:literal {
+        $($(#[$field_doc:meta])* [$($arg:tt)*] $field:ident: $type:ty = $default:expr;)*
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, Args, Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+        #[command(next_help_heading = $heading)]
+        pub struct $keys {
+            $(
+                $(#[$field_doc])*
+                #[arg(id = concat!($prefix, stringify!($field)), $($arg)*)]
+                pub $field: Option<$type>,
+            )*
+        }
+
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $values {
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl $values {
+            /// A flag beats the file, the file beats the default.
+            pub(super) fn new(flags: $keys, file: $keys) -> Self {
+                Self { $($field: flags.$field.or(file.$field).unwrap_or_else(|| $default),)* }
+            }
+        }
+    };
+}
+
+section! {
+    /// The datapath.
+    BpfKeys => Bpf, "bpf-", "Datapath" {
+        /// Directory in a BPF file system where maps and links are pinned. Default:
+        /// /sys/fs/bpf/fqdnd.
+        [long = "bpf-pin-directory", value_name = "DIR"]
+        pin_directory: PathBuf = "/sys/fs/bpf/fqdnd".into();
+        /// How programs are attached to interfaces. Default: auto.
+        [long = "bpf-attach", value_enum, value_name = "MODE"]
+        attach: AttachChoice = AttachChoice::Auto;
+        /// Prefixes the node's trie may hold: pods, nodes, services and CIDR rules. Default:
+        /// 262144.
+        [long = "bpf-prefixes", value_name = "N"]
+        prefixes: u32 = 262_144;
+        /// Rows that all verdict tables together may hold. Default: 262144.
+        [long = "bpf-rows", value_name = "N"]
+        rows: u32 = 262_144;
+        /// Resolved addresses that all endpoints together may hold. Default: 262144.
+        [long = "bpf-leases", value_name = "N"]
+        leases: u32 = 262_144;
+        /// Names that all endpoints together may hold in the kernel. Default: 131072.
+        [long = "bpf-names", value_name = "N"]
+        names: u32 = 131_072;
+        /// Flows an endpoint may have in each direction, about 128 bytes of kernel memory each.
+        /// Default: 8192.
+        [long = "bpf-flows-per-endpoint", value_name = "N"]
+        flows_per_endpoint: u32 = 8192;
+    }
+}
+
+section! {
+    /// How packets are brought to the DNS proxy.
+    RedirectKeys => Redirect, "redirect-", "Redirects" {
+        /// The bits of the packet mark that are ours; clear of kube-proxy's (0xc000) and the CNI's.
+        /// Default: 0x3000.
+        [long = "redirect-mark-mask", value_name = "MARK", value_parser = parse_number]
+        mark_mask: u32 = 0x3000;
+        /// The mark of packets to the proxy. Default: 0x2000.
+        [long = "redirect-mark", value_name = "MARK", value_parser = parse_number]
+        redirect_mark: u32 = 0x2000;
+        /// The mark of the proxy's answers. Default: 0x1000.
+        [long = "redirect-answer-mark", value_name = "MARK", value_parser = parse_number]
+        answer_mark: u32 = 0x1000;
+        /// The routing table that delivers marked packets to the node itself. Default: 2005.
+        [long = "redirect-route-table", value_name = "N"]
+        route_table: u32 = 2005;
+        /// The priority of the routing rule that leads there; before the main table's. Default:
+        /// 100.
+        [long = "redirect-rule-priority", value_name = "N"]
+        rule_priority: u32 = 100;
+    }
+}
+
+section! {
+    /// The DNS proxy.
+    DnsKeys => Dns, "dns-", "DNS proxy" {
+        /// Worker threads, each with sockets of its own. Default: one for each core.
+        [long = "dns-workers", value_name = "N"]
+        workers: usize = std::thread::available_parallelism().map_or(1, usize::from);
+        /// The shortest time an address is leased for, whatever its record says. Default: 5s.
+        [long = "dns-min-ttl", value_name = "TIME"]
+        min_ttl: Span = Span::seconds(5);
+        /// The longest; a longer TTL is lowered in the answer too. Default: 1h.
+        [long = "dns-max-ttl", value_name = "TIME"]
+        max_ttl: Span = Span::seconds(3600);
+        /// How long past its TTL an address may still be connected to. Default: 10s.
+        [long = "dns-grace", value_name = "TIME"]
+        grace: Span = Span::seconds(10);
+        /// How long a server has to answer before the client gets SERVFAIL. Default: 4s.
+        [long = "dns-upstream-timeout", value_name = "TIME"]
+        upstream_timeout: Span = Span::seconds(4);
+        /// What a name that no rule allows is answered with. Default: refused.
+        [long = "dns-refusal", value_enum, value_name = "RCODE"]
+        refusal: RefusalChoice = RefusalChoice::Refused;
+        /// Queries that may wait for servers at once, on each worker. Default: 16384.
+        [long = "dns-in-flight", value_name = "N"]
+        in_flight: usize = 16_384;
+        /// Queries of one endpoint that may wait at once. Default: 2048.
+        [long = "dns-in-flight-per-endpoint", value_name = "N"]
+        in_flight_per_endpoint: usize = 2048;
+        /// TCP connections in all. Default: 1024.
+        [long = "dns-tcp-connections", value_name = "N"]
+        tcp_connections: usize = 1024;
+        /// TCP connections of one endpoint. Default: 64.
+        [long = "dns-tcp-connections-per-endpoint", value_name = "N"]
+        tcp_connections_per_endpoint: usize = 64;
+        /// How long a TCP connection may be idle. Default: 10s.
+        [long = "dns-tcp-idle", value_name = "TIME"]
+        tcp_idle: Span = Span::seconds(10);
+    }
+}
+
+section! {
+    /// What is kept of answers.
+    CacheKeys => Cache, "cache-", "Names and addresses" {
+        /// Names of one endpoint. Default: 16384.
+        [long = "cache-names", value_name = "N"]
+        names: usize = 16_384;
+        /// Addresses of one endpoint. Default: 32768.
+        [long = "cache-addresses", value_name = "N"]
+        addresses: usize = 32_768;
+        /// Addresses of one name of one endpoint. Default: 1000.
+        [long = "cache-addresses-per-name", value_name = "N"]
+        addresses_per_name: usize = 1000;
+        /// Expired addresses of one name that living connections keep. Default: 1000.
+        [long = "cache-kept-per-name", value_name = "N"]
+        kept_per_name: usize = 1000;
+        /// How often an expired address is looked at for living connections. Default: 30s.
+        [long = "cache-recheck", value_name = "TIME"]
+        recheck: Span = Span::seconds(30);
+        /// Different sets of matching toFQDNs selectors that one verdict table may have. Default:
+        /// 4096.
+        [long = "cache-name-sets", value_name = "N"]
+        name_sets: usize = 4096;
+    }
+}
+
+section! {
+    /// The cluster around.
+    ClusterKeys => Cluster, "cluster-", "Cluster" {
+        /// The cluster's DNS service, as NAMESPACE/NAME. Default: kube-system/kube-dns.
+        [long = "cluster-dns-service", value_name = "SERVICE"]
+        dns_service: String = "kube-system/kube-dns".into();
+        /// The domain of in-cluster names. Default: cluster.local.
+        [long = "cluster-domain", value_name = "DOMAIN"]
+        domain: String = "cluster.local".into();
+        /// Further domains whose names may have private addresses.
+        [long = "cluster-internal-domains", value_name = "DOMAIN", value_delimiter = ',']
+        internal_domains: Vec<String> = Vec::new();
+        /// Ranges of pod addresses: outside names do not lead there.
+        [long = "cluster-pod-prefixes", value_name = "PREFIX", value_delimiter = ',']
+        pod_prefixes: Vec<PrefixKey> = Vec::new();
+        /// Ranges of service addresses: an unknown address in them is denied.
+        [long = "cluster-service-prefixes", value_name = "PREFIX", value_delimiter = ',']
+        service_prefixes: Vec<PrefixKey> = Vec::new();
+        /// Private prefixes that outside names may resolve to.
+        [long = "cluster-rebind-allow", value_name = "PREFIX", value_delimiter = ',']
+        rebind_allow: Vec<PrefixKey> = Vec::new();
+    }
+}
+
+section! {
+    /// When a flow counts as over.
+    TimeoutKeys => Timeouts, "timeout-", "Flow timeouts" {
+        /// An established TCP connection without packets. Default: 8000s.
+        [long = "timeout-tcp-established", value_name = "TIME"]
+        tcp_established: Span = Span::seconds(8000);
+        /// A TCP connection that opens or closes. Default: 60s.
+        [long = "timeout-tcp-transient", value_name = "TIME"]
+        tcp_transient: Span = Span::seconds(60);
+        /// UDP, ICMP and everything else. Default: 60s.
+        [long = "timeout-udp", value_name = "TIME"]
+        udp: Span = Span::seconds(60);
+    }
+}
+
+section! {
+    /// Logs.
+    LogKeys => Logs, "log-", "Logs" {
+        /// What is logged, as the RUST_LOG syntax has it. Names and addresses of traffic appear
+        /// at debug. Default: info.
+        [long = "log-level", value_name = "FILTER"]
+        level: String = "info".into();
+        /// How logs are written. Default: text.
+        [long = "log-format", value_enum, value_name = "FORMAT"]
+        format: LogFormat = LogFormat::Text;
+    }
+}
+
+/// All keys; each one that is not set is `None`.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Keys {
+    /// Directories of Kubernetes manifests, read whole and watched. May be given several times.
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Option<Vec<PathBuf>>,
+    /// The admin socket, open to root alone. Default: /run/fqdnd/fqdnd.sock.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
+    pub bpf: BpfKeys,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
+    pub redirect: RedirectKeys,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
+    pub dns: DnsKeys,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
+    pub cache: CacheKeys,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
+    pub cluster: ClusterKeys,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
+    pub timeouts: TimeoutKeys,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
+    pub log: LogKeys,
+}

@@ -1,0 +1,53 @@
+//! Files, flags and defaults, and what is refused.
+
+use clap::{Args, Command};
+
+use super::*;
+
+fn flags(args: &[&str]) -> Keys {
+    let command = Keys::augment_args(Command::new("fqdnd"));
+    let matches = command.try_get_matches_from(std::iter::once(&"fqdnd").chain(args)).unwrap();
+    <Keys as clap::FromArgMatches>::from_arg_matches(&matches).unwrap()
+}
+
+fn load(text: &str, args: &[&str]) -> Result<Config> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), text)?;
+    Config::load(Some(file.path()), flags(args))
+}
+
+#[test]
+fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+    let config = load(
+        "manifests: [/a]\ndns:\n  minTtl: 60\n  maxTtl: 5m\n",
+        &["--dns-max-ttl", "10m", "--redirect-mark-mask", "0xf000"],
+    )
+    .unwrap();
+    assert_eq!(config.manifests, [PathBuf::from("/a")]);
+    assert_eq!(config.dns.min_ttl, Span::seconds(60));
+    assert_eq!(config.dns.max_ttl, Span::seconds(600));
+    assert_eq!(config.dns.grace, Span::seconds(10));
+    assert_eq!(config.redirect.mark_mask, 0xf000);
+    assert_eq!(config.socket, PathBuf::from(DEFAULT_SOCKET));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_place() {
+    let error = format!("{:#}", load("dns:\n  minTtl: 60\n  maxtTl: 5m\n", &[]).unwrap_err());
+    assert!(error.contains("maxtTl") && error.contains("line 3"), "{error}");
+}
+
+#[test]
+fn values_that_cannot_be_are_refused() {
+    let error = |text: &str| format!("{:#}", load(text, &[]).unwrap_err());
+    assert!(error("dns: {minTtl: soon}").contains("`soon` is no length of time"));
+    assert!(error("dns: {minTtl: 2h}").contains("is longer than maxTtl"));
+    assert!(error("redirect: {answerMark: 0x10}").contains("must be some bits of markMask 0x3000"));
+    assert!(error("redirect: {answerMark: 0x2000}").contains("must differ"));
+    assert!(error("cluster: {podPrefixes: [10.0.0.1]}").contains("has no `/`"));
+}
+
+#[test]
+fn a_file_of_comments_sets_nothing() {
+    assert!(load("# nothing\n\n", &[]).unwrap().manifests.is_empty());
+}

@@ -1,0 +1,218 @@
+//! The daemon: opens everything in order, then turns what its sources say into revisions.
+//!
+//! Stopping or dying changes nothing in the kernel: programs, maps and links are pinned, and what
+//! is enforced stays enforced.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use bpf::Datapath;
+use engine::Node;
+use kubernetes::Manifests;
+use model::{Attachment, Interface};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, watch};
+use tokio::time::MissedTickBehavior;
+use tracing::{debug, error, info, warn};
+
+use crate::config::Config;
+use crate::names::Names;
+use crate::reconcile::{Known, Reconciler};
+use crate::{admin, events, settings};
+
+/// How often leases that ran out are looked at.
+const SWEEP: Duration = Duration::from_millis(500);
+
+/// What the admin API reads.
+pub struct Shared {
+    /// The maps.
+    pub datapath: Arc<Datapath>,
+    /// Endpoints' names.
+    pub names: Arc<Names>,
+    /// The cold half.
+    pub reconciler: Mutex<Reconciler>,
+    /// What the manifests describe.
+    pub manifests: watch::Receiver<Arc<kubernetes::Inventory>>,
+    /// The node's links and addresses.
+    pub node: watch::Receiver<Arc<host::Node>>,
+    /// The DNS proxy.
+    pub proxy: dnsproxy::Proxy,
+    /// When the daemon started.
+    pub started: Instant,
+    /// The same in seconds since 1970.
+    pub started_at: u64,
+    /// The kernel's release.
+    pub kernel: String,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(config: Config) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("fqdnd must be run by root: it loads BPF programs and changes routes");
+    }
+    if config.manifests.is_empty() {
+        bail!("manifests: name at least one directory of manifests (`--manifests DIR`)");
+    }
+    let listener = admin::listen(&config.socket)?;
+    let (shared, mut sources) = start(&config).await?;
+    let admin = tokio::spawn(admin::serve(listener, Arc::clone(&shared)));
+    let events = events::watch(&shared)?;
+    info!(socket = %config.socket.display(), "fqdnd is ready");
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        debug!(%error, "the service manager was not told");
+    }
+    let result = follow(&shared, &mut sources).await;
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
+        debug!(%error, "the service manager was not told");
+    }
+    events.abort();
+    admin.abort();
+    if let Err(error) = std::fs::remove_file(&config.socket) {
+        debug!(%error, "the socket was not there any more");
+    }
+    info!("fqdnd stops: what is enforced stays enforced");
+    result
+}
+
+/// What keeps telling the daemon how things are.
+struct Sources {
+    manifests: watch::Receiver<Arc<kubernetes::Inventory>>,
+    node: watch::Receiver<Arc<host::Node>>,
+    watcher: host::Watcher,
+    /// Watches as long as it lives.
+    _manifests: Manifests,
+}
+
+async fn start(config: &Config) -> Result<(Arc<Shared>, Sources)> {
+    let datapath = Arc::new(
+        Datapath::open(&settings::datapath(config)).context("the datapath cannot be opened")?,
+    );
+    let watcher = host::watch(host::WatchOptions::default())
+        .await
+        .context("the node's links cannot be watched")?;
+    let redirect = settings::redirect(config)?;
+    redirect.install().await.context("redirects to the DNS proxy cannot be set up")?;
+    let manifests = Manifests::watch(config.manifests.clone())
+        .context("the manifests cannot be watched")?;
+    let mut sources = Sources {
+        manifests: manifests.inventory(),
+        node: watcher.snapshots(),
+        watcher,
+        _manifests: manifests,
+    };
+
+    let dump = datapath.dump().context("the kernel's state cannot be read")?;
+    let names = Arc::new(Names::new(
+        Arc::clone(&datapath),
+        settings::guard(config)?,
+        settings::limits(config),
+    ));
+    let node = Node::new(settings::engine(config)?);
+    let mut reconciler =
+        Reconciler::new(node, Arc::clone(&datapath), Arc::clone(&names), &dump)?;
+    let inventory = sources.manifests.borrow_and_update().clone();
+    let links = sources.node.borrow_and_update().clone();
+    let namespaces = namespaces(&inventory).await;
+    let known = Known { manifests: &inventory, node: &links, namespaces: &namespaces };
+    let proxy = dnsproxy::start(settings::proxy(config), Arc::clone(&names))
+        .context("the DNS proxy cannot be started")?;
+    reconciler.start(known, &dump)?;
+    datapath
+        .configure(&settings::kernel(config, &proxy))
+        .context("the programs' settings cannot be written")?;
+
+    let shared = Shared {
+        datapath,
+        names,
+        reconciler: Mutex::new(reconciler),
+        manifests: sources.manifests.clone(),
+        node: sources.node.clone(),
+        proxy,
+        started: Instant::now(),
+        started_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
+        kernel: nix::sys::utsname::uname()
+            .map_or_else(|_| String::new(), |own| own.release().to_string_lossy().into_owned()),
+    };
+    Ok((Arc::new(shared), sources))
+}
+
+/// Turns changes into revisions until a signal ends the daemon.
+async fn follow(shared: &Shared, sources: &mut Sources) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            error = sources.watcher.failed() => {
+                error!(%error, "links are not watched any more");
+                return Err(error).context("the node's links cannot be watched any more");
+            }
+            changed = sources.manifests.changed() => {
+                changed.context("the manifests are not watched any more")?;
+                update(shared, sources).await;
+            }
+            changed = sources.node.changed() => {
+                changed.context("the node's links are not watched any more")?;
+                update(shared, sources).await;
+            }
+            _ = sweep.tick() => shared.reconciler.lock().await.sweep(),
+        }
+    }
+}
+
+async fn update(shared: &Shared, sources: &mut Sources) {
+    let inventory = sources.manifests.borrow_and_update().clone();
+    let node = sources.node.borrow_and_update().clone();
+    let namespaces = namespaces(&inventory).await;
+    let known = Known { manifests: &inventory, node: &node, namespaces: &namespaces };
+    shared.reconciler.lock().await.update(known);
+}
+
+/// Which interface leads into each namespace that a pod's record names.
+async fn namespaces(
+    inventory: &kubernetes::Inventory,
+) -> BTreeMap<PathBuf, Result<Interface, String>> {
+    let mut found = BTreeMap::new();
+    for pod in inventory.pods.values() {
+        if let Some(Attachment::Namespace(path)) = &pod.attachment {
+            let interface = host::namespace::host_side(path).await;
+            found.insert(path.clone(), interface.map_err(|error| error.to_string()));
+        }
+    }
+    found
+}
+
+impl Shared {
+    /// How programs are attached.
+    pub fn attach_mode(&self) -> api::AttachMode {
+        match self.datapath.attach_mode() {
+            bpf::Attachment::Tcx => api::AttachMode::Tcx,
+            bpf::Attachment::Clsact => api::AttachMode::Clsact,
+        }
+    }
+
+    /// The DNS proxy's counters.
+    pub fn dns_counts(&self) -> BTreeMap<String, u64> {
+        self.proxy.stats().counters().map(|(name, count)| (name.to_owned(), count)).collect()
+    }
+
+    /// What the datapath had to let go of.
+    pub fn datapath_limits(&self) -> BTreeMap<String, u64> {
+        match self.datapath.evictions() {
+            Ok(evictions) => evictions
+                .into_iter()
+                .map(|(direction, count)| (format!("flows-{direction}-evicted"), count))
+                .collect(),
+            Err(error) => {
+                warn!(%error, "evicted flows cannot be counted");
+                BTreeMap::new()
+            }
+        }
+    }
+}

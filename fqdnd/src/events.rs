@@ -1,0 +1,51 @@
+//! The programs' event ring, read into the log: each dropped packet that the kernel sampled.
+//!
+//! The drop counters are exact; events are rate-limited in the kernel and only tell more of a few.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
+use tracing::{debug, error};
+
+use crate::daemon::Shared;
+
+/// Reads events until the task is ended.
+pub fn watch(shared: &Arc<Shared>) -> Result<JoinHandle<()>> {
+    let ring = shared.datapath.events().context("the event ring cannot be opened")?;
+    let mut ring = AsyncFd::new(ring).context("the event ring cannot be waited for")?;
+    Ok(tokio::spawn(async move {
+        loop {
+            let mut ready = match ring.readable_mut().await {
+                Ok(ready) => ready,
+                Err(error) => {
+                    error!(%error, "dropped packets are not logged any more");
+                    return;
+                }
+            };
+            while let Some(event) = ready.get_inner_mut().next() {
+                log(&event);
+            }
+            ready.clear_ready();
+        }
+    }))
+}
+
+fn log(event: &model::DropEvent) {
+    let endpoint = event.endpoint.map(|endpoint| endpoint.0);
+    let (reason, interface) = (event.reason, event.interface);
+    match &event.packet {
+        Some(packet) => debug!(
+            endpoint,
+            %interface,
+            %reason,
+            source = %packet.source,
+            destination = %packet.destination,
+            protocol = %packet.protocol,
+            identity = packet.identity.map(tracing::field::display),
+            "packet dropped"
+        ),
+        None => debug!(endpoint, %interface, %reason, "packet dropped"),
+    }
+}

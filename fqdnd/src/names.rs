@@ -1,0 +1,341 @@
+//! The hot half: each endpoint's names and leases behind a lock of its own, and the judge that the
+//! DNS workers ask.
+//!
+//! A query and its answer stay on the worker that received them. Policy is read from a snapshot;
+//! an answer's addresses are written to the kernel on the same thread, and only then is it
+//! released. Locks are taken in one order: an endpoint's, then its table's sets.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use bpf::Datapath;
+use dashmap::DashMap;
+use dnsproxy::{Address, Authority, Judgement, LearnError, Query};
+use engine::leases::{Leases, Limits, NameSets};
+use engine::rebinding::Guard;
+use engine::{Question, Snapshot, VerdictTable};
+use model::{Change, EndpointId, Identity, NameRef};
+use tracing::{debug, warn};
+
+use crate::clock;
+
+/// One endpoint's names, and the table that judges it.
+struct Slot {
+    leases: Leases,
+    table: Option<Arc<VerdictTable>>,
+}
+
+/// All endpoints' names.
+pub struct Names {
+    datapath: Arc<Datapath>,
+    snapshot: ArcSwap<Snapshot>,
+    slots: DashMap<EndpointId, Slot>,
+    guard: Guard,
+    limits: Limits,
+    counts: Counts,
+}
+
+/// What the hot half counts.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Addresses that the rebinding guard did not learn.
+    pub rebinding: AtomicU64,
+    /// Answers not released because a map could take no more.
+    pub map_full: AtomicU64,
+    /// Answers not released because their table may have no further name set.
+    pub sets_full: AtomicU64,
+    /// Answers for endpoints that were gone before they came.
+    pub endpoint_gone: AtomicU64,
+}
+
+thread_local! {
+    /// The changes and addresses of the answer in hand, kept for their memory.
+    static SCRATCH: RefCell<(Vec<Change>, Vec<(IpAddr, u32)>)> = const {
+        RefCell::new((Vec::new(), Vec::new()))
+    };
+}
+
+impl Names {
+    /// No endpoints yet.
+    pub fn new(datapath: Arc<Datapath>, guard: Guard, limits: Limits) -> Self {
+        Self {
+            datapath,
+            snapshot: ArcSwap::from_pointee(Snapshot::default()),
+            slots: DashMap::new(),
+            guard,
+            limits,
+            counts: Counts::default(),
+        }
+    }
+
+    /// What has been counted.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The limits of every endpoint.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// From now on, workers judge by this snapshot.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.snapshot.store(snapshot);
+    }
+
+    /// Takes in an endpoint, with what is known of its names.
+    pub fn insert(&self, endpoint: EndpointId, leases: Leases, table: Option<Arc<VerdictTable>>) {
+        self.slots.insert(endpoint, Slot { leases, table });
+    }
+
+    /// Whether an endpoint is known.
+    pub fn contains(&self, endpoint: EndpointId) -> bool {
+        self.slots.contains_key(&endpoint)
+    }
+
+    /// The endpoints known.
+    pub fn endpoints(&self) -> Vec<EndpointId> {
+        self.slots.iter().map(|slot| *slot.key()).collect()
+    }
+
+    /// Lets go of an endpoint; what must leave the maps is added to `changes`.
+    pub fn remove(&self, endpoint: EndpointId, changes: &mut Vec<Change>) {
+        if let Some((_, mut slot)) = self.slots.remove(&endpoint) {
+            slot.leases.forget(|_| true, changes);
+        }
+    }
+
+    /// Whether an endpoint is judged by `table`.
+    pub fn is_judged_by(&self, endpoint: EndpointId, table: Option<&Arc<VerdictTable>>) -> bool {
+        self.slots.get(&endpoint).is_some_and(|slot| match (&slot.table, table) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        })
+    }
+
+    /// Puts an endpoint under another table: its leases count under both while `entry`, the
+    /// endpoint's own change, is written, and under the new one alone from then on.
+    pub fn switch(
+        &self,
+        endpoint: EndpointId,
+        table: Option<&Arc<VerdictTable>>,
+        entry: &Change,
+    ) -> Result<(), bpf::ApplyError> {
+        let Some(mut slot) = self.slots.get_mut(&endpoint) else {
+            return self.datapath.apply(std::slice::from_ref(entry));
+        };
+        let mut changes = Vec::new();
+        slot.rejudge(table, &mut changes);
+        changes.push(entry.clone());
+        self.datapath.apply(&changes)?;
+        changes.clear();
+        slot.leases.settle(&mut changes);
+        slot.table = table.cloned();
+        self.datapath.apply(&changes)
+    }
+
+    /// The changes that bring a restored endpoint's leases under its table.
+    pub fn adopt(&self, endpoint: EndpointId, changes: &mut Vec<Change>) {
+        if let Some(mut slot) = self.slots.get_mut(&endpoint) {
+            let table = slot.table.clone();
+            slot.leases.restate(changes);
+            slot.rejudge(table.as_ref(), changes);
+            slot.leases.settle(changes);
+        }
+    }
+
+    /// Runs `visit` on each endpoint's leases.
+    pub fn visit(&self, mut visit: impl FnMut(EndpointId, &Leases)) {
+        for slot in &self.slots {
+            visit(*slot.key(), &slot.leases);
+        }
+    }
+
+    /// Runs `change` on one endpoint's leases and writes what it emits; `None` if the endpoint is
+    /// unknown.
+    pub fn update<T>(
+        &self,
+        endpoint: EndpointId,
+        change: impl FnOnce(&mut Leases, &mut dyn NameSets, &mut Vec<Change>) -> T,
+    ) -> Option<Result<(T, bool), bpf::ApplyError>> {
+        let mut slot = self.slots.get_mut(&endpoint)?;
+        let mut changes = Vec::new();
+        let result = slot.with_sets(|leases, sets| change(leases, sets, &mut changes));
+        let revoked = changes.iter().any(|change| matches!(change, Change::DeleteLease(..)));
+        Some(self.datapath.apply(&changes).map(|()| (result, revoked)))
+    }
+
+    /// The name sets in use by endpoints under `table`.
+    pub fn sets_in_use(&self, table: &Arc<VerdictTable>) -> rustc_hash::FxHashSet<Identity> {
+        let judged = |slot: &Slot| slot.table.as_ref().is_some_and(|own| Arc::ptr_eq(own, table));
+        let mut used = rustc_hash::FxHashSet::default();
+        for slot in self.slots.iter().filter(|slot| judged(slot)) {
+            slot.leases.sets_in_use(&mut used);
+        }
+        used
+    }
+
+    fn learn_addresses(
+        &self,
+        endpoint: EndpointId,
+        name: NameRef<'_>,
+        addresses: &[(IpAddr, u32)],
+        changes: &mut Vec<Change>,
+    ) -> Result<(), LearnError> {
+        let Some(mut slot) = self.slots.get_mut(&endpoint) else {
+            self.counts.endpoint_gone.fetch_add(1, Ordering::Relaxed);
+            return Err(LearnError);
+        };
+        let slot = &mut *slot;
+        let Some(table) = slot.table.as_ref() else { return Ok(()) };
+        let mut sets = table.sets();
+        if slot.leases.handle_answer(name, addresses, clock::now(), &mut *sets, changes).is_err() {
+            sets.abandon();
+            self.counts.sets_full.fetch_add(1, Ordering::Relaxed);
+            warn!(%endpoint, table = %table.id(), "no further name set fits the table");
+            return Err(LearnError);
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let fresh = sets.has_fresh().then_some(sets);
+        match self.datapath.apply(changes) {
+            Ok(()) => {
+                if let Some(mut sets) = fresh {
+                    sets.confirm();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(mut sets) = fresh {
+                    sets.abandon();
+                }
+                self.counts.map_full.fetch_add(1, Ordering::Relaxed);
+                warn!(%endpoint, %error, "an answer's addresses could not be written");
+                changes.clear();
+                slot.leases.revoke(name, changes);
+                if let Err(error) = self.datapath.apply(changes) {
+                    warn!(%endpoint, %error, "what was half written could not be taken back");
+                }
+                Err(LearnError)
+            }
+        }
+    }
+
+    /// Whether an address of an answer may be learned for this name.
+    fn admits(&self, endpoint: EndpointId, name: NameRef<'_>, address: IpAddr) -> bool {
+        let Err(rebinding) = self.guard.admits(name, address) else { return true };
+        if self.allows_private(endpoint, name) {
+            return true;
+        }
+        self.counts.rebinding.fetch_add(1, Ordering::Relaxed);
+        debug!(%endpoint, %name, %address, %rebinding, "an outside name leads inside: not learned");
+        false
+    }
+
+    fn allows_private(&self, endpoint: EndpointId, name: NameRef<'_>) -> bool {
+        let table = self.slots.get(&endpoint).and_then(|slot| slot.table.clone());
+        table.is_some_and(|table| table.rules().allows_private(name))
+    }
+}
+
+impl Slot {
+    fn rejudge(&mut self, table: Option<&Arc<VerdictTable>>, changes: &mut Vec<Change>) {
+        match table {
+            Some(table) => {
+                let mut sets = table.sets();
+                self.leases.rejudge(&mut *sets, changes);
+                sets.confirm();
+            }
+            None => self.leases.rejudge(&mut NoSets, changes),
+        }
+    }
+
+    fn with_sets<T>(&mut self, run: impl FnOnce(&mut Leases, &mut dyn NameSets) -> T) -> T {
+        match self.table.clone() {
+            Some(table) => run(&mut self.leases, &mut *table.sets()),
+            None => run(&mut self.leases, &mut NoSets),
+        }
+    }
+}
+
+/// The sets of an endpoint that no policy selects: no selector matches anything.
+struct NoSets;
+
+impl NameSets for NoSets {
+    fn set_of(
+        &mut self,
+        _: NameRef<'_>,
+        _: &mut Vec<Change>,
+    ) -> Result<Option<Identity>, engine::leases::SetsFull> {
+        Ok(None)
+    }
+
+    fn union(
+        &mut self,
+        a: Identity,
+        _: Identity,
+        _: &mut Vec<Change>,
+    ) -> Result<Identity, engine::leases::SetsFull> {
+        Ok(a)
+    }
+}
+
+impl Authority for Names {
+    fn judge(&self, query: &Query<'_>) -> Judgement {
+        let question = Question {
+            client: query.client.ip(),
+            server: query.server,
+            transport: query.transport,
+            name: query.name,
+        };
+        let resolved = |endpoint, address| {
+            let slot = self.slots.get(&endpoint);
+            slot.map_or([None, None], |slot| slot.leases.sets_of(address))
+        };
+        match self.snapshot.load().judge(&question, resolved) {
+            engine::Judgement::Allowed(endpoint) => Judgement::Forward(endpoint),
+            engine::Judgement::Refused(endpoint) => Judgement::Refuse(endpoint),
+            engine::Judgement::Unknown => Judgement::Unknown,
+        }
+    }
+
+    fn learn(
+        &self,
+        endpoint: EndpointId,
+        query: &Query<'_>,
+        addresses: &[Address],
+    ) -> Result<(), LearnError> {
+        SCRATCH.with_borrow_mut(|(changes, admitted)| {
+            changes.clear();
+            admitted.clear();
+            let fit = addresses.iter().filter(|own| self.admits(endpoint, query.name, own.ip));
+            admitted.extend(fit.map(|own| (own.ip, own.ttl)));
+            if admitted.is_empty() {
+                return Ok(());
+            }
+            self.learn_addresses(endpoint, query.name, admitted, changes)
+        })
+    }
+}
+
+/// The counts, by the name that `fqdnctl status` shows.
+impl Counts {
+    /// All counts.
+    pub fn read(&self) -> BTreeMap<String, u64> {
+        [
+            ("rebinding-not-learned", &self.rebinding),
+            ("map-full", &self.map_full),
+            ("name-sets-full", &self.sets_full),
+            ("endpoint-gone", &self.endpoint_gone),
+        ]
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count.load(Ordering::Relaxed)))
+        .collect()
+    }
+}

@@ -1,0 +1,405 @@
+//! The cold half's shell: plans revisions from what is known and carries them out in the kernel.
+//!
+//! One task owns this. A revision that cannot be written leaves what is enforced as it stands; the
+//! kernel's state is then read back, and the next change tries again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use bpf::Datapath;
+use engine::leases::Leases;
+use engine::{Bindings, Inventory, LocalEndpoint, Node, Plan, VerdictTable, difference};
+use model::{
+    Attachment, Change, DropReason, EndpointEntry, EndpointId, Enforcement, Interface, State,
+};
+use tracing::{debug, error, info, warn};
+
+use crate::clock;
+use crate::names::Names;
+
+/// Plans and carries out revisions.
+pub struct Reconciler {
+    node: Node,
+    datapath: Arc<Datapath>,
+    names: Arc<Names>,
+    inventory: Inventory,
+    endpoints: BTreeMap<EndpointId, LocalEndpoint>,
+    attached: BTreeSet<Interface>,
+    bridges: BTreeSet<Interface>,
+    /// Which device each index meant when it was last looked at.
+    incarnations: BTreeMap<Interface, u64>,
+    problems: Vec<String>,
+    planned: u64,
+    applied: u64,
+}
+
+impl Reconciler {
+    /// Takes up what `dump` says an earlier daemon left.
+    pub fn new(
+        mut node: Node,
+        datapath: Arc<Datapath>,
+        names: Arc<Names>,
+        dump: &State,
+    ) -> Result<Self> {
+        node.restore(dump);
+        let attached = datapath.attached().context("cannot tell where programs are attached")?;
+        Ok(Self {
+            node,
+            datapath,
+            names,
+            inventory: Inventory::default(),
+            endpoints: BTreeMap::new(),
+            attached: attached.endpoints.into_iter().collect(),
+            bridges: attached.bridges.into_iter().collect(),
+            incarnations: BTreeMap::new(),
+            problems: Vec::new(),
+            planned: 0,
+            applied: 0,
+        })
+    }
+
+    /// The first revision: the kernel's state becomes the desired one by difference, leases that
+    /// an earlier daemon left included, and what is right already is not touched.
+    pub fn start(&mut self, known: Known<'_>, dump: &State) -> Result<()> {
+        self.take_in(known);
+        let plan = self.node.plan(&self.inventory).context("cannot plan the first revision")?;
+        let now = clock::now();
+        let limits = self.names.limits();
+        let mut desired = plan.desired.clone();
+        let mut changes = Vec::new();
+        for (id, local) in &plan.endpoints {
+            let leases = Leases::restore(*id, limits.clone(), dump, now);
+            self.names.insert(*id, leases, local.table.clone());
+            self.names.adopt(*id, &mut changes);
+        }
+        changes.iter().for_each(|change| desired.apply(change));
+        let steps = difference(dump, &desired);
+        let (before, rest) = (steps.before.len(), steps.endpoints.len() + steps.after.len());
+        debug!(before, rest, "the kernel's state is brought up to date");
+        self.datapath.apply(&steps.before).context("cannot write the first revision")?;
+        self.detach_gone(&plan);
+        self.datapath.apply(&steps.endpoints).context("cannot write the endpoints")?;
+        self.attach(&plan);
+        self.datapath.apply(&steps.after).context("cannot remove what is not wanted any more")?;
+        self.names.publish(Arc::clone(&plan.snapshot));
+        self.node.applied(&plan);
+        self.node.release_unclaimed();
+        self.finish(plan);
+        Ok(())
+    }
+
+    /// Brings the kernel up to what is known now.
+    pub fn update(&mut self, known: Known<'_>) {
+        self.take_in(known);
+        let plan = match self.node.plan(&self.inventory) {
+            Ok(plan) => plan,
+            Err(error) => {
+                error!(%error, "the next revision cannot be decided: what is enforced stays");
+                self.problems = vec![error.to_string()];
+                return;
+            }
+        };
+        self.planned = plan.revision.0;
+        if let Err(error) = self.carry_out(&plan) {
+            error!(%error, revision = plan.revision.0, "a revision could not be written");
+            self.problems = vec![format!("revision {} is not in force: {error}", plan.revision.0)];
+            self.fall_back(&plan);
+            return;
+        }
+        self.node.applied(&plan);
+        self.finish(plan);
+    }
+
+    fn take_in(&mut self, known: Known<'_>) {
+        let Known { manifests, node, namespaces } = known;
+        let resolve = |attachment: &Attachment| match attachment {
+            Attachment::Interface(name) => match node.link_named(name) {
+                Some(link) => Ok(link.index),
+                None => Err(format!("the node has no interface `{name}`")),
+            },
+            Attachment::Namespace(path) => namespaces
+                .get(path)
+                .cloned()
+                .unwrap_or_else(|| Err(format!("{} was not looked at", path.display()))),
+        };
+        self.forget_replaced(node);
+        let lives = |interface| self.incarnations.contains_key(&interface);
+        let local = manifests.pods.values().filter(|pod| !pod.host_network);
+        let bindings = Bindings::settle(&self.inventory.bindings, local, resolve, lives);
+        self.inventory = Inventory {
+            pods: manifests.pods.clone(),
+            services: manifests.services.clone(),
+            policies: manifests.policies.values().cloned().collect(),
+            host_addresses: node.addresses(),
+            bridges: node
+                .links()
+                .filter_map(|link| Some((link.index, node.bridge_of(link.index)?.index)))
+                .collect(),
+            bindings,
+        };
+        self.incarnations =
+            node.links().map(|link| (link.index, link.incarnation)).collect();
+    }
+
+    /// A new device under an index that another one had is another interface: no program is on
+    /// it, and no binding of the old one holds.
+    fn forget_replaced(&mut self, node: &host::Node) {
+        let attached = &mut self.attached;
+        let bridges = &mut self.bridges;
+        self.incarnations.retain(|index, incarnation| {
+            let same = node.link(*index).is_some_and(|link| link.incarnation == *incarnation);
+            if !same {
+                attached.remove(index);
+                bridges.remove(index);
+            }
+            same
+        });
+    }
+
+    /// Carries out a plan; see [`engine::difference`] for why in this order.
+    fn carry_out(&mut self, plan: &Plan) -> Result<(), bpf::ApplyError> {
+        self.datapath.apply(&plan.difference.before)?;
+        self.detach_gone(plan);
+        let mut entries: BTreeMap<EndpointId, &Change> = BTreeMap::new();
+        for change in &plan.difference.endpoints {
+            match change {
+                Change::PutEndpoint(_, entry) => {
+                    entries.insert(entry.endpoint, change);
+                }
+                other => self.datapath.apply(std::slice::from_ref(other))?,
+            }
+        }
+        for (id, local) in &plan.endpoints {
+            self.place(*id, local, entries.get(id).copied())?;
+        }
+        self.attach(plan);
+        self.names.publish(Arc::clone(&plan.snapshot));
+        let mut after = Vec::new();
+        for (endpoint, _) in &plan.gone {
+            self.names.remove(*endpoint, &mut after);
+        }
+        for table in &plan.retired {
+            table.sets().clear(&mut after);
+        }
+        self.datapath.apply(&after)?;
+        self.datapath.apply(&plan.difference.after)
+    }
+
+    fn place(
+        &self,
+        id: EndpointId,
+        local: &LocalEndpoint,
+        entry: Option<&Change>,
+    ) -> Result<(), bpf::ApplyError> {
+        if !self.names.contains(id) {
+            let leases = Leases::new(id, self.names.limits().clone());
+            self.names.insert(id, leases, local.table.clone());
+        }
+        match (entry, self.names.is_judged_by(id, local.table.as_ref())) {
+            (None, true) => Ok(()),
+            (Some(entry), true) => self.datapath.apply(std::slice::from_ref(entry)),
+            (Some(entry), false) => self.names.switch(id, local.table.as_ref(), entry),
+            (None, false) => {
+                let entry = Change::PutEndpoint(local.interface, local.entry);
+                self.names.switch(id, local.table.as_ref(), &entry)
+            }
+        }
+    }
+
+    /// After a failed write: new endpoints stay closed, and the kernel tells what is in force.
+    fn fall_back(&mut self, plan: &Plan) {
+        for local in plan.endpoints.values() {
+            if self.attached.contains(&local.interface) {
+                continue;
+            }
+            let enforcement = Enforcement::Closed(DropReason::EndpointPending);
+            let entry = EndpointEntry { enforcement, ..local.entry };
+            if let Err(error) = self.datapath.apply(&[Change::PutEndpoint(local.interface, entry)]) {
+                error!(%error, pod = %local.name, "a new endpoint could not be closed");
+            }
+            self.attach_one(local.interface);
+        }
+        match self.datapath.dump() {
+            Ok(dump) => self.node.resync(&dump),
+            Err(error) => error!(%error, "the kernel's state cannot be read back"),
+        }
+    }
+
+    fn detach_gone(&mut self, plan: &Plan) {
+        let wanted: BTreeSet<Interface> =
+            plan.endpoints.values().map(|local| local.interface).collect();
+        let gone: Vec<Interface> = self.attached.difference(&wanted).copied().collect();
+        for interface in gone {
+            self.attached.remove(&interface);
+            match self.datapath.detach(interface) {
+                Ok(()) => info!(%interface, "programs detached"),
+                Err(error) => debug!(%interface, %error, "nothing to detach"),
+            }
+        }
+    }
+
+    fn attach(&mut self, plan: &Plan) {
+        for local in plan.endpoints.values() {
+            self.attach_one(local.interface);
+        }
+        let wanted: BTreeSet<Interface> =
+            plan.endpoints.values().filter_map(|local| local.entry.bridge).collect();
+        for bridge in wanted.difference(&self.bridges.clone()) {
+            match self.datapath.attach_bridge(*bridge) {
+                Ok(()) => {
+                    self.bridges.insert(*bridge);
+                }
+                Err(error) => {
+                    error!(%bridge, %error, "DNS through the bridge cannot be redirected");
+                }
+            }
+        }
+        for bridge in self.bridges.clone().difference(&wanted) {
+            self.bridges.remove(bridge);
+            if let Err(error) = self.datapath.detach_bridge(*bridge) {
+                debug!(%bridge, %error, "nothing to detach from the bridge");
+            }
+        }
+    }
+
+    fn attach_one(&mut self, interface: Interface) {
+        if self.attached.contains(&interface) {
+            return;
+        }
+        match self.datapath.attach(interface) {
+            Ok(()) => {
+                info!(%interface, "programs attached");
+                self.attached.insert(interface);
+            }
+            Err(error) => warn!(%interface, %error, "programs cannot be attached"),
+        }
+    }
+
+    fn finish(&mut self, plan: Plan) {
+        self.planned = plan.revision.0;
+        self.applied = plan.revision.0;
+        let problems: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
+        for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+            warn!(problem, "the inventory cannot be enforced as it stands");
+        }
+        self.problems = problems;
+        self.endpoints = plan.endpoints;
+        debug!(revision = self.applied, endpoints = self.endpoints.len(), "a revision is in force");
+    }
+
+    /// Has leases that ran out looked at, and name sets that none uses freed.
+    pub fn sweep(&mut self) {
+        let now = clock::now();
+        let mut due = Vec::new();
+        self.names.visit(|endpoint, leases| {
+            if leases.poll_timeout().is_some_and(|time| time <= now) {
+                due.push(endpoint);
+            }
+        });
+        for endpoint in due {
+            self.expire(endpoint);
+        }
+        self.collect_sets();
+    }
+
+    fn expire(&mut self, endpoint: EndpointId) {
+        let now = clock::now();
+        let live = match self.datapath.live_addresses(endpoint, now) {
+            Ok(live) => live,
+            Err(error) => {
+                warn!(%endpoint, %error, "flows cannot be read: no lease is taken");
+                return;
+            }
+        };
+        let written = self.names.update(endpoint, |leases, sets, changes| {
+            leases.handle_timeout(now, |address| live.contains(address), sets, changes)
+        });
+        self.settle(endpoint, written);
+    }
+
+    /// Forgets names of one endpoint; how many.
+    pub fn forget(
+        &mut self,
+        endpoint: EndpointId,
+        matches: impl Fn(model::NameRef<'_>) -> bool,
+    ) -> usize {
+        let written = self.names.update(endpoint, |leases, _, changes| {
+            leases.forget(matches, changes)
+        });
+        self.settle(endpoint, written).unwrap_or(0)
+    }
+
+    fn settle<T>(
+        &mut self,
+        endpoint: EndpointId,
+        written: Option<Result<(T, bool), bpf::ApplyError>>,
+    ) -> Option<T> {
+        match written? {
+            Ok((result, revoked)) => {
+                if revoked && let Some(change) = self.node.bump(endpoint)
+                    && let Err(error) = self.datapath.apply(&[change])
+                {
+                    error!(%endpoint, %error, "an endpoint's generation cannot be written");
+                }
+                Some(result)
+            }
+            Err(error) => {
+                error!(%endpoint, %error, "leases cannot be taken out of the kernel");
+                None
+            }
+        }
+    }
+
+    fn collect_sets(&self) {
+        let limit = self.set_limit();
+        let tables = self.endpoints.values().filter_map(|local| local.table.as_ref());
+        let crowded = |table: &&Arc<VerdictTable>| table.sets().len() * 2 > limit;
+        let tables: BTreeMap<_, _> = tables.filter(crowded).map(|own| (own.id(), own)).collect();
+        for table in tables.into_values() {
+            table.sets().begin_collection();
+            let used = self.names.sets_in_use(table);
+            let mut changes = Vec::new();
+            table.sets().collect(&used, &mut changes);
+            if let Err(error) = self.datapath.apply(&changes) {
+                error!(%error, "unused name sets cannot be taken out of the kernel");
+            }
+        }
+    }
+
+    fn set_limit(&self) -> usize {
+        self.node.settings().sets_per_table
+    }
+
+    /// This node's endpoints.
+    pub fn endpoints(&self) -> &BTreeMap<EndpointId, LocalEndpoint> {
+        &self.endpoints
+    }
+
+    /// What is known.
+    pub fn inventory(&self) -> &Inventory {
+        &self.inventory
+    }
+
+    /// What is wrong with the inventory, or with the last revision.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// The last revision decided, and the last one in force.
+    pub fn revisions(&self) -> (u64, u64) {
+        (self.planned, self.applied)
+    }
+}
+
+/// What the sources know at one moment.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// Pods, services and policies.
+    pub manifests: &'a kubernetes::Inventory,
+    /// The node's links and addresses.
+    pub node: &'a host::Node,
+    /// Which interface leads into each namespace that a pod's record names, or why none.
+    pub namespaces: &'a BTreeMap<PathBuf, Result<Interface, String>>,
+}

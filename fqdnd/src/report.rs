@@ -1,0 +1,241 @@
+//! The daemon's state in the words of its API.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result};
+use engine::LocalEndpoint;
+use model::{EndpointId, EndpointName, Enforcement, NameRef};
+
+use crate::clock;
+use crate::daemon::Shared;
+use crate::reconcile::Reconciler;
+
+/// How the daemon fares.
+pub fn status(shared: &Shared, reconciler: &Reconciler) -> Result<api::Status> {
+    let manifests = shared.manifests.borrow().clone();
+    let (policy_revision, applied_revision) = reconciler.revisions();
+    let mut problems: Vec<api::Problem> = manifests.problems.iter().map(problem).collect();
+    problems.extend(reconciler.problems().iter().map(|message| api::Problem {
+        file: String::new(),
+        line: 0,
+        column: 0,
+        field: String::new(),
+        message: message.clone(),
+    }));
+    let drops = shared.datapath.drops().context("drop counters cannot be read")?;
+    Ok(api::Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        started: shared.started_at,
+        uptime_seconds: shared.started.elapsed().as_secs(),
+        kernel: shared.kernel.clone(),
+        attach_mode: shared.attach_mode(),
+        policy_revision,
+        applied_revision,
+        endpoints: counts(reconciler),
+        policies: manifests.policies.len() as u64,
+        files: manifests.files.len() as u64,
+        stale_files: stale_files(&manifests),
+        problems,
+        warnings: manifests.warnings.iter().map(problem).collect(),
+        dns: shared.dns_counts(),
+        limits: limits(shared),
+        drops: by_reason(drops.iter().map(|((_, reason), count)| (*reason, *count))),
+    })
+}
+
+fn by_reason(drops: impl Iterator<Item = (model::DropReason, u64)>) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (reason, count) in drops {
+        *sums.entry(reason.as_str().to_owned()).or_default() += count;
+    }
+    sums
+}
+
+fn counts(reconciler: &Reconciler) -> api::EndpointCounts {
+    let mut counts = api::EndpointCounts::default();
+    for local in reconciler.endpoints().values() {
+        *match local.entry.enforcement {
+            Enforcement::Open => &mut counts.open,
+            Enforcement::Table(_) => &mut counts.enforced,
+            Enforcement::Closed(_) => &mut counts.denied,
+        } += 1;
+    }
+    counts
+}
+
+fn stale_files(manifests: &kubernetes::Inventory) -> Vec<api::StaleFile> {
+    let stale = manifests.files.iter().filter_map(|(path, state)| match state {
+        kubernetes::FileState::Stale { last_good } => Some((path, last_good)),
+        kubernetes::FileState::Good | kubernetes::FileState::Broken => None,
+    });
+    stale
+        .map(|(path, last_good)| api::StaleFile {
+            file: path.display().to_string(),
+            last_good: last_good
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+        })
+        .collect()
+}
+
+fn problem(problem: &policy::Problem) -> api::Problem {
+    api::Problem {
+        file: problem.file.display().to_string(),
+        line: problem.line as u64,
+        column: problem.column as u64,
+        field: problem.field.clone(),
+        message: problem.message.clone(),
+    }
+}
+
+/// What reached a bound, and how often; nothing for bounds that were never reached.
+fn limits(shared: &Shared) -> BTreeMap<String, u64> {
+    let mut limits = shared.names.counts().read();
+    shared.names.visit(|_, leases| {
+        for (limit, count) in leases.stats().evictions() {
+            *limits.entry(limit.to_owned()).or_default() += count;
+        }
+    });
+    limits.extend(shared.datapath_limits());
+    limits.retain(|_, count| *count > 0);
+    limits
+}
+
+/// This node's endpoints, by name.
+pub fn endpoints(shared: &Shared, reconciler: &Reconciler) -> Result<Vec<api::Endpoint>> {
+    let drops = shared.datapath.drops().context("drop counters cannot be read")?;
+    let mut held: BTreeMap<EndpointId, (u64, u64)> = BTreeMap::new();
+    shared.names.visit(|id, leases| {
+        let stats = leases.stats();
+        held.insert(id, (stats.names as u64, stats.addresses as u64));
+    });
+    let endpoints = reconciler.endpoints().iter().map(|(id, local)| {
+        let own = drops.iter().filter(|((endpoint, _), _)| endpoint == id);
+        let drops = by_reason(own.map(|((_, reason), count)| (*reason, *count)));
+        let (names, leases) = held.get(id).copied().unwrap_or_default();
+        endpoint(shared, reconciler, *id, local, Held { names, leases, drops })
+    });
+    let mut endpoints: Vec<api::Endpoint> = endpoints.collect();
+    endpoints.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    Ok(endpoints)
+}
+
+struct Held {
+    names: u64,
+    leases: u64,
+    drops: BTreeMap<String, u64>,
+}
+
+fn endpoint(
+    shared: &Shared,
+    reconciler: &Reconciler,
+    id: EndpointId,
+    local: &LocalEndpoint,
+    held: Held,
+) -> api::Endpoint {
+    let node = shared.node.borrow().clone();
+    let link = |index| node.link(index).map(|link| link.name.clone());
+    let (enforcement, reason, table) = match local.entry.enforcement {
+        Enforcement::Open => (api::Enforcement::Open, None, None),
+        Enforcement::Table(table) => (api::Enforcement::Enforced, None, Some(table)),
+        Enforcement::Closed(reason) => (api::Enforcement::Denied, Some(reason.to_string()), None),
+    };
+    let pod = reconciler.inventory().pods.get(&local.name);
+    api::Endpoint {
+        id,
+        name: local.name.name.clone(),
+        namespace: local.name.namespace.clone(),
+        identity: local.identity.unwrap_or(model::Identity::INIT),
+        labels: pod.map_or_else(Vec::new, |pod| pod.labels.iter().map(ToString::to_string).collect()),
+        interface: link(local.interface),
+        bridge: local.entry.bridge.and_then(link),
+        addresses: local.addresses.clone(),
+        enforcement,
+        reason,
+        table,
+        generation: local.entry.generation,
+        policies: local.policies.clone(),
+        names: held.names,
+        leases: held.leases,
+        drops: held.drops,
+    }
+}
+
+/// The endpoint that a client names by number or pod.
+pub fn find(reconciler: &Reconciler, wanted: &api::EndpointRef) -> Option<EndpointId> {
+    let mut endpoints = reconciler.endpoints().iter();
+    let found = endpoints.find(|(id, local)| match wanted {
+        api::EndpointRef::Id(number) => **id == *number,
+        api::EndpointRef::Name(name) => local.name == *name,
+    });
+    found.map(|(id, _)| *id)
+}
+
+/// Resolved addresses, by endpoint, name and address.
+pub fn cache(
+    shared: &Shared,
+    reconciler: &Reconciler,
+    endpoint: Option<EndpointId>,
+    selects: &impl Fn(NameRef<'_>) -> bool,
+) -> Vec<api::CacheEntry> {
+    let now = clock::now();
+    let mut entries = Vec::new();
+    shared.names.visit(|id, leases| {
+        if endpoint.is_some_and(|wanted| wanted != id) {
+            return;
+        }
+        let Some(local) = reconciler.endpoints().get(&id) else { return };
+        for entry in leases.entries().filter(|entry| selects(entry.name)) {
+            let left = entry.expires.since(now).as_secs().cast_signed();
+            let past = now.since(entry.expires).as_secs().cast_signed();
+            entries.push(api::CacheEntry {
+                endpoint: local.name.clone(),
+                name: entry.name.to_string(),
+                address: entry.address,
+                expires_in_seconds: left - past,
+                ttl: None,
+                kept_alive: entry.kept_alive,
+                enforced: entry.enforced,
+            });
+        }
+    });
+    entries.sort_by(|a, b| {
+        (&a.endpoint, &a.name, a.address).cmp(&(&b.endpoint, &b.name, b.address))
+    });
+    entries
+}
+
+/// Resolved names with the selectors that match them.
+pub fn names(shared: &Shared, reconciler: &Reconciler) -> Vec<api::NameEntry> {
+    let mut names: BTreeMap<String, (BTreeSet<EndpointName>, BTreeSet<String>)> = BTreeMap::new();
+    shared.names.visit(|id, leases| {
+        let Some(local) = reconciler.endpoints().get(&id) else { return };
+        for name in leases.names() {
+            let (endpoints, selectors) = names.entry(name.to_string()).or_default();
+            endpoints.insert(local.name.clone());
+            let Some(table) = &local.table else { continue };
+            let mut matching = Vec::new();
+            table.rules().selectors_of(name, &mut matching);
+            let patterns = table.rules().selectors();
+            selectors.extend(matching.iter().map(|id| patterns[id.index()].to_string()));
+        }
+    });
+    names
+        .into_iter()
+        .map(|(name, (endpoints, selectors))| api::NameEntry {
+            name,
+            endpoints: endpoints.into_iter().collect(),
+            selectors: selectors.into_iter().collect(),
+        })
+        .collect()
+}
+
+/// A map, as the API describes it.
+pub fn map(map: bpf::MapInfo) -> api::MapInfo {
+    api::MapInfo {
+        name: map.name.to_string(),
+        kind: map.kind.to_string(),
+        entries: map.entries,
+        size: map.size,
+    }
+}

@@ -1,0 +1,129 @@
+//! From the configuration to what each part is told.
+
+use anyhow::{Context, Result};
+use engine::leases::Limits;
+use engine::rebinding::Guard;
+use model::{EndpointName, Name, Prefix};
+
+use crate::config::{AttachChoice, Config, PrefixKey, RefusalChoice};
+
+/// The datapath's maps and how programs are attached.
+pub fn datapath(config: &Config) -> bpf::Options {
+    let keys = &config.bpf;
+    bpf::Options {
+        pin: keys.pin_directory.clone(),
+        attach: match keys.attach {
+            AttachChoice::Auto => bpf::AttachMode::Auto,
+            AttachChoice::Tcx => bpf::AttachMode::Tcx,
+            AttachChoice::Clsact => bpf::AttachMode::Clsact,
+        },
+        sizes: bpf::Sizes {
+            prefixes: keys.prefixes,
+            rows: keys.rows,
+            leases: keys.leases,
+            names: keys.names,
+            flows_per_endpoint: keys.flows_per_endpoint,
+            ..bpf::Sizes::default()
+        },
+    }
+}
+
+/// The rules and routes that lead to the proxy.
+pub fn redirect(config: &Config) -> Result<host::redirect::Redirect> {
+    let keys = &config.redirect;
+    let marks = host::Marks::new(keys.mark_mask, keys.redirect_mark, keys.answer_mark)?;
+    Ok(host::redirect::Redirect {
+        marks,
+        table: keys.route_table,
+        priority: keys.rule_priority,
+        ..host::redirect::Redirect::default()
+    })
+}
+
+/// What the programs are told of marks, ports and times.
+pub fn kernel(config: &Config, proxy: &dnsproxy::Proxy) -> bpf::Settings {
+    let (redirect, timeouts) = (&config.redirect, &config.timeouts);
+    bpf::Settings {
+        marks: bpf::Marks {
+            mask: redirect.mark_mask,
+            redirect: redirect.redirect_mark,
+            answer: redirect.answer_mark,
+        },
+        tcp_idle: timeouts.tcp_established.0,
+        handshake_idle: timeouts.tcp_transient.0,
+        udp_idle: timeouts.udp.0,
+        udp_ports: proxy.udp_ports(),
+        tcp_ports: proxy.tcp_ports(),
+        ..bpf::Settings::default()
+    }
+}
+
+/// The DNS proxy.
+pub fn proxy(config: &Config) -> dnsproxy::Options {
+    let keys = &config.dns;
+    dnsproxy::Options {
+        answer_mark: config.redirect.answer_mark,
+        workers: keys.workers,
+        upstream_timeout: keys.upstream_timeout.0,
+        max_ttl: keys.max_ttl.as_secs(),
+        refusal: match keys.refusal {
+            RefusalChoice::Refused => dnsproxy::Refusal::Refused,
+            RefusalChoice::Nxdomain => dnsproxy::Refusal::NxDomain,
+        },
+        in_flight: keys.in_flight,
+        in_flight_per_endpoint: keys.in_flight_per_endpoint,
+        tcp_connections: keys.tcp_connections,
+        tcp_connections_per_endpoint: keys.tcp_connections_per_endpoint,
+        tcp_idle: keys.tcp_idle.0,
+        ..dnsproxy::Options::default()
+    }
+}
+
+/// The bounds of every endpoint's names.
+pub fn limits(config: &Config) -> Limits {
+    let (dns, cache) = (&config.dns, &config.cache);
+    Limits {
+        min_ttl: dns.min_ttl.as_secs(),
+        max_ttl: dns.max_ttl.as_secs(),
+        grace: dns.grace.0,
+        addresses_per_name: cache.addresses_per_name,
+        kept_per_name: cache.kept_per_name,
+        names: cache.names,
+        addresses: cache.addresses,
+        recheck: cache.recheck.0,
+    }
+}
+
+/// The rebinding guard.
+pub fn guard(config: &Config) -> Result<Guard> {
+    let keys = &config.cluster;
+    let mut internal_domains = Vec::new();
+    for domain in std::iter::once(&keys.domain).chain(&keys.internal_domains) {
+        let name: Name = domain.parse().with_context(|| format!("`{domain}` is no domain"))?;
+        internal_domains.push(name);
+    }
+    let cluster = keys.pod_prefixes.iter().chain(&keys.service_prefixes);
+    Ok(Guard {
+        internal_domains,
+        cluster_prefixes: prefixes(cluster),
+        allow: prefixes(keys.rebind_allow.iter()),
+    })
+}
+
+/// The engine's cold half.
+pub fn engine(config: &Config) -> Result<engine::Settings> {
+    let service = &config.cluster.dns_service;
+    let (namespace, name) = service.split_once('/').with_context(|| {
+        format!("cluster.dnsService: `{service}` is not of the form NAMESPACE/NAME")
+    })?;
+    Ok(engine::Settings {
+        dns_service: EndpointName { namespace: namespace.into(), name: name.into() },
+        service_prefixes: prefixes(config.cluster.service_prefixes.iter()),
+        sets_per_table: config.cache.name_sets,
+        identities: config.bpf.prefixes.min(1 << 20),
+    })
+}
+
+fn prefixes<'a>(keys: impl Iterator<Item = &'a PrefixKey>) -> Vec<Prefix> {
+    keys.map(|key| key.0).collect()
+}
