@@ -1,1 +1,38 @@
-//! 
+//! The namespace lab: a node, its pods, a cluster DNS server and an outside world, all on this
+//! machine and all real: kernel, packets, sockets and programs.
+//!
+//! - A lab owns everything that it makes. Drop, panic and signals take it all away again, and the
+//!   next lab sweeps what a killed one left.
+//! - The machine's own network namespace is never touched, and no lab has a way out of the machine.
+//! - Everything is bounded: logs, load, transfers and waiting.
+
+mod background;
+mod daemon;
+mod dns_client;
+mod dns_server;
+mod hosts;
+mod http;
+mod lab;
+mod links;
+mod load;
+mod manifests;
+mod namespace;
+mod plan;
+mod sweep;
+mod translation;
+mod undo;
+mod wait;
+mod zones;
+
+pub use daemon::{Daemon, DaemonError};
+pub use dns_client::{Answer, DnsError, Resolver};
+pub use dns_server::{DnsServer, DnsServerError, Question, QuestionLog};
+pub use hosts::{HostServices, HostServicesError, Ports};
+pub use lab::{Lab, LabError, OutsideHost, Pod};
+pub use links::LinkError;
+pub use load::{Load, LoadReport};
+pub use manifests::{Manifests, ManifestsError};
+pub use namespace::{Namespace, NamespaceError};
+pub use plan::{Binding, LabOptions, OutsideSpec, PodSpec, Topology};
+pub use wait::{TimedOut, wait_until};
+pub use zones::{FRESH_ZONE, ZoneError, fresh_addresses};
