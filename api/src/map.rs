@@ -25,3 +25,10 @@ pub struct MapRow {
     /// The value.
     pub value: String,
 }
+
+impl MapInfo {
+    /// Whether so little space is left that someone should look.
+    pub fn is_nearly_full(&self) -> bool {
+        self.entries.saturating_mul(10) > self.size.saturating_mul(9)
+    }
+}

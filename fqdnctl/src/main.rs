@@ -1,1 +1,114 @@
-fn main() {}
+//! fqdnctl: looks into a running fqdnd, and answers questions about patterns without one.
+//!
+//! Exit codes: 0 all is well, 1 an error or a negative answer, 2 wrong usage.
+#![forbid(unsafe_code)]
+
+mod cache;
+mod client;
+mod completion;
+mod endpoint;
+mod map;
+mod output;
+mod pattern;
+mod status;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::client::Client;
+use crate::output::{Color, Format, Output};
+
+/// Look into a running fqdnd.
+#[derive(Debug, Parser)]
+#[command(name = "fqdnctl", version, max_term_width = 100, propagate_version = true)]
+#[command(long_about = "\
+Look into a running fqdnd.
+
+fqdnd filters the egress of pods and other network interfaces by the names that they resolve. \
+fqdnctl asks it, over a unix socket that only root may use, how it fares, which endpoints it \
+enforces, which addresses they have resolved, and what stands in the kernel's maps. It never \
+changes a policy: those are manifests, and fqdnd reads them as they change.")]
+#[command(after_long_help = "\
+Examples:
+  fqdnctl status                       how the daemon fares, and what is wrong in manifests
+  fqdnctl endpoint list -o wide        all endpoints with labels, tables and identities
+  fqdnctl cache list -e prod/web       the addresses that one endpoint has resolved
+  fqdnctl pattern '*.example.com' a.example.com
+                                       whether a pattern of a policy matches a name
+
+Exit codes:
+  0  all is well; `pattern`: every name matches
+  1  an error; `pattern`: a name does not match
+  2  wrong usage; `pattern`: the pattern or a name is invalid")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// The socket where fqdnd listens.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "FQDND_SOCKET",
+        default_value = api::DEFAULT_SOCKET
+    )]
+    socket: PathBuf,
+    /// How to print: a table, a table with more columns, or JSON for programs.
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+    /// When to use colour. `auto`: on a terminal, unless NO_COLOR is set.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Status(status::Status),
+    Endpoint(endpoint::Endpoint),
+    Cache(cache::Cache),
+    Map(map::Map),
+    Pattern(pattern::Pattern),
+    Completion(completion::Completion),
+}
+
+fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let output = Output::new(global.output, global.color);
+    let client = Client::new(&global.socket);
+    match command.run(&client, &output) {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Command {
+    fn run(self, client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Status(command) => command.run(client, output)?,
+            Self::Endpoint(command) => command.run(client, output)?,
+            Self::Cache(command) => command.run(client, output)?,
+            Self::Map(command) => command.run(client, output)?,
+            Self::Pattern(command) => return command.run(output),
+            Self::Completion(command) => command.run()?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Whether whoever read the output has seen enough, as `head` has.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

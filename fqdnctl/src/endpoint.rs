@@ -1,0 +1,90 @@
+//! `fqdnctl endpoint`.
+
+use clap::{Args, Subcommand};
+
+use crate::client::Client;
+use crate::output::{Cell, Output, Tone};
+
+/// Look at endpoints.
+///
+/// An endpoint is a pod, or a plain network interface that a manifest describes as one. It is
+/// open while no policy with egress rules selects it, enforced as soon as one does, and denied
+/// while its interface cannot be bound as the manifest says.
+#[derive(Debug, Args)]
+pub(crate) struct Endpoint {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List all endpoints.
+    ///
+    /// NAMES counts the names that the endpoint has resolved, ADDRESSES in use are counted under
+    /// LEASES, and DROPS are packets of the endpoint that were dropped, for all reasons together.
+    #[command(after_long_help = "\
+Examples:
+  fqdnctl endpoint list
+  fqdnctl endpoint list -o wide
+  fqdnctl endpoint list -o json | jq '.[] | select(.enforcement == \"denied\")'")]
+    List,
+}
+
+impl Endpoint {
+    pub fn run(&self, client: &Client, output: &Output) -> anyhow::Result<()> {
+        match self.command {
+            Command::List => list(client, output),
+        }
+    }
+}
+
+fn list(client: &Client, output: &Output) -> anyhow::Result<()> {
+    let endpoints: Vec<api::Endpoint> = client.read(api::path::ENDPOINTS)?;
+    if output.is_json() {
+        return Ok(output.json(&endpoints)?);
+    }
+    let mut header = vec!["ID", "NAMESPACE", "NAME", "ENFORCEMENT", "INTERFACE", "ADDRESSES"];
+    header.extend(["POLICIES", "NAMES", "LEASES", "DROPS"]);
+    if output.is_wide() {
+        header.extend(["IDENTITY", "TABLE", "GENERATION", "BRIDGE", "LABELS"]);
+    }
+    let rows = endpoints.iter().map(|endpoint| row(endpoint, output.is_wide())).collect();
+    Ok(output.table(&header, rows, "No endpoints found.")?)
+}
+
+fn row(endpoint: &api::Endpoint, wide: bool) -> Vec<Cell> {
+    let mut row = vec![
+        Cell::new(endpoint.id),
+        Cell::new(&endpoint.namespace),
+        Cell::new(&endpoint.name),
+        enforcement(endpoint),
+        Cell::or_none(endpoint.interface.as_ref()),
+        Cell::list(&endpoint.addresses),
+        Cell::new(endpoint.policies.len()),
+        Cell::new(endpoint.names),
+        Cell::new(endpoint.leases),
+        Cell::bad_count(endpoint.drops.values().sum()),
+    ];
+    if wide {
+        row.extend([
+            Cell::new(endpoint.identity),
+            Cell::or_none(endpoint.table),
+            Cell::new(endpoint.generation),
+            Cell::or_none(endpoint.bridge.as_ref()),
+            Cell::list(&endpoint.labels),
+        ]);
+    }
+    row
+}
+
+fn enforcement(endpoint: &api::Endpoint) -> Cell {
+    let tone = match endpoint.enforcement {
+        api::Enforcement::Open => Tone::Faint,
+        api::Enforcement::Enforced => Tone::Good,
+        api::Enforcement::Denied => Tone::Bad,
+    };
+    match &endpoint.reason {
+        Some(reason) => Cell::toned(format!("{} ({reason})", endpoint.enforcement), tone),
+        None => Cell::toned(endpoint.enforcement, tone),
+    }
+}

@@ -1,0 +1,226 @@
+//! How answers are printed: tables for people, JSON for programs.
+//!
+//! Names, labels and paths come from elsewhere: no control character of theirs reaches a terminal.
+
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+
+use clap::ValueEnum;
+use comfy_table::{Cell as TableCell, ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table.
+    Table,
+    /// A table with more columns.
+    Wide,
+    /// JSON.
+    Json,
+}
+
+/// When colour is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What a cell's text means, shown by colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Plain,
+    Good,
+    Warning,
+    Bad,
+    Faint,
+}
+
+/// One cell of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+/// Where and how to print.
+#[derive(Debug)]
+pub(crate) struct Output {
+    format: Format,
+    colored: bool,
+}
+
+impl Output {
+    pub fn new(format: Format, color: Color) -> Self {
+        let colored = match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => wants_color(),
+        };
+        Self { format, colored }
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    pub fn is_wide(&self) -> bool {
+        self.format == Format::Wide
+    }
+
+    /// Prints a value as JSON, over several lines.
+    pub fn json<T: Serialize + ?Sized>(&self, value: &T) -> io::Result<()> {
+        let mut stdout = stdout();
+        serde_json::to_writer_pretty(&mut stdout, value)?;
+        writeln!(stdout)?;
+        stdout.flush()
+    }
+
+    /// Prints rows under a header; `nothing` where there are none, not mixed into the output.
+    pub fn table(&self, header: &[&str], rows: Vec<Vec<Cell>>, nothing: &str) -> io::Result<()> {
+        if rows.is_empty() {
+            eprintln!("{nothing}");
+            return Ok(());
+        }
+        let mut table = self.empty_table();
+        table.set_header(header.iter().map(TableCell::new));
+        for row in rows {
+            table.add_row(row.into_iter().map(Cell::into_table));
+        }
+        self.print(&mut table)
+    }
+
+    /// Prints what belongs to each key.
+    pub fn pairs(&self, pairs: Vec<(&str, Cell)>) -> io::Result<()> {
+        let mut table = self.empty_table();
+        for (key, value) in pairs {
+            table.add_row([TableCell::new(format!("{key}:")), value.into_table()]);
+        }
+        self.print(&mut table)
+    }
+
+    /// Prints lines of text.
+    pub fn lines<T: AsRef<str>>(&self, lines: impl IntoIterator<Item = T>) -> io::Result<()> {
+        let mut stdout = stdout();
+        for line in lines {
+            writeln!(stdout, "{}", printable(line.as_ref()))?;
+        }
+        stdout.flush()
+    }
+
+    fn empty_table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        if self.colored {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        table
+    }
+
+    fn print(&self, table: &mut Table) -> io::Result<()> {
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 3));
+        }
+        let mut stdout = stdout();
+        for line in table.lines() {
+            writeln!(stdout, "{}", line.trim_end())?;
+        }
+        stdout.flush()
+    }
+}
+
+impl Cell {
+    pub fn new(text: impl ToString) -> Self {
+        Self::toned(text, Tone::Plain)
+    }
+
+    pub fn toned(text: impl ToString, tone: Tone) -> Self {
+        Self { text: printable(&text.to_string()), tone }
+    }
+
+    /// A text that may be absent or empty.
+    pub fn or_none(text: Option<impl ToString>) -> Self {
+        match text.map(|text| text.to_string()).filter(|text| !text.is_empty()) {
+            Some(text) => Self::new(text),
+            None => Self::toned("<none>", Tone::Faint),
+        }
+    }
+
+    /// Several texts, separated by commas.
+    pub fn list<T: ToString>(texts: impl IntoIterator<Item = T>) -> Self {
+        let texts: Vec<String> = texts.into_iter().map(|text| text.to_string()).collect();
+        Self::or_none(Some(texts.join(",")))
+    }
+
+    /// A count of something that should not happen.
+    pub fn bad_count(count: u64) -> Self {
+        Self::toned(count, if count == 0 { Tone::Plain } else { Tone::Warning })
+    }
+
+    fn into_table(self) -> TableCell {
+        use comfy_table::{Attribute, Color};
+        let cell = TableCell::new(self.text);
+        match self.tone {
+            Tone::Plain => cell,
+            Tone::Good => cell.fg(Color::Green),
+            Tone::Warning => cell.fg(Color::Yellow),
+            Tone::Bad => cell.fg(Color::Red),
+            Tone::Faint => cell.add_attribute(Attribute::Dim),
+        }
+    }
+}
+
+/// Seconds as people say them, in the two greatest units: `3h12m`, `-5s`.
+pub(crate) fn duration(seconds: i64) -> String {
+    let sign = if seconds < 0 { "-" } else { "" };
+    let seconds = seconds.unsigned_abs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{sign}{seconds}s"),
+        (0, 0, minutes) => format!("{sign}{minutes}m{}s", seconds % 60),
+        (0, hours, minutes) => format!("{sign}{hours}h{minutes}m"),
+        (days, hours, _) => format!("{sign}{days}d{hours}h"),
+    }
+}
+
+fn wants_color() -> bool {
+    let unset = |key| std::env::var_os(key).is_none_or(|value| value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    unset("NO_COLOR") && !dumb && io::stdout().is_terminal()
+}
+
+fn stdout() -> BufWriter<StdoutLock<'static>> {
+    BufWriter::new(io::stdout().lock())
+}
+
+fn printable(text: &str) -> String {
+    if !text.contains(char::is_control) {
+        return text.to_owned();
+    }
+    let escape =
+        |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_two_units() {
+        let said: Vec<String> = [0, 59, 61, 3600, 11_520, 90_000, -5, -3700].map(duration).into();
+        assert_eq!(said, ["0s", "59s", "1m1s", "1h0m", "3h12m", "1d1h", "-5s", "-1h1m"]);
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
+        assert_eq!(printable("é"), "é");
+    }
+}

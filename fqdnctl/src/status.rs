@@ -1,0 +1,100 @@
+//! `fqdnctl status`.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+
+use crate::client::Client;
+use crate::output::{Cell, Output, Tone, duration};
+
+/// Show how the daemon fares.
+///
+/// Shows the daemon's version and age, how programs are attached, whether the kernel enforces the
+/// newest policies, how many endpoints are in which state, what is wrong in the manifests (with
+/// file, line, column and field), and the counters of the DNS proxy, of limits that were reached
+/// and of dropped packets.
+///
+/// A file that is named as stale has a document that cannot be read. What the file gave before
+/// stays in force until it is repaired.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  fqdnctl status
+  fqdnctl status -o json | jq '.problems[] | .file, .line'")]
+pub(crate) struct Status {}
+
+impl Status {
+    pub fn run(&self, client: &Client, output: &Output) -> anyhow::Result<()> {
+        let status: api::Status = client.read(api::path::STATUS)?;
+        if output.is_json() {
+            return Ok(output.json(&status)?);
+        }
+        output.pairs(summary(&status))?;
+        counters(output, "DNS", &status.dns)?;
+        counters(output, "Limits reached", &status.limits)?;
+        counters(output, "Dropped packets", &status.drops)?;
+        problems(output, "Problems", &status.problems)?;
+        problems(output, "Warnings", &status.warnings)
+    }
+}
+
+fn summary(status: &api::Status) -> Vec<(&'static str, Cell)> {
+    let mut pairs = vec![
+        ("Version", Cell::new(&status.version)),
+        ("Uptime", Cell::new(duration(i64::try_from(status.uptime_seconds).unwrap_or(i64::MAX)))),
+        ("Kernel", Cell::new(format!("{}, attached by {}", status.kernel, status.attach_mode))),
+        ("Policies", policies(status)),
+        ("Endpoints", endpoints(status.endpoints)),
+        ("Manifests", manifests(status)),
+    ];
+    pairs.extend(status.stale_files.iter().map(|stale| {
+        let age = status.started.saturating_add(status.uptime_seconds) as i64;
+        let age = age.saturating_sub(stale.last_good as i64).max(0);
+        let text = format!("{}, as it was {} ago", stale.file, duration(age));
+        ("Stale", Cell::toned(text, Tone::Bad))
+    }));
+    pairs
+}
+
+fn policies(status: &api::Status) -> Cell {
+    let (newest, applied) = (status.policy_revision, status.applied_revision);
+    if newest == applied {
+        return Cell::toned(format!("{}, revision {newest} enforced", status.policies), Tone::Good);
+    }
+    let text = format!("{}, revision {applied} enforced, {newest} pending", status.policies);
+    Cell::toned(text, Tone::Warning)
+}
+
+fn endpoints(counts: api::EndpointCounts) -> Cell {
+    let api::EndpointCounts { open, enforced, denied } = counts;
+    let tone = if denied == 0 { Tone::Plain } else { Tone::Bad };
+    Cell::toned(format!("{enforced} enforced, {open} open, {denied} denied"), tone)
+}
+
+fn manifests(status: &api::Status) -> Cell {
+    let (problems, warnings) = (status.problems.len(), status.warnings.len());
+    let tone = match (problems, warnings) {
+        (0, 0) => Tone::Plain,
+        (0, _) => Tone::Warning,
+        (_, _) => Tone::Bad,
+    };
+    let text = format!("{} files, {problems} problems, {warnings} warnings", status.files);
+    Cell::toned(text, tone)
+}
+
+fn counters(output: &Output, title: &str, counters: &BTreeMap<String, u64>) -> anyhow::Result<()> {
+    if counters.is_empty() {
+        return Ok(());
+    }
+    output.lines(["", title])?;
+    let rows = counters.iter().map(|(key, count)| (key.as_str(), Cell::new(count)));
+    Ok(output.pairs(rows.collect())?)
+}
+
+fn problems(output: &Output, title: &str, problems: &[api::Problem]) -> anyhow::Result<()> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    output.lines(["", title])?;
+    Ok(output.lines(problems.iter().map(api::Problem::to_string))?)
+}
