@@ -1,0 +1,62 @@
+# The targets a user needs. Each installs what it lacks from Debian's packages and says so.
+#
+#   make demo       the lab, the daemon and the examples, step by step
+#   make test       everything that is tested; as root, since it makes network namespaces
+#   make check      formatting, lints, documentation, imports, duplicates
+#   make install    DESTDIR= and PREFIX= as usual
+#   make clean      removes what was built
+#
+# PROFILE=release builds demo and test as they are installed. CLANG= names the clang to use.
+
+PROFILE ?= dev
+PREFIX ?= /usr/local
+CARGO ?= cargo
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+built = $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+released = $(or $(CARGO_TARGET_DIR),target)/release
+as_root = $(if $(filter 0,$(shell id -u)),,sudo -E)
+test_as_root = $(if $(as_root),--config "target.'cfg(unix)'.runner='$(as_root)'")
+bindir = $(DESTDIR)$(PREFIX)/bin
+unitdir = $(DESTDIR)$(PREFIX)/lib/systemd/system
+sharedir = $(DESTDIR)$(PREFIX)/share
+
+.PHONY: all build check clean demo install needs test
+.NOTPARALLEL:
+
+all: build
+
+needs:
+	@scripts/install-needs
+
+build: needs
+	$(CARGO) build --locked --workspace --bins --profile $(PROFILE)
+
+demo: build
+	$(as_root) $(built)/fqdnd-lab demo
+
+# The lab's tests run one at a time: each has a node of its own, and the clock counts in them.
+test: build
+	$(CARGO) test --locked --workspace --exclude fqdnd-integration --profile $(PROFILE) --no-fail-fast $(test_as_root)
+	$(CARGO) test --locked --package fqdnd-integration --profile $(PROFILE) --no-fail-fast $(test_as_root) -- --test-threads=1
+
+check: needs
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+	scripts/check-imports
+	scripts/check-duplicates
+
+install: needs
+	$(CARGO) build --locked --release --package fqdnd --package fqdnctl
+	install -D -m 0755 $(released)/fqdnd $(bindir)/fqdnd
+	install -D -m 0755 $(released)/fqdnctl $(bindir)/fqdnctl
+	install -d $(unitdir) $(sharedir)/bash-completion/completions \
+		$(sharedir)/zsh/site-functions $(sharedir)/fish/vendor_completions.d
+	sed 's|/usr/bin/|$(PREFIX)/bin/|' deploy/fqdnd.service > $(unitdir)/fqdnd.service
+	$(released)/fqdnctl completion bash > $(sharedir)/bash-completion/completions/fqdnctl
+	$(released)/fqdnctl completion zsh > $(sharedir)/zsh/site-functions/_fqdnctl
+	$(released)/fqdnctl completion fish > $(sharedir)/fish/vendor_completions.d/fqdnctl.fish
+
+clean:
+	$(CARGO) clean
