@@ -249,3 +249,6 @@ fn cold_part(dump: &State) -> State {
     });
     cold
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,414 @@
+//! Revisions from policies written as text, and what the kernel then says of a packet.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use model::{
+    Attachment, DropReason, Enforcement, Frontend, Label, Moment, ServicePort, Transport, Verdict,
+};
+use policy::Document;
+
+use super::*;
+use crate::leases::{Leases, Limits};
+use crate::snapshot::{Judgement, Question};
+
+const CLIENT: &str = "10.0.0.2";
+const DNS: &str = "10.0.0.53";
+const CLUSTER_IP: &str = "10.96.0.10";
+
+/// What the kernel holds, kept in step with an engine's plans.
+struct Bench {
+    node: Node,
+    kernel: State,
+    inventory: Inventory,
+    leases: BTreeMap<EndpointId, Leases>,
+    snapshot: Arc<crate::Snapshot>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut inventory = Inventory::default();
+        inventory.host_addresses.insert("10.0.0.1".parse().unwrap());
+        let mut bench = Self {
+            node: Node::new(settings()),
+            kernel: State::default(),
+            inventory,
+            leases: BTreeMap::new(),
+            snapshot: Arc::default(),
+        };
+        bench.pod("default/client", &[("app", "client")], &[CLIENT], Some(7));
+        bench.pod("kube-system/dns", &[("k8s-app", "kube-dns")], &[DNS], Some(8));
+        bench.dns_service(&[DNS]);
+        bench
+    }
+
+    fn pod(&mut self, name: &str, labels: &[(&str, &str)], addresses: &[&str], index: Option<u32>) {
+        let (namespace, own) = name.split_once('/').unwrap();
+        let name = EndpointName { namespace: namespace.into(), name: own.into() };
+        let mut all: Labels = labels.iter().map(|(k, v)| Label::kubernetes(*k, *v)).collect();
+        all.insert(Label::kubernetes(Labels::NAMESPACE, namespace));
+        let pod = Pod {
+            name: name.clone(),
+            uid: String::new(),
+            labels: all,
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            extra_sources: Vec::new(),
+            attachment: index.map(|index| Attachment::Interface(format!("veth{index}"))),
+            host_network: false,
+            ports: BTreeMap::new(),
+        };
+        if let Some(index) = index {
+            self.inventory.bindings.bound.insert(name.clone(), Interface(index));
+        }
+        self.inventory.pods.insert(name, pod);
+    }
+
+    fn dns_service(&mut self, backends: &[&str]) {
+        let name = EndpointName { namespace: "kube-system".into(), name: "kube-dns".into() };
+        let backends: Vec<SocketAddr> =
+            backends.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 5353)).collect();
+        let port = |protocol| ServicePort {
+            name: String::new(),
+            protocol,
+            port: 53,
+            backends: backends.clone(),
+        };
+        let service = Service {
+            name: name.clone(),
+            addresses: vec![CLUSTER_IP.parse().unwrap()],
+            ports: vec![port(Protocol::UDP), port(Protocol::TCP)],
+        };
+        self.inventory.services.insert(name, service);
+    }
+
+    fn policies(&mut self, text: &str) {
+        let file: Arc<Path> = Path::new("test.yaml").into();
+        let (documents, problems) = Document::read_all(&file, text);
+        assert_eq!(problems, []);
+        self.inventory.policies =
+            documents.iter().map(|own| Arc::new(Policy::read(own).unwrap())).collect();
+    }
+
+    /// Plans and carries out a revision as the daemon does, and returns its cold changes.
+    fn commit(&mut self) -> Vec<Change> {
+        let plan = self.node.plan(&self.inventory).unwrap();
+        plan.difference.before.iter().for_each(|change| self.kernel.apply(change));
+        for (id, local) in &plan.endpoints {
+            let leases =
+                self.leases.entry(*id).or_insert_with(|| Leases::new(*id, Limits::default()));
+            let mut changes = Vec::new();
+            if let Some(table) = &local.table {
+                leases.rejudge(&mut *table.sets(), &mut changes).unwrap();
+            }
+            changes.push(Change::PutEndpoint(local.interface, local.entry));
+            leases.settle(&mut changes);
+            changes.iter().for_each(|change| self.kernel.apply(change));
+        }
+        let mut after = Vec::new();
+        plan.retired.iter().for_each(|table| table.sets().clear(&mut after));
+        plan.difference.endpoints.iter().for_each(|change| self.kernel.apply(change));
+        after.iter().chain(&plan.difference.after).for_each(|change| self.kernel.apply(change));
+        self.snapshot = Arc::clone(&plan.snapshot);
+        self.node.applied(&plan);
+        assert_eq!(cold_part(&self.kernel), plan.desired);
+        plan.difference.into_changes().collect()
+    }
+
+    fn learn(&mut self, client: &str, name: &str, address: &str, now: Moment) {
+        let endpoint = self.snapshot.endpoint(client.parse().unwrap()).unwrap();
+        let name: model::Name = name.parse().unwrap();
+        let table = self.table(endpoint);
+        let mut changes = Vec::new();
+        let leases = self.leases.get_mut(&endpoint).unwrap();
+        let answer = [(address.parse().unwrap(), 60)];
+        leases
+            .handle_answer(name.as_ref(), &answer, now, &mut *table.sets(), &mut changes)
+            .unwrap();
+        table.sets().confirm();
+        changes.iter().for_each(|change| self.kernel.apply(change));
+    }
+
+    fn table(&self, endpoint: EndpointId) -> Arc<VerdictTable> {
+        let entry =
+            self.kernel.endpoints.values().find(|entry| entry.endpoint == endpoint).unwrap();
+        let Enforcement::Table(id) = entry.enforcement else { panic!("not enforced") };
+        let cached = self.node.tables.values().find(|cached| cached.table.id() == id).unwrap();
+        Arc::clone(&cached.table)
+    }
+
+    /// What the programs would say of a new flow, read from the maps as they read them.
+    fn verdict(&self, index: u32, to: &str, protocol: Protocol) -> Result<Verdict, DropReason> {
+        let to: SocketAddr = to.parse().unwrap();
+        let entry = self.kernel.endpoints[&Interface(index)];
+        let table = match entry.enforcement {
+            Enforcement::Open => return Ok(Verdict::Allow),
+            Enforcement::Closed(reason) => return Err(reason),
+            Enforcement::Table(table) => table,
+        };
+        let frontend = Frontend { address: to.ip(), protocol, port: to.port() };
+        let levels = match self.kernel.frontends.get(&frontend) {
+            Some(service) => vec![*service],
+            None => self.levels(entry.endpoint, to.ip())?,
+        };
+        let rows = levels.iter().filter_map(|level| {
+            let rows = self.kernel.rows.iter().filter(|(row, _)| {
+                row.table == table
+                    && row.identity == *level
+                    && row.ports.covers(protocol, to.port())
+            });
+            rows.max_by_key(|(row, _)| row.ports.len()).map(|(_, verdict)| *verdict)
+        });
+        match rows.reduce(Verdict::union) {
+            Some(Verdict::Deny) | None => Err(DropReason::PolicyDenied),
+            Some(verdict) => Ok(verdict),
+        }
+    }
+
+    fn levels(&self, endpoint: EndpointId, to: IpAddr) -> Result<Vec<Identity>, DropReason> {
+        let covering = self.kernel.prefixes.iter().filter(|(prefix, _)| prefix.covers(to));
+        let longest = covering.max_by_key(|(prefix, _)| prefix.length());
+        let identity = *longest.ok_or(DropReason::PolicyDenied)?.1;
+        if identity == Identity::NO_SERVICE {
+            return Err(DropReason::NoService);
+        }
+        let mut levels = vec![identity, Identity::ANY];
+        let lease = self.kernel.leases.get(&(endpoint, to)).filter(|_| identity.is_outside());
+        levels.extend(lease.into_iter().flat_map(|lease| lease.sets).flatten());
+        Ok(levels)
+    }
+
+    fn tcp(&self, to: &str) -> Result<Verdict, DropReason> {
+        self.verdict(7, to, Protocol::TCP)
+    }
+
+    fn ask(&self, server: &str, name: &str) -> bool {
+        let name: model::Name = name.parse().unwrap();
+        let question = Question {
+            client: CLIENT.parse().unwrap(),
+            server: server.parse().unwrap(),
+            transport: Transport::Udp,
+            name: name.as_ref(),
+        };
+        let sets = |endpoint, address| self.leases[&endpoint].sets_of(address);
+        matches!(self.snapshot.judge(&question, sets), Judgement::Allowed(_))
+    }
+
+    fn generation(&self, index: u32) -> u32 {
+        self.kernel.endpoints[&Interface(index)].generation
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        dns_service: EndpointName { namespace: "kube-system".into(), name: "kube-dns".into() },
+        service_prefixes: vec!["10.96.0.0/16".parse().unwrap()],
+        sets_per_table: 100,
+        identities: 1000,
+    }
+}
+
+const POLICY: &str = r#"
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: client, namespace: default}
+spec:
+  endpointSelector: {matchLabels: {app: client}}
+  egress:
+    - toEndpoints:
+        - matchLabels:
+            k8s:io.kubernetes.pod.namespace: kube-system
+            k8s-app: kube-dns
+      toPorts:
+        - ports: [{port: "53", protocol: ANY}, {port: "5353", protocol: ANY}]
+          rules:
+            dns: [{matchPattern: "*.example.com"}]
+    - toFQDNs: [{matchPattern: "*.example.com"}]
+      toPorts: [{ports: [{port: "443", protocol: TCP}]}]
+    - toCIDR: [198.51.100.0/24]
+"#;
+
+#[test]
+fn an_endpoint_that_no_policy_selects_is_open() {
+    let mut bench = Bench::new();
+    bench.commit();
+    assert_eq!(bench.kernel.endpoints[&Interface(7)].enforcement, Enforcement::Open);
+    assert_eq!(bench.tcp("203.0.113.1:443"), Ok(Verdict::Allow));
+}
+
+#[test]
+fn what_no_rule_allows_is_denied() {
+    let mut bench = Bench::new();
+    bench.policies(POLICY);
+    bench.commit();
+    assert_eq!(bench.tcp("203.0.113.1:443"), Err(DropReason::PolicyDenied));
+    assert_eq!(bench.tcp("10.0.0.1:22"), Err(DropReason::PolicyDenied));
+    assert_eq!(bench.tcp("198.51.100.9:22"), Ok(Verdict::Allow));
+    assert_eq!(bench.verdict(8, "203.0.113.1:443", Protocol::TCP), Ok(Verdict::Allow));
+}
+
+#[test]
+fn a_resolved_address_is_allowed_to_the_endpoint_that_asked_alone() {
+    let mut bench = Bench::new();
+    bench.pod("default/other", &[("app", "client")], &["10.0.0.3"], Some(9));
+    bench.policies(POLICY);
+    bench.commit();
+    bench.learn(CLIENT, "www.example.com", "203.0.113.1", Moment::from_secs(1));
+    assert_eq!(bench.tcp("203.0.113.1:443"), Ok(Verdict::Allow));
+    assert_eq!(bench.tcp("203.0.113.1:80"), Err(DropReason::PolicyDenied));
+    assert_eq!(bench.verdict(9, "203.0.113.1:443", Protocol::TCP), Err(DropReason::PolicyDenied));
+    let (first, second) =
+        (bench.kernel.endpoints[&Interface(7)], bench.kernel.endpoints[&Interface(9)]);
+    assert_eq!(first.enforcement, second.enforcement, "the same rules share a table");
+}
+
+#[test]
+fn dns_goes_to_the_proxy_by_backend_and_by_cluster_ip() {
+    let mut bench = Bench::new();
+    bench.policies(POLICY);
+    bench.commit();
+    let udp = |to| bench.verdict(7, to, Protocol::UDP);
+    assert_eq!(udp("10.0.0.53:5353"), Ok(Verdict::Dns));
+    assert_eq!(udp("10.96.0.10:53"), Ok(Verdict::Dns));
+    assert_eq!(udp("10.96.0.10:80"), Err(DropReason::NoService));
+    assert_eq!(udp("10.96.0.11:53"), Err(DropReason::NoService));
+    assert!(bench.ask("10.96.0.10:53", "www.example.com"));
+    assert!(bench.ask("10.0.0.53:5353", "www.example.com"));
+    assert!(!bench.ask("10.96.0.10:53", "www.example.org"));
+    assert!(!bench.ask("9.9.9.9:53", "www.example.com"));
+}
+
+#[test]
+fn a_frontend_is_denied_with_one_denied_backend_and_with_none_ready() {
+    let mut bench = Bench::new();
+    bench.pod("default/fake", &[("app", "fake")], &["10.0.0.66"], None);
+    bench.dns_service(&[DNS, "10.0.0.66"]);
+    bench.policies(POLICY);
+    bench.commit();
+    assert_eq!(bench.verdict(7, "10.96.0.10:53", Protocol::UDP), Err(DropReason::PolicyDenied));
+    assert!(!bench.ask("10.96.0.10:53", "www.example.com"));
+
+    bench.dns_service(&[]);
+    bench.commit();
+    assert_eq!(bench.verdict(7, "10.96.0.10:53", Protocol::UDP), Err(DropReason::PolicyDenied));
+    assert!(!bench.ask("10.96.0.10:53", "www.example.com"));
+}
+
+#[test]
+fn a_resolved_address_gives_no_right_to_a_pod_or_node() {
+    let mut bench = Bench::new();
+    bench.pod("default/db", &[("app", "db")], &["203.0.113.9"], None);
+    bench.policies(POLICY);
+    bench.commit();
+    bench.learn(CLIENT, "evil.example.com", "203.0.113.9", Moment::from_secs(1));
+    bench.learn(CLIENT, "evil.example.com", "10.0.0.1", Moment::from_secs(1));
+    assert_eq!(bench.tcp("203.0.113.9:443"), Err(DropReason::PolicyDenied));
+    assert_eq!(bench.tcp("10.0.0.1:443"), Err(DropReason::PolicyDenied));
+}
+
+#[test]
+fn a_changed_policy_moves_resolved_addresses_to_the_new_table() {
+    let mut bench = Bench::new();
+    bench.policies(POLICY);
+    bench.commit();
+    bench.learn(CLIENT, "www.example.com", "203.0.113.1", Moment::from_secs(1));
+    let before = bench.generation(7);
+    bench.policies(&POLICY.replace("\"443\"", "\"8443\""));
+    bench.commit();
+    assert_eq!(bench.tcp("203.0.113.1:443"), Err(DropReason::PolicyDenied));
+    assert_eq!(bench.tcp("203.0.113.1:8443"), Ok(Verdict::Allow));
+    assert_eq!(bench.generation(7), before + 1);
+    let tables: BTreeSet<_> = bench.kernel.rows.keys().map(|row| row.table).collect();
+    assert_eq!(tables.len(), 1, "the old table is gone");
+}
+
+#[test]
+fn nothing_is_written_when_nothing_changes() {
+    let mut bench = Bench::new();
+    bench.policies(POLICY);
+    bench.commit();
+    assert_eq!(bench.commit(), []);
+    // The same rules elsewhere in a file mean the same.
+    bench.policies(&format!("\n\n{POLICY}"));
+    assert_eq!(bench.commit(), []);
+}
+
+#[test]
+fn a_new_pod_leaves_other_endpoints_alone_and_a_moved_address_does_not() {
+    let mut bench = Bench::new();
+    bench.policies(&POLICY.replace("    - toCIDR: [198.51.100.0/24]\n", ""));
+    bench.commit();
+    let before = bench.generation(8);
+    bench.pod("default/late", &[("app", "late")], &["10.0.0.77"], Some(12));
+    bench.commit();
+    assert_eq!(bench.generation(8), before);
+
+    // The DNS pod's address becomes another pod's.
+    let before = bench.generation(7);
+    bench.pod("kube-system/dns", &[("k8s-app", "kube-dns")], &["10.0.0.54"], Some(8));
+    bench.pod("default/late", &[("app", "late")], &[DNS], Some(12));
+    bench.commit();
+    assert!(bench.generation(7) > before);
+    assert_eq!(bench.verdict(7, "10.0.0.53:5353", Protocol::UDP), Err(DropReason::PolicyDenied));
+    assert_eq!(bench.verdict(7, "10.0.0.54:5353", Protocol::UDP), Ok(Verdict::Dns));
+}
+
+#[test]
+fn a_restart_gives_the_same_meanings_the_same_numbers() {
+    let mut bench = Bench::new();
+    bench.policies(POLICY);
+    bench.commit();
+    bench.learn(CLIENT, "www.example.com", "203.0.113.1", Moment::from_secs(1));
+
+    let mut node = Node::new(settings());
+    node.restore(&bench.kernel);
+    let plan = node.plan(&bench.inventory).unwrap();
+    assert!(plan.difference.is_empty(), "{:?}", plan.difference);
+    let mut desired = plan.desired.clone();
+    for (id, local) in &plan.endpoints {
+        let mut leases = Leases::restore(*id, Limits::default(), &bench.kernel);
+        let mut changes: Vec<Change> = leases.rows().collect();
+        if let Some(table) = &local.table {
+            leases.rejudge(&mut *table.sets(), &mut changes).unwrap();
+        }
+        leases.settle(&mut changes);
+        changes.iter().for_each(|change| desired.apply(change));
+    }
+    assert_eq!(desired, bench.kernel);
+}
+
+#[test]
+fn a_pod_that_goes_takes_everything_with_it() {
+    let mut bench = Bench::new();
+    bench.policies(POLICY);
+    bench.commit();
+    let name = EndpointName { namespace: "default".into(), name: "client".into() };
+    let gone = bench.node.plan(&bench.inventory).unwrap().endpoints;
+    let (id, _) = gone.iter().find(|(_, local)| local.name == name).unwrap();
+    bench.inventory.pods.remove(&name);
+    bench.inventory.bindings.bound.remove(&name);
+    bench.commit();
+    assert!(bench.kernel.endpoints.values().all(|entry| entry.endpoint != *id));
+    assert!(bench.kernel.sources.keys().all(|(endpoint, _)| endpoint != id));
+    assert!(bench.kernel.rows.is_empty());
+    assert!(!bench.kernel.prefixes.contains_key(&Prefix::host(CLIENT.parse().unwrap())));
+}
+
+#[test]
+fn a_closed_interface_drops_everything() {
+    let mut bench = Bench::new();
+    bench.inventory.bindings.closed.insert(Interface(30));
+    bench.commit();
+    assert_eq!(
+        bench.verdict(30, "203.0.113.1:443", Protocol::TCP),
+        Err(DropReason::EndpointConflict)
+    );
+}
+
+#[test]
+fn an_address_that_two_pods_claim_is_nobodys() {
+    let mut bench = Bench::new();
+    bench.pod("default/twin", &[("app", "twin")], &[DNS], None);
+    bench.policies(POLICY);
+    bench.commit();
+    assert_eq!(bench.verdict(7, "10.0.0.53:5353", Protocol::UDP), Err(DropReason::PolicyDenied));
+}
