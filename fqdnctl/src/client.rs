@@ -43,17 +43,23 @@ impl Client {
 
     fn request<T: DeserializeOwned>(&self, method: Method, path: &str) -> anyhow::Result<T> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let exchange = tokio::time::timeout(TIMEOUT, self.exchange(method, path));
-        // A timer can only be set inside the runtime.
-        let (status, body) = runtime
-            .block_on(async { exchange.await })
-            .map_err(|_| anyhow!("fqdnd gave no answer in {} s", TIMEOUT.as_secs()))??;
+        let (status, body) = runtime.block_on(self.exchange_in_time(method, path))?;
         if !status.is_success() {
             bail!(refusal(status, &body));
         }
-        serde_json::from_slice(&body).with_context(|| {
-            "cannot read fqdnd's answer; are fqdnd and fqdnctl of one version?".to_owned()
-        })
+        serde_json::from_slice(&body)
+            .context("cannot read fqdnd's answer; are fqdnd and fqdnctl of one version?")
+    }
+
+    async fn exchange_in_time(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
+        match tokio::time::timeout(TIMEOUT, self.exchange(method, path)).await {
+            Ok(answer) => answer,
+            Err(_) => bail!("fqdnd gave no answer in {} s", TIMEOUT.as_secs()),
+        }
     }
 
     async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {

@@ -140,6 +140,7 @@ impl Cell {
         Self::toned(text, Tone::Plain)
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "temporaries need no borrow at every call")]
     pub fn toned(text: impl ToString, tone: Tone) -> Self {
         Self { text: printable(&text.to_string()), tone }
     }

@@ -41,19 +41,23 @@ impl Status {
 fn summary(status: &api::Status) -> Vec<(&'static str, Cell)> {
     let mut pairs = vec![
         ("Version", Cell::new(&status.version)),
-        ("Uptime", Cell::new(duration(i64::try_from(status.uptime_seconds).unwrap_or(i64::MAX)))),
+        ("Uptime", Cell::new(duration(seconds(status.uptime_seconds)))),
         ("Kernel", Cell::new(format!("{}, attached by {}", status.kernel, status.attach_mode))),
         ("Policies", policies(status)),
         ("Endpoints", endpoints(status.endpoints)),
         ("Manifests", manifests(status)),
     ];
+    let now = status.started.saturating_add(status.uptime_seconds);
     pairs.extend(status.stale_files.iter().map(|stale| {
-        let age = status.started.saturating_add(status.uptime_seconds) as i64;
-        let age = age.saturating_sub(stale.last_good as i64).max(0);
+        let age = seconds(now.saturating_sub(stale.last_good));
         let text = format!("{}, as it was {} ago", stale.file, duration(age));
         ("Stale", Cell::toned(text, Tone::Bad))
     }));
     pairs
+}
+
+fn seconds(seconds: u64) -> i64 {
+    i64::try_from(seconds).unwrap_or(i64::MAX)
 }
 
 fn policies(status: &api::Status) -> Cell {
@@ -78,8 +82,17 @@ fn manifests(status: &api::Status) -> Cell {
         (0, _) => Tone::Warning,
         (_, _) => Tone::Bad,
     };
-    let text = format!("{} files, {problems} problems, {warnings} warnings", status.files);
+    let text = [
+        counted(status.files, "file"),
+        counted(problems as u64, "problem"),
+        counted(warnings as u64, "warning"),
+    ];
+    let text = text.join(", ");
     Cell::toned(text, tone)
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn counters(output: &Output, title: &str, counters: &BTreeMap<String, u64>) -> anyhow::Result<()> {
