@@ -50,6 +50,9 @@ pub(super) fn read(check: &mut Check, at: &At<'_>, namespace: Option<&str>) -> O
     if asks {
         warn_of_dns_pods(check, &fields, &peers, namespace);
     }
+    // Without destinations and ports an entry allows nothing: `egress: [{}]` is how Cilium's
+    // policies say that nothing may be sent.
+    let ports = if peers == Peers::All { ports.or(Some(Vec::new())) } else { ports };
     Some(Egress { line: at.line(), peers, ports })
 }
 

@@ -1,1 +1,338 @@
+use std::path::Path;
+use std::sync::Arc;
 
+use model::{Label, Labels};
+use proptest::prelude::*;
+
+use crate::{Document, Policy, Problem, Rule};
+
+fn read(text: &str) -> Result<Policy, Vec<Problem>> {
+    let (documents, problems) = Document::read_all(&Arc::from(Path::new("p.yaml")), text);
+    assert_eq!(problems, [], "{text}");
+    Policy::read(&documents[0])
+}
+
+fn policy(spec: &str) -> Policy {
+    let text = format!(
+        "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\n\
+         metadata: {{name: web, namespace: prod}}\nspec: {spec}\n"
+    );
+    read(&text).unwrap()
+}
+
+fn clusterwide(spec: &str) -> Policy {
+    let text = format!(
+        "apiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\n\
+         metadata: {{name: web}}\nspec: {spec}\n"
+    );
+    read(&text).unwrap()
+}
+
+/// The rule's meaning with one line for the endpoints and one for each entry.
+fn meaning(policy: &Policy) -> Vec<String> {
+    let lines = policy.rules.iter().map(|rule| rule.canonical());
+    lines.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+fn entry(text: &str) -> String {
+    meaning(&policy(&format!("{{endpointSelector: {{}}, egress: [{text}]}}"))).pop().unwrap()
+}
+
+fn warnings(policy: &Policy) -> Vec<String> {
+    policy.warnings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn every_problem_of_a_document_is_told_with_its_place() {
+    let problems = read(
+        "apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata:
+  name: web
+spec:
+  endpointSelector:
+    matchLabels:
+      app: 1
+  egress:
+  - toFQDNs:
+    - matchName: example.com
+    - matchNames: example.org
+    toPorts:
+    - ports:
+      - port: '443'
+        protocol: tcp
+  - toCIDR:
+    - 10.0.0.1
+  toEntities: [world]
+",
+    )
+    .unwrap_err();
+    let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "p.yaml:8:12: spec.endpointSelector.matchLabels.app: must be text, not the number 1; \
+             quote it if text is meant",
+            "p.yaml:12:7: spec.egress[0].toFQDNs[1]: one of matchName and matchPattern must be set",
+            "p.yaml:12:7: spec.egress[0].toFQDNs[1].matchNames: is no field that is known here; \
+             did you mean matchName?",
+            "p.yaml:16:19: spec.egress[0].toPorts[0].ports[0].protocol: `tcp` is none of TCP, UDP, \
+             SCTP, ANY",
+            "p.yaml:18:7: spec.egress[1].toCIDR[0]: `10.0.0.1` has no `/`; write `10.0.0.1/32` \
+             for this address alone",
+            "p.yaml:19:3: spec.toEntities: is no field that is known here",
+        ]
+    );
+}
+
+#[test]
+fn the_policys_namespace_is_forced_on_its_endpoints() {
+    let subject = |spec: &str| {
+        let policy = policy(&format!("{{endpointSelector: {spec}, egress: [{{}}]}}"));
+        (policy.rules[0].subject.to_string(), policy.warnings.len())
+    };
+    let forced = "k8s:io.kubernetes.pod.namespace=prod";
+    assert_eq!(subject("{}"), (forced.to_owned(), 0));
+    assert_eq!(subject("{matchLabels: {app: web}}"), (format!("any:app=web,{forced}"), 0));
+    let other = subject("{matchLabels: {'k8s:io.kubernetes.pod.namespace': dev}}");
+    assert_eq!(other, (forced.to_owned(), 1));
+    let own = subject("{matchLabels: {'k8s:io.kubernetes.pod.namespace': prod}}");
+    assert_eq!(own, (forced.to_owned(), 0));
+
+    let everywhere = clusterwide("{endpointSelector: {matchLabels: {app: web}}, egress: [{}]}");
+    assert_eq!(everywhere.rules[0].subject.to_string(), "any:app=web");
+    assert_eq!(everywhere.key.to_string(), "web");
+}
+
+#[test]
+fn destinations_are_in_the_policys_namespace_unless_it_names_one() {
+    let peers = |selector: &str| entry(&format!("{{toEndpoints: [{selector}]}}"));
+    assert_eq!(
+        peers("{matchLabels: {app: db}}"),
+        "pods([any:app=db,k8s:io.kubernetes.pod.namespace=prod] dns [any:app=db]) ports(all)"
+    );
+    for own in [
+        "k8s:io.kubernetes.pod.namespace",
+        "io.kubernetes.pod.namespace",
+        "k8s:io.cilium.k8s.namespace.labels.team",
+        "io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name",
+        "reserved:health",
+    ] {
+        let shown = if own.contains(':') { own.to_owned() } else { format!("any:{own}") };
+        assert_eq!(
+            peers(&format!("{{matchLabels: {{'{own}': x}}}}")),
+            format!("pods([{shown}=x]) ports(all)")
+        );
+    }
+    let all = clusterwide("{endpointSelector: {}, egress: [{toEndpoints: [{}]}]}");
+    let every_pod = "pods([k8s:io.kubernetes.pod.namespace]) ports(all)";
+    assert_eq!(meaning(&all).last().unwrap(), every_pod);
+}
+
+#[test]
+fn absent_empty_and_present_lists_differ() {
+    assert_eq!(entry("{}"), "all");
+    assert_eq!(entry("{toPorts: []}"), "all");
+    assert_eq!(entry("{toPorts: [{}]}"), "all ports()");
+    assert_eq!(entry("{toCIDR: []}"), "prefixes() ports(all)");
+    assert_eq!(entry("{toFQDNs: []}"), "names() ports(all)");
+    assert_eq!(entry("{toEndpoints: []}"), "pods() ports(all)");
+    assert_eq!(entry("{toEntities: []}"), "prefixes() ports(all)");
+    assert_eq!(entry("{toFQDNs: [], toCIDR: [10.1.2.3/8]}"), "prefixes(10.0.0.0/8) ports(all)");
+    assert_eq!(entry("{toCIDR: ['::/0'], toPorts: []}"), "prefixes(::/0) ports(all)");
+}
+
+#[test]
+fn ports_and_protocols_become_prefixes() {
+    let ports = |port: &str| entry(&format!("{{toPorts: [{{ports: [{{{port}}}]}}]}}"));
+    assert_eq!(ports("port: '443', protocol: TCP"), "all ports(443/TCP)");
+    assert_eq!(ports("port: '443'"), "all ports(443/SCTP | 443/TCP | 443/UDP)");
+    assert_eq!(ports("port: '0', protocol: UDP"), "all ports(UDP)");
+    assert_eq!(ports("port: '0', protocol: ANY"), "all ports(SCTP | TCP | UDP)");
+    assert_eq!(ports("port: '0', endPort: 65535, protocol: UDP"), "all ports(UDP)");
+    assert_eq!(ports("port: '8', endPort: 11, protocol: TCP"), "all ports(8-11/TCP)");
+    assert_eq!(ports("port: '8', endPort: 0, protocol: TCP"), "all ports(8/TCP)");
+    assert_eq!(ports("port: '8', endPort: 7, protocol: TCP"), "all ports(8/TCP)");
+    assert_eq!(ports("port: '010', protocol: TCP"), "all ports(8/TCP)");
+}
+
+#[test]
+fn rules_for_dns_without_ports_mean_port_53_and_say_so() {
+    let policy = policy(
+        "{endpointSelector: {}, egress: [{toPorts: [{rules: {dns: [{matchPattern: '*.a'}, {matchName: B.}]}}]}]}",
+    );
+    assert_eq!(meaning(&policy)[1], "all ports(53/TCP | 53/UDP; dns *.a | b)");
+    assert_eq!(
+        warnings(&policy),
+        [
+            "p.yaml:4:58: spec.egress[0].toPorts[0].rules: has no ports, so the DNS port 53 is meant, \
+          UDP and TCP; Cilium refuses this"
+        ]
+    );
+}
+
+#[test]
+fn rules_for_dns_have_no_sctp() {
+    let dns = |protocol: &str| {
+        entry(&format!(
+            "{{toPorts: [{{ports: [{{port: '53', protocol: {protocol}}}], \
+             rules: {{dns: [{{matchName: a}}]}}}}]}}"
+        ))
+    };
+    assert_eq!(dns("ANY"), "all ports(53/TCP | 53/UDP; dns a)");
+    assert_eq!(dns("SCTP"), "all ports(; dns a)");
+}
+
+#[test]
+fn warns_where_dns_pods_are_selected_in_other_namespaces() {
+    let policy = policy(
+        "{endpointSelector: {}, egress: [{toEndpoints: [{matchLabels: {k8s-app: kube-dns}}], \
+         toPorts: [{ports: [{port: '53'}], rules: {dns: [{matchPattern: '*'}]}}]}]}",
+    );
+    assert_eq!(
+        warnings(&policy),
+        [
+            "p.yaml:4:53: spec.egress[0].toEndpoints: selects the cluster's DNS pods too where their \
+          labels match, for rules.dns; Cilium keeps to the namespace `prod`: name \
+          io.kubernetes.pod.namespace to be exact"
+        ]
+    );
+}
+
+#[test]
+fn default_deny_follows_the_section_and_the_switch() {
+    let deny = |spec: &str| {
+        let policy = policy(&format!("{{endpointSelector: {{}}, {spec}}}"));
+        policy.rules.iter().map(|rule| rule.default_deny).collect::<Vec<_>>()
+    };
+    assert_eq!(deny("egress: [{}]"), [true]);
+    assert_eq!(deny("egress: [{}], enableDefaultDeny: {ingress: false}"), [true]);
+    assert_eq!(deny("egress: [{}], enableDefaultDeny: {egress: false}"), [false]);
+    assert_eq!(deny("egress: [], ingress: [{}]"), Vec::<bool>::new());
+    assert_eq!(deny("ingress: [{}], enableDefaultDeny: {egress: true}"), Vec::<bool>::new());
+}
+
+#[test]
+fn several_specs_are_several_rules() {
+    let policy = read(
+        "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\n\
+         metadata: {name: web, annotations: {fqdnd.io/allow-private: 'true', other: x}}\n\
+         spec: {endpointSelector: {}, egress: [{}]}\nspecs:\n\
+         - {endpointSelector: {matchLabels: {a: b}}, egress: [{}]}\n",
+    )
+    .unwrap();
+    let lines: Vec<usize> = policy.rules.iter().map(|rule| rule.origin.line).collect();
+    assert_eq!(lines, [4, 6]);
+    assert_eq!(policy.key.to_string(), "default/web");
+    assert!(policy.allow_private && policy.rules[0].allow_private);
+}
+
+#[test]
+fn the_same_meaning_has_the_same_text() {
+    let one = policy(
+        "{endpointSelector: {matchLabels: {a: b, c: d}}, egress: [{toCIDR: [10.0.0.0/8, 11.0.0.0/8]}, \
+         {toFQDNs: [{matchName: A.com}], toPorts: [{ports: [{port: '1'}, {port: '2'}]}]}]}",
+    );
+    let same = policy(
+        "\n  egress:\n  - toFQDNs: [{matchPattern: a.com.}]\n    \
+         toPorts: [{ports: [{port: '2'}, {port: '1', endPort: 1}]}]\n  \
+         - toCIDR: [11.0.0.0/8, 10.1.0.0/8]\n  \
+         endpointSelector: {matchLabels: {c: d}, matchExpressions: [{key: a, operator: In, values: [b]}]}",
+    );
+    let other = policy("{endpointSelector: {matchLabels: {a: b, c: d}}, egress: [{}]}");
+    assert_eq!(one.rules[0].canonical(), same.rules[0].canonical());
+    assert_ne!(one.rules[0].canonical(), other.rules[0].canonical());
+}
+
+#[test]
+fn selects_by_labels() {
+    let policy = policy(
+        "{endpointSelector: {matchExpressions: [{key: tier, operator: NotIn, values: [db]}]}, \
+         egress: [{}]}",
+    );
+    let selects = |namespace: &str, tier: &str| {
+        let labels: Labels =
+            [Label::kubernetes(Labels::NAMESPACE, namespace), Label::kubernetes("tier", tier)]
+                .into_iter()
+                .collect();
+        Rule::selects(&policy.rules[0], &labels)
+    };
+    assert!(selects("prod", "web"));
+    assert!(!selects("prod", "db") && !selects("dev", "web"));
+}
+
+fn token() -> impl Strategy<Value = String> {
+    let words = [
+        "apiVersion: cilium.io/v2\n",
+        "kind: CiliumNetworkPolicy\n",
+        "metadata: {name: a}\n",
+        "spec:\n",
+        "  endpointSelector: {}\n",
+        "  egress:\n",
+        "  - ",
+        "    ",
+        "toFQDNs",
+        "toPorts",
+        "toEndpoints",
+        "toCIDR",
+        "ports",
+        "port",
+        "rules",
+        "dns",
+        "matchName",
+        "matchPattern",
+        "matchLabels",
+        ": ",
+        "\n",
+        "---\n",
+        "{",
+        "}",
+        "[",
+        "]",
+        ", ",
+        "\"",
+        "'",
+        "*",
+        "**.a",
+        "53",
+        "&a ",
+        "*a",
+        "!x ",
+        "<<",
+        "null",
+        "# ",
+        "|\n",
+        ">-\n",
+        "? ",
+        "- ",
+        "\t",
+        "\u{feff}",
+        "é",
+    ];
+    prop_oneof![
+        8 => prop::sample::select(words.to_vec()).prop_map(str::to_owned),
+        1 => any::<String>(),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(tokens in prop::collection::vec(token(), 0..60)) {
+        let file = Arc::from(Path::new("p.yaml"));
+        let (documents, _) = Document::read_all(&file, &tokens.concat());
+        for document in documents {
+            if let Ok(policy) = Policy::read(&document) {
+                policy.rules.iter().for_each(|rule| drop(rule.canonical()));
+            }
+        }
+    }
+
+    #[test]
+    fn no_spec_makes_it_panic(tokens in prop::collection::vec(token(), 0..40)) {
+        let file = Arc::from(Path::new("p.yaml"));
+        let header = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: a}\n\
+                      spec:\n  endpointSelector: {}\n  egress:\n  - ";
+        let (documents, _) = Document::read_all(&file, &format!("{header}{}", tokens.concat()));
+        documents.iter().for_each(|document| drop(Policy::read(document)));
+    }
+}
