@@ -91,12 +91,12 @@ impl Bindings {
             }
         }
         for (interface, claimants) in claims {
-            next.decide(previous, interface, claimants);
+            next.decide(previous, interface, &claimants);
         }
         next
     }
 
-    fn decide(&mut self, previous: &Self, interface: Interface, claimants: Vec<EndpointName>) {
+    fn decide(&mut self, previous: &Self, interface: Interface, claimants: &[EndpointName]) {
         let holder = claimants.iter().find(|name| self.has_moved(name)).cloned();
         if let Some(holder) = holder {
             for name in claimants.iter().filter(|name| **name != holder) {
@@ -107,8 +107,8 @@ impl Bindings {
             self.bound.insert(holder, interface);
             return;
         }
-        let [only] = &claimants[..] else {
-            for name in &claimants {
+        let [only] = claimants else {
+            for name in claimants {
                 let others = claimants.iter().filter(|other| *other != name).cloned().collect();
                 let twice = BindingError::ClaimedTwice { interface, others };
                 self.problems.insert(name.clone(), twice);

@@ -35,7 +35,9 @@ pub fn listen(path: &Path) -> Result<UnixListener> {
     match std::fs::remove_file(path) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("cannot replace {}", path.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot replace {}", path.display()));
+        }
     }
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)
@@ -74,9 +76,10 @@ pub async fn serve(listener: UnixListener, shared: Arc<Shared>) {
         }
         let router = router.clone();
         tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-                router.clone().call(request)
-            });
+            let service =
+                hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+                    router.clone().call(request)
+                });
             let connection = auto::Builder::new(TokioExecutor::new());
             if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
                 debug!(%error, "an admin client broke off");

@@ -69,15 +69,7 @@ impl Config {
 
     /// What no single key can tell to be wrong.
     fn check(&self) -> Result<()> {
-        let Redirect { mark_mask, redirect_mark, answer_mark, .. } = self.redirect;
-        for (key, mark) in [("redirectMark", redirect_mark), ("answerMark", answer_mark)] {
-            if mark == 0 || mark & !mark_mask != 0 {
-                bail!("redirect.{key}: {mark:#x} must be some bits of markMask {mark_mask:#x}");
-            }
-        }
-        if redirect_mark == answer_mark {
-            bail!("redirect.answerMark: must differ from redirectMark {redirect_mark:#x}");
-        }
+        host::Marks::new(self.redirect.mark_mask).context("redirect.markMask")?;
         if self.dns.min_ttl.0 > self.dns.max_ttl.0 {
             let (min, max) = (self.dns.min_ttl, self.dns.max_ttl);
             bail!("dns.minTtl: {min} is longer than maxTtl, {max}");

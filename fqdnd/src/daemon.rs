@@ -95,10 +95,10 @@ async fn start(config: &Config) -> Result<(Arc<Shared>, Sources)> {
         .context("the node's links cannot be watched")?;
     let redirect = settings::redirect(config)?;
     redirect.install().await.context("redirects to the DNS proxy cannot be set up")?;
-    let manifests = Manifests::watch(config.manifests.clone())
-        .context("the manifests cannot be watched")?;
+    let manifests =
+        Manifests::watch(&config.manifests).await.context("the manifests cannot be watched")?;
     let mut sources = Sources {
-        manifests: manifests.inventory(),
+        manifests: manifests.subscribe(),
         node: watcher.snapshots(),
         watcher,
         _manifests: manifests,
@@ -111,17 +111,16 @@ async fn start(config: &Config) -> Result<(Arc<Shared>, Sources)> {
         settings::limits(config),
     ));
     let node = Node::new(settings::engine(config)?);
-    let mut reconciler =
-        Reconciler::new(node, Arc::clone(&datapath), Arc::clone(&names), &dump)?;
+    let mut reconciler = Reconciler::new(node, Arc::clone(&datapath), Arc::clone(&names), &dump)?;
     let inventory = sources.manifests.borrow_and_update().clone();
     let links = sources.node.borrow_and_update().clone();
     let namespaces = namespaces(&inventory).await;
     let known = Known { manifests: &inventory, node: &links, namespaces: &namespaces };
-    let proxy = dnsproxy::start(settings::proxy(config), Arc::clone(&names))
+    let proxy = dnsproxy::start(settings::proxy(config, redirect.marks), Arc::clone(&names))
         .context("the DNS proxy cannot be started")?;
     reconciler.start(known, &dump)?;
     datapath
-        .configure(&settings::kernel(config, &proxy))
+        .configure(&settings::kernel(config, redirect.marks, &proxy))
         .context("the programs' settings cannot be written")?;
 
     let shared = Shared {

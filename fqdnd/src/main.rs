@@ -100,6 +100,7 @@ fn main() -> ExitCode {
 fn run(path: Option<PathBuf>, flags: Keys) -> anyhow::Result<()> {
     let config = Config::load(path.as_deref(), flags)?;
     logs::start(&config.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(daemon::run(config))
 }

@@ -7,17 +7,18 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard};
 
 use arc_swap::ArcSwap;
 use bpf::Datapath;
 use dashmap::DashMap;
 use dnsproxy::{Address, Authority, Judgement, LearnError, Query};
-use engine::leases::{Leases, Limits, NameSets};
+use engine::leases::{Leases, Limits, NameSets, SetsFull};
 use engine::rebinding::Guard;
-use engine::{Question, Snapshot, VerdictTable};
+use engine::{Question, Snapshot, TableSets, VerdictTable};
 use model::{Change, EndpointId, Identity, NameRef};
 use tracing::{debug, warn};
 
@@ -105,7 +106,7 @@ impl Names {
     /// Lets go of an endpoint; what must leave the maps is added to `changes`.
     pub fn remove(&self, endpoint: EndpointId, changes: &mut Vec<Change>) {
         if let Some((_, mut slot)) = self.slots.remove(&endpoint) {
-            slot.leases.forget(|_| true, changes);
+            slot.leases.forget(|_| true, &mut SlotSets::of(None), changes);
         }
     }
 
@@ -132,7 +133,9 @@ impl Names {
         let mut changes = Vec::new();
         slot.rejudge(table, &mut changes);
         changes.push(entry.clone());
-        self.datapath.apply(&changes)?;
+        let written = self.datapath.apply(&changes);
+        SlotSets::of(table).finish(written.is_ok());
+        written?;
         changes.clear();
         slot.leases.settle(&mut changes);
         slot.table = table.cloned();
@@ -143,8 +146,9 @@ impl Names {
     pub fn adopt(&self, endpoint: EndpointId, changes: &mut Vec<Change>) {
         if let Some(mut slot) = self.slots.get_mut(&endpoint) {
             let table = slot.table.clone();
-            slot.leases.restate(changes);
+            changes.extend(slot.leases.rows());
             slot.rejudge(table.as_ref(), changes);
+            SlotSets::of(table.as_ref()).finish(true);
             slot.leases.settle(changes);
         }
     }
@@ -161,13 +165,17 @@ impl Names {
     pub fn update<T>(
         &self,
         endpoint: EndpointId,
-        change: impl FnOnce(&mut Leases, &mut dyn NameSets, &mut Vec<Change>) -> T,
+        change: impl FnOnce(&mut Leases, &mut SlotSets<'_>, &mut Vec<Change>) -> T,
     ) -> Option<Result<(T, bool), bpf::ApplyError>> {
         let mut slot = self.slots.get_mut(&endpoint)?;
+        let slot = &mut *slot;
         let mut changes = Vec::new();
-        let result = slot.with_sets(|leases, sets| change(leases, sets, &mut changes));
+        let mut sets = SlotSets::of(slot.table.as_ref());
+        let result = change(&mut slot.leases, &mut sets, &mut changes);
         let revoked = changes.iter().any(|change| matches!(change, Change::DeleteLease(..)));
-        Some(self.datapath.apply(&changes).map(|()| (result, revoked)))
+        let written = self.datapath.apply(&changes);
+        sets.finish(written.is_ok());
+        Some(written.map(|()| (result, revoked)))
     }
 
     /// The name sets in use by endpoints under `table`.
@@ -175,7 +183,7 @@ impl Names {
         let judged = |slot: &Slot| slot.table.as_ref().is_some_and(|own| Arc::ptr_eq(own, table));
         let mut used = rustc_hash::FxHashSet::default();
         for slot in self.slots.iter().filter(|slot| judged(slot)) {
-            slot.leases.sets_in_use(&mut used);
+            used.extend(slot.leases.sets());
         }
         used
     }
@@ -189,42 +197,36 @@ impl Names {
     ) -> Result<(), LearnError> {
         let Some(mut slot) = self.slots.get_mut(&endpoint) else {
             self.counts.endpoint_gone.fetch_add(1, Ordering::Relaxed);
-            return Err(LearnError);
+            return Err(LearnError::Gone);
         };
         let slot = &mut *slot;
         let Some(table) = slot.table.as_ref() else { return Ok(()) };
-        let mut sets = table.sets();
-        if slot.leases.handle_answer(name, addresses, clock::now(), &mut *sets, changes).is_err() {
-            sets.abandon();
-            self.counts.sets_full.fetch_add(1, Ordering::Relaxed);
-            warn!(%endpoint, table = %table.id(), "no further name set fits the table");
-            return Err(LearnError);
-        }
-        if changes.is_empty() {
+        let mut sets = SlotSets(Some(table.sets()));
+        let learned = slot.leases.handle_answer(name, addresses, clock::now(), &mut sets, changes);
+        if changes.is_empty() && learned.is_ok() {
             return Ok(());
         }
+        // The table is let go of while the kernel writes, unless a set's rows are among it.
         let fresh = sets.has_fresh().then_some(sets);
-        match self.datapath.apply(changes) {
-            Ok(()) => {
-                if let Some(mut sets) = fresh {
-                    sets.confirm();
-                }
-                Ok(())
-            }
-            Err(error) => {
-                if let Some(mut sets) = fresh {
-                    sets.abandon();
-                }
-                self.counts.map_full.fetch_add(1, Ordering::Relaxed);
-                warn!(%endpoint, %error, "an answer's addresses could not be written");
-                changes.clear();
-                slot.leases.revoke(name, changes);
-                if let Err(error) = self.datapath.apply(changes) {
-                    warn!(%endpoint, %error, "what was half written could not be taken back");
-                }
-                Err(LearnError)
-            }
+        let written = self.datapath.apply(changes);
+        if let Some(sets) = fresh {
+            sets.finish(written.is_ok());
         }
+        let Err(error) = written else {
+            return learned.map(|_| ()).map_err(|error| {
+                self.counts.sets_full.fetch_add(1, Ordering::Relaxed);
+                warn!(%endpoint, table = %table.id(), %error, "an answer was held back");
+                LearnError::Bound
+            });
+        };
+        self.counts.map_full.fetch_add(1, Ordering::Relaxed);
+        warn!(%endpoint, %error, "an answer's addresses could not be written");
+        changes.clear();
+        slot.leases.revoke(name, &mut SlotSets::of(Some(table)), changes);
+        if let Err(error) = self.datapath.apply(changes) {
+            warn!(%endpoint, %error, "what was half written could not be taken back");
+        }
+        Err(LearnError::Kernel(io::Error::other(error)))
     }
 
     /// Whether an address of an answer may be learned for this name.
@@ -239,50 +241,62 @@ impl Names {
     }
 
     fn allows_private(&self, endpoint: EndpointId, name: NameRef<'_>) -> bool {
-        let table = self.slots.get(&endpoint).and_then(|slot| slot.table.clone());
-        table.is_some_and(|table| table.rules().allows_private(name))
+        let Some(table) = self.slots.get(&endpoint).and_then(|slot| slot.table.clone()) else {
+            return false;
+        };
+        let mut matching = Vec::new();
+        table.rules().selectors_of(name, &mut matching);
+        matching.into_iter().any(|selector| table.rules().allow_private(selector))
     }
 }
 
 impl Slot {
     fn rejudge(&mut self, table: Option<&Arc<VerdictTable>>, changes: &mut Vec<Change>) {
-        match table {
-            Some(table) => {
-                let mut sets = table.sets();
-                self.leases.rejudge(&mut *sets, changes);
-                sets.confirm();
-            }
-            None => self.leases.rejudge(&mut NoSets, changes),
-        }
-    }
-
-    fn with_sets<T>(&mut self, run: impl FnOnce(&mut Leases, &mut dyn NameSets) -> T) -> T {
-        match self.table.clone() {
-            Some(table) => run(&mut self.leases, &mut *table.sets()),
-            None => run(&mut self.leases, &mut NoSets),
+        if let Err(error) = self.leases.rejudge(&mut SlotSets::of(table), changes) {
+            let endpoint = self.leases.endpoint();
+            warn!(%endpoint, %error, "some resolved addresses are closed under the new policy");
         }
     }
 }
 
-/// The sets of an endpoint that no policy selects: no selector matches anything.
-struct NoSets;
+/// The name sets of an endpoint's table; where no policy selects it, no selector matches anything.
+pub struct SlotSets<'a>(Option<MutexGuard<'a, TableSets>>);
 
-impl NameSets for NoSets {
+impl<'a> SlotSets<'a> {
+    fn of(table: Option<&'a Arc<VerdictTable>>) -> Self {
+        Self(table.map(|table| table.sets()))
+    }
+
+    fn has_fresh(&self) -> bool {
+        self.0.as_ref().is_some_and(|sets| sets.has_fresh())
+    }
+
+    /// Settles what becomes of sets first seen, once their rows are written or could not be.
+    fn finish(self, written: bool) {
+        match self.0 {
+            Some(mut sets) if written => sets.confirm(),
+            Some(mut sets) => sets.abandon(),
+            None => {}
+        }
+    }
+}
+
+impl NameSets for SlotSets<'_> {
     fn set_of(
         &mut self,
-        _: NameRef<'_>,
-        _: &mut Vec<Change>,
-    ) -> Result<Option<Identity>, engine::leases::SetsFull> {
-        Ok(None)
+        name: NameRef<'_>,
+        changes: &mut Vec<Change>,
+    ) -> Result<Option<Identity>, SetsFull> {
+        self.0.as_mut().map_or(Ok(None), |sets| sets.set_of(name, changes))
     }
 
     fn union(
         &mut self,
         a: Identity,
-        _: Identity,
-        _: &mut Vec<Change>,
-    ) -> Result<Identity, engine::leases::SetsFull> {
-        Ok(a)
+        b: Identity,
+        changes: &mut Vec<Change>,
+    ) -> Result<Identity, SetsFull> {
+        self.0.as_mut().map_or(Ok(a), |sets| sets.union(a, b, changes))
     }
 }
 

@@ -65,12 +65,11 @@ impl Reconciler {
     pub fn start(&mut self, known: Known<'_>, dump: &State) -> Result<()> {
         self.take_in(known);
         let plan = self.node.plan(&self.inventory).context("cannot plan the first revision")?;
-        let now = clock::now();
         let limits = self.names.limits();
         let mut desired = plan.desired.clone();
         let mut changes = Vec::new();
         for (id, local) in &plan.endpoints {
-            let leases = Leases::restore(*id, limits.clone(), dump, now);
+            let leases = Leases::restore(*id, *limits, dump);
             self.names.insert(*id, leases, local.table.clone());
             self.names.adopt(*id, &mut changes);
         }
@@ -139,8 +138,7 @@ impl Reconciler {
                 .collect(),
             bindings,
         };
-        self.incarnations =
-            node.links().map(|link| (link.index, link.incarnation)).collect();
+        self.incarnations = node.links().map(|link| (link.index, link.incarnation)).collect();
     }
 
     /// A new device under an index that another one had is another interface: no program is on
@@ -194,7 +192,7 @@ impl Reconciler {
         entry: Option<&Change>,
     ) -> Result<(), bpf::ApplyError> {
         if !self.names.contains(id) {
-            let leases = Leases::new(id, self.names.limits().clone());
+            let leases = Leases::new(id, *self.names.limits());
             self.names.insert(id, leases, local.table.clone());
         }
         match (entry, self.names.is_judged_by(id, local.table.as_ref())) {
@@ -216,7 +214,8 @@ impl Reconciler {
             }
             let enforcement = Enforcement::Closed(DropReason::EndpointPending);
             let entry = EndpointEntry { enforcement, ..local.entry };
-            if let Err(error) = self.datapath.apply(&[Change::PutEndpoint(local.interface, entry)]) {
+            if let Err(error) = self.datapath.apply(&[Change::PutEndpoint(local.interface, entry)])
+            {
                 error!(%error, pod = %local.name, "a new endpoint could not be closed");
             }
             self.attach_one(local.interface);
@@ -314,7 +313,9 @@ impl Reconciler {
             }
         };
         let written = self.names.update(endpoint, |leases, sets, changes| {
-            leases.handle_timeout(now, |address| live.contains(address), sets, changes)
+            while leases.poll_timeout().is_some_and(|due| due <= now) {
+                leases.handle_timeout(now, |address| live.contains(address), sets, changes);
+            }
         });
         self.settle(endpoint, written);
     }
@@ -325,9 +326,9 @@ impl Reconciler {
         endpoint: EndpointId,
         matches: impl Fn(model::NameRef<'_>) -> bool,
     ) -> usize {
-        let written = self.names.update(endpoint, |leases, _, changes| {
-            leases.forget(matches, changes)
-        });
+        let written = self
+            .names
+            .update(endpoint, |leases, sets, changes| leases.forget(matches, sets, changes));
         self.settle(endpoint, written).unwrap_or(0)
     }
 
@@ -338,7 +339,8 @@ impl Reconciler {
     ) -> Option<T> {
         match written? {
             Ok((result, revoked)) => {
-                if revoked && let Some(change) = self.node.bump(endpoint)
+                if revoked
+                    && let Some(change) = self.node.bump(endpoint)
                     && let Err(error) = self.datapath.apply(&[change])
                 {
                     error!(%endpoint, %error, "an endpoint's generation cannot be written");

@@ -92,7 +92,12 @@ fn problem(problem: &policy::Problem) -> api::Problem {
 fn limits(shared: &Shared) -> BTreeMap<String, u64> {
     let mut limits = shared.names.counts().read();
     shared.names.visit(|_, leases| {
-        for (limit, count) in leases.stats().evictions() {
+        let stats = leases.stats();
+        for (limit, count) in [
+            ("names-evicted", stats.evicted_names),
+            ("addresses-evicted", stats.evicted_addresses),
+            ("kept-addresses-evicted", stats.evicted_kept),
+        ] {
             *limits.entry(limit.to_owned()).or_default() += count;
         }
     });
@@ -107,7 +112,7 @@ pub fn endpoints(shared: &Shared, reconciler: &Reconciler) -> Result<Vec<api::En
     let mut held: BTreeMap<EndpointId, (u64, u64)> = BTreeMap::new();
     shared.names.visit(|id, leases| {
         let stats = leases.stats();
-        held.insert(id, (stats.names as u64, stats.addresses as u64));
+        held.insert(id, (stats.names as u64, stats.leases as u64));
     });
     let endpoints = reconciler.endpoints().iter().map(|(id, local)| {
         let own = drops.iter().filter(|((endpoint, _), _)| endpoint == id);
@@ -146,7 +151,8 @@ fn endpoint(
         name: local.name.name.clone(),
         namespace: local.name.namespace.clone(),
         identity: local.identity.unwrap_or(model::Identity::INIT),
-        labels: pod.map_or_else(Vec::new, |pod| pod.labels.iter().map(ToString::to_string).collect()),
+        labels: pod
+            .map_or_else(Vec::new, |pod| pod.labels.iter().map(ToString::to_string).collect()),
         interface: link(local.interface),
         bridge: local.entry.bridge.and_then(link),
         addresses: local.addresses.clone(),
@@ -195,13 +201,12 @@ pub fn cache(
                 expires_in_seconds: left - past,
                 ttl: None,
                 kept_alive: entry.kept_alive,
-                enforced: entry.enforced,
+                enforced: entry.selected,
             });
         }
     });
-    entries.sort_by(|a, b| {
-        (&a.endpoint, &a.name, a.address).cmp(&(&b.endpoint, &b.name, b.address))
-    });
+    entries
+        .sort_by(|a, b| (&a.endpoint, &a.name, a.address).cmp(&(&b.endpoint, &b.name, b.address)));
     entries
 }
 

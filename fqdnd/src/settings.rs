@@ -1,5 +1,7 @@
 //! From the configuration to what each part is told.
 
+use std::num::NonZeroUsize;
+
 use anyhow::{Context, Result};
 use engine::leases::Limits;
 use engine::rebinding::Guard;
@@ -22,7 +24,8 @@ pub fn datapath(config: &Config) -> bpf::Options {
             rows: keys.rows,
             leases: keys.leases,
             names: keys.names,
-            flows_per_endpoint: keys.flows_per_endpoint,
+            flows_out: keys.flows_per_endpoint,
+            flows_in: keys.flows_per_endpoint,
             ..bpf::Sizes::default()
         },
     }
@@ -31,23 +34,18 @@ pub fn datapath(config: &Config) -> bpf::Options {
 /// The rules and routes that lead to the proxy.
 pub fn redirect(config: &Config) -> Result<host::redirect::Redirect> {
     let keys = &config.redirect;
-    let marks = host::Marks::new(keys.mark_mask, keys.redirect_mark, keys.answer_mark)?;
-    Ok(host::redirect::Redirect {
-        marks,
-        table: keys.route_table,
-        priority: keys.rule_priority,
-        ..host::redirect::Redirect::default()
-    })
+    let marks = host::Marks::new(keys.mark_mask).context("redirect.markMask")?;
+    Ok(host::redirect::Redirect { marks, table: keys.route_table, priority: keys.rule_priority })
 }
 
 /// What the programs are told of marks, ports and times.
-pub fn kernel(config: &Config, proxy: &dnsproxy::Proxy) -> bpf::Settings {
-    let (redirect, timeouts) = (&config.redirect, &config.timeouts);
+pub fn kernel(config: &Config, marks: host::Marks, proxy: &dnsproxy::Proxy) -> bpf::Settings {
+    let timeouts = &config.timeouts;
     bpf::Settings {
         marks: bpf::Marks {
-            mask: redirect.mark_mask,
-            redirect: redirect.redirect_mark,
-            answer: redirect.answer_mark,
+            mask: marks.mask(),
+            redirect: marks.redirect(),
+            answer: marks.answer(),
         },
         tcp_idle: timeouts.tcp_established.0,
         handshake_idle: timeouts.tcp_transient.0,
@@ -59,11 +57,11 @@ pub fn kernel(config: &Config, proxy: &dnsproxy::Proxy) -> bpf::Settings {
 }
 
 /// The DNS proxy.
-pub fn proxy(config: &Config) -> dnsproxy::Options {
+pub fn proxy(config: &Config, marks: host::Marks) -> dnsproxy::Options {
     let keys = &config.dns;
     dnsproxy::Options {
-        answer_mark: config.redirect.answer_mark,
-        workers: keys.workers,
+        answer_mark: marks.answer(),
+        workers: NonZeroUsize::new(keys.workers).unwrap_or(NonZeroUsize::MIN),
         upstream_timeout: keys.upstream_timeout.0,
         max_ttl: keys.max_ttl.as_secs(),
         refusal: match keys.refusal {
@@ -72,9 +70,12 @@ pub fn proxy(config: &Config) -> dnsproxy::Options {
         },
         in_flight: keys.in_flight,
         in_flight_per_endpoint: keys.in_flight_per_endpoint,
-        tcp_connections: keys.tcp_connections,
-        tcp_connections_per_endpoint: keys.tcp_connections_per_endpoint,
-        tcp_idle: keys.tcp_idle.0,
+        tcp: dnsproxy::TcpOptions {
+            connections: keys.tcp_connections,
+            connections_per_endpoint: keys.tcp_connections_per_endpoint,
+            idle_time: keys.tcp_idle.0,
+            ..dnsproxy::TcpOptions::default()
+        },
         ..dnsproxy::Options::default()
     }
 }

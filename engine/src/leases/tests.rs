@@ -2,6 +2,7 @@
 //! and what must hold in between is checked after each.
 
 mod limits;
+mod random;
 mod restart;
 mod script;
 mod vectors;

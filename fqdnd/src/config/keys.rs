@@ -133,23 +133,17 @@ section! {
 section! {
     /// How packets are brought to the DNS proxy.
     RedirectKeys => Redirect, "redirect-", "Redirects" {
-        /// The bits of the packet mark that are ours; clear of kube-proxy's (0xc000) and the CNI's.
-        /// Default: 0x3000.
+        /// Two bits of the packet mark that are ours, clear of kube-proxy's (0xc000) and the CNI's:
+        /// the higher marks packets to the proxy, the lower its answers. Default: 0x3000.
         [long = "redirect-mark-mask", value_name = "MARK", value_parser = parse_number]
         mark_mask: u32 = 0x3000;
-        /// The mark of packets to the proxy. Default: 0x2000.
-        [long = "redirect-mark", value_name = "MARK", value_parser = parse_number]
-        redirect_mark: u32 = 0x2000;
-        /// The mark of the proxy's answers. Default: 0x1000.
-        [long = "redirect-answer-mark", value_name = "MARK", value_parser = parse_number]
-        answer_mark: u32 = 0x1000;
         /// The routing table that delivers marked packets to the node itself. Default: 2005.
         [long = "redirect-route-table", value_name = "N"]
         route_table: u32 = 2005;
         /// The priority of the routing rule that leads there; before the main table's. Default:
-        /// 100.
+        /// 90.
         [long = "redirect-rule-priority", value_name = "N"]
-        rule_priority: u32 = 100;
+        rule_priority: u32 = 90;
     }
 }
 

@@ -29,9 +29,9 @@ impl FromStr for Span {
         if let Ok(seconds) = text.parse() {
             return Ok(Self::seconds(seconds));
         }
-        humantime::parse_duration(text)
-            .map(Self)
-            .map_err(|error| format!("`{text}` is no length of time such as `60s` or `5m`: {error}"))
+        humantime::parse_duration(text).map(Self).map_err(|error| {
+            format!("`{text}` is no length of time such as `60s` or `5m`: {error}")
+        })
     }
 }
 

@@ -20,14 +20,14 @@ fn load(text: &str, args: &[&str]) -> Result<Config> {
 fn a_flag_beats_the_file_and_the_file_beats_the_default() {
     let config = load(
         "manifests: [/a]\ndns:\n  minTtl: 60\n  maxTtl: 5m\n",
-        &["--dns-max-ttl", "10m", "--redirect-mark-mask", "0xf000"],
+        &["--dns-max-ttl", "10m", "--redirect-mark-mask", "0x300"],
     )
     .unwrap();
     assert_eq!(config.manifests, [PathBuf::from("/a")]);
     assert_eq!(config.dns.min_ttl, Span::seconds(60));
     assert_eq!(config.dns.max_ttl, Span::seconds(600));
     assert_eq!(config.dns.grace, Span::seconds(10));
-    assert_eq!(config.redirect.mark_mask, 0xf000);
+    assert_eq!(config.redirect.mark_mask, 0x300);
     assert_eq!(config.socket, PathBuf::from(DEFAULT_SOCKET));
 }
 
@@ -42,8 +42,8 @@ fn values_that_cannot_be_are_refused() {
     let error = |text: &str| format!("{:#}", load(text, &[]).unwrap_err());
     assert!(error("dns: {minTtl: soon}").contains("`soon` is no length of time"));
     assert!(error("dns: {minTtl: 2h}").contains("is longer than maxTtl"));
-    assert!(error("redirect: {answerMark: 0x10}").contains("must be some bits of markMask 0x3000"));
-    assert!(error("redirect: {answerMark: 0x2000}").contains("must differ"));
+    assert!(error("redirect: {markMask: 0x7000}").contains("must have two"));
+    assert!(error("redirect: {markMask: 0xc000}").contains("kube-proxy"));
     assert!(error("cluster: {podPrefixes: [10.0.0.1]}").contains("has no `/`"));
 }
 

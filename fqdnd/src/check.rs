@@ -1,0 +1,103 @@
+//! `fqdnd check`: what this machine has of what the daemon needs.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// How to print.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The form of the report.
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Lines for people.
+    Table,
+    /// An array of JSON objects.
+    Json,
+}
+
+/// One line of the report.
+#[derive(Serialize)]
+struct Line {
+    status: &'static str,
+    subject: String,
+    detail: String,
+}
+
+/// Prints the report; fails if anything needed is missing.
+pub fn run(args: &Args) -> ExitCode {
+    let lines = match lines() {
+        Ok(lines) => lines,
+        Err(error) => {
+            eprintln!("fqdnd: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let printed = match args.output {
+        Output::Table => print_table(&lines),
+        Output::Json => print_json(&lines),
+    };
+    let missing = lines.iter().any(|line| line.status == MISSING);
+    if printed.is_err() || missing { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+const OK: &str = "ok";
+const NOTE: &str = "note";
+const MISSING: &str = "missing";
+
+fn lines() -> anyhow::Result<Vec<Line>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let machine = runtime.block_on(host::Machine::observe());
+    let findings = machine.findings().into_iter().map(|finding| Line {
+        status: match finding.severity {
+            host::Severity::Good => OK,
+            host::Severity::Note => NOTE,
+            host::Severity::Fault => MISSING,
+        },
+        subject: finding.subject.to_owned(),
+        detail: finding.text,
+    });
+    let features = bpf::features().into_iter().map(|feature| Line {
+        status: match (feature.present, feature.required) {
+            (true, _) => OK,
+            (false, false) => NOTE,
+            (false, true) => MISSING,
+        },
+        subject: feature.name.to_owned(),
+        detail: format!("{} (kernel {})", feature.detail, feature.since),
+    });
+    Ok(findings.chain(features).collect())
+}
+
+fn print_json(lines: &[Line]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, lines)?;
+    writeln!(out)
+}
+
+fn print_table(lines: &[Line]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let width = lines.iter().map(|line| line.subject.len()).max().unwrap_or(0);
+    for line in lines {
+        let (on, off) = match (colour, line.status) {
+            (false, _) => ("", ""),
+            (true, OK) => ("\x1b[32m", "\x1b[0m"),
+            (true, NOTE) => ("\x1b[33m", "\x1b[0m"),
+            (true, _) => ("\x1b[31m", "\x1b[0m"),
+        };
+        writeln!(out, "{on}{:<8}{off}{:<width$}  {}", line.status, line.subject, line.detail)?;
+    }
+    let missing = lines.iter().filter(|line| line.status == MISSING).count();
+    match missing {
+        0 => writeln!(out, "\nfqdnd can run here."),
+        1 => writeln!(out, "\n1 thing that fqdnd needs is missing."),
+        _ => writeln!(out, "\n{missing} things that fqdnd needs are missing."),
+    }
+}
