@@ -1,1 +1,29 @@
-//! 
+//! Directories of Kubernetes manifests as the source of pods, services and policies.
+//!
+//! Namespaces, Pods, Services, EndpointSlices and Cilium's network policies are read, several
+//! documents a file; other kinds are skipped with a note. The directories are watched by inotify,
+//! and every change gives a new [`Inventory`].
+//!
+//! What cannot be read never takes away what could be read before: a broken document names its
+//! place, what it gave stays in force, and nothing else is touched. Only a file that is removed,
+//! or is read whole and no longer describes an object, takes that object away.
+//!
+//! Everything but [`Manifests`] works on values: texts in, inventories out.
+#![forbid(unsafe_code)]
+
+mod catalogue;
+mod inventory;
+mod join;
+mod metadata;
+mod pod;
+mod reading;
+mod scan;
+mod service;
+mod settle;
+mod sources;
+mod text;
+mod watch;
+mod watches;
+
+pub use inventory::{FileState, Inventory, Skipped};
+pub use watch::{Manifests, WatchError};

@@ -1,0 +1,78 @@
+//! What the manifests describe together, as the rest of the daemon sees it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use model::{EndpointName, Pod, Service};
+use policy::{Document, Policy, PolicyKey, Problem};
+
+/// Everything that the manifests describe at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    /// Pods that have not run to their end.
+    pub pods: BTreeMap<EndpointName, Pod>,
+    /// Services with their ready backends.
+    pub services: BTreeMap<EndpointName, Service>,
+    /// Policies.
+    pub policies: BTreeMap<PolicyKey, Arc<Policy>>,
+    /// What is wrong, in the order of files and lines.
+    pub problems: Vec<Problem>,
+    /// What is legal, and perhaps not what was meant.
+    pub warnings: Vec<Problem>,
+    /// Objects of kinds that are not read.
+    pub skipped: Vec<Skipped>,
+    /// How each file stands.
+    pub files: BTreeMap<Arc<Path>, FileState>,
+}
+
+/// How a file stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileState {
+    /// All of it was read.
+    Good,
+    /// Some of it could not be read. What the file gave before, and does not give anew, is in
+    /// force as it was at this time.
+    Stale {
+        /// When all of the file could be read last.
+        last_good: SystemTime,
+    },
+    /// Some of it could not be read, and never could since the daemon started.
+    Broken,
+}
+
+/// An object of a kind that is not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The file.
+    pub file: Arc<Path>,
+    /// The line where the object begins.
+    pub line: usize,
+    /// Its `apiVersion`.
+    pub api_version: String,
+    /// Its `kind`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Skipped {
+    pub(crate) fn new(document: &Document) -> Self {
+        Self {
+            file: Arc::clone(&document.file),
+            line: document.line,
+            api_version: crate::text::plain(&document.api_version),
+            kind: crate::text::plain(&document.kind),
+            name: crate::text::plain(&document.name),
+        }
+    }
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, api_version, kind, name } = self;
+        write!(f, "{}:{line}: skipped {kind} `{name}` of {api_version}", file.display())
+    }
+}

@@ -1,0 +1,178 @@
+//! One file's text to the objects that it describes.
+//!
+//! A document that is broken does not hide its neighbours; whether there is one is remembered, so
+//! that what it gave before can stay in force.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::Path;
+use std::sync::Arc;
+
+use policy::{Document, Policy, PolicyKey, Problem};
+use serde::Deserialize;
+
+use crate::inventory::Skipped;
+use crate::metadata::Metadata;
+use crate::pod::Pod;
+use crate::service::{Service, Slice};
+
+/// How many problems of one file are kept; what is beyond is only counted.
+const MAX_PROBLEMS: usize = 100;
+
+/// What a file's text gives.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reading {
+    pub objects: BTreeMap<ObjectKey, Found>,
+    pub problems: Vec<Problem>,
+    pub warnings: Vec<Problem>,
+    pub skipped: Vec<Skipped>,
+    /// Whether the file may hold objects that could not be read.
+    pub broken: bool,
+    /// Whether there is nothing but white space, as while an editor writes anew.
+    pub blank: bool,
+}
+
+/// What two objects cannot both be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ObjectKey {
+    Namespace(String),
+    Pod(String, String),
+    Service(String, String),
+    Slice(String, String),
+    Policy(PolicyKey),
+}
+
+/// An object, and where its name stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub object: Object,
+    pub line: usize,
+    pub column: usize,
+}
+
+/// A checked object.
+#[derive(Clone, Debug)]
+pub(crate) enum Object {
+    /// A namespace's labels.
+    Namespace(BTreeMap<String, String>),
+    Pod(Arc<Pod>),
+    Service(Arc<Service>),
+    /// Nothing where the slice stands behind no service.
+    Slice(Option<Arc<Slice>>),
+    Policy(Arc<Policy>),
+}
+
+/// A Namespace's document, pruned.
+#[derive(Debug, Deserialize)]
+struct NamespaceDocument {
+    metadata: Metadata,
+}
+
+impl Reading {
+    /// Reads a file.
+    pub fn new(file: &Arc<Path>, text: &str) -> Self {
+        let (documents, problems) = Document::read_all(file, text);
+        let blank = text.trim().is_empty();
+        let mut reading = Self { blank, ..Self::default() };
+        reading.fail(problems);
+        for document in &documents {
+            reading.read(document);
+        }
+        reading.limit_problems(file);
+        reading
+    }
+
+    /// The reading of a file that cannot be read at all.
+    pub fn failed(problem: Problem) -> Self {
+        Self { problems: vec![problem], broken: true, ..Self::default() }
+    }
+
+    fn fail(&mut self, problems: Vec<Problem>) {
+        self.broken |= !problems.is_empty();
+        self.problems.extend(problems);
+    }
+
+    fn read(&mut self, document: &Document) {
+        let group = document.api_version.split_once('/').map_or("", |(group, _)| group);
+        let read = match (group, document.kind.as_str()) {
+            ("", "Namespace") => namespace(document),
+            ("", "Pod") => Pod::read(document).map(|pod| {
+                let key = ObjectKey::Pod(pod.name.namespace.clone(), pod.name.name.clone());
+                (key, Object::Pod(Arc::new(pod)))
+            }),
+            ("", "Service") => {
+                Service::read(document).map_err(|problem| vec![problem]).map(|service| {
+                    let name = &service.name;
+                    let key = ObjectKey::Service(name.namespace.clone(), name.name.clone());
+                    (key, Object::Service(Arc::new(service)))
+                })
+            }
+            ("discovery.k8s.io", "EndpointSlice") => {
+                Slice::read(document).map_err(|problem| vec![problem]).map(|(name, slice)| {
+                    let key = ObjectKey::Slice(name.namespace, name.name);
+                    (key, Object::Slice(slice.map(Arc::new)))
+                })
+            }
+            ("cilium.io", "CiliumNetworkPolicy" | "CiliumClusterwideNetworkPolicy") => {
+                self.policy(document)
+            }
+            _ => return self.skip(document),
+        };
+        match read {
+            Ok((key, object)) => self.add(document, key, object),
+            Err(problems) => self.fail(problems),
+        }
+    }
+
+    fn policy(&mut self, document: &Document) -> Result<(ObjectKey, Object), Vec<Problem>> {
+        let policy = Policy::read(document)?;
+        self.warnings.extend(policy.warnings.iter().cloned());
+        Ok((ObjectKey::Policy(policy.key.clone()), Object::Policy(Arc::new(policy))))
+    }
+
+    fn add(&mut self, document: &Document, key: ObjectKey, object: Object) {
+        let name = document.problem_at(&["metadata", "name"], "");
+        let found = Found { object, line: name.line, column: name.column };
+        match self.objects.entry(key) {
+            Entry::Vacant(entry) => {
+                entry.insert(found);
+            }
+            Entry::Occupied(entry) => {
+                let message = duplicate(&document.file, entry.get());
+                self.problems.push(Problem { message, ..name });
+            }
+        }
+    }
+
+    fn skip(&mut self, document: &Document) {
+        if self.skipped.len() < MAX_PROBLEMS {
+            self.skipped.push(Skipped::new(document));
+        }
+    }
+
+    fn limit_problems(&mut self, file: &Arc<Path>) {
+        self.warnings.truncate(MAX_PROBLEMS);
+        let beyond = self.problems.len().saturating_sub(MAX_PROBLEMS);
+        if beyond > 0 {
+            self.problems.truncate(MAX_PROBLEMS);
+            self.problems.push(whole_file(file, format!("{beyond} more problems in this file")));
+        }
+    }
+}
+
+fn namespace(document: &Document) -> Result<(ObjectKey, Object), Vec<Problem>> {
+    let NamespaceDocument { metadata } = document.read().map_err(|problem| vec![problem])?;
+    Ok((ObjectKey::Namespace(metadata.name()), Object::Namespace(metadata.labels())))
+}
+
+/// The message that an object is described already, at the place of `first`.
+pub(crate) fn duplicate(file: &Path, first: &Found) -> String {
+    let Found { line, column, .. } = first;
+    format!("the same object stands at {}:{line}:{column} already; that one counts", file.display())
+}
+
+/// A problem of a file as a whole.
+pub(crate) fn whole_file(file: &Arc<Path>, message: impl Into<String>) -> Problem {
+    let file = Arc::clone(file);
+    Problem { file, line: 1, column: 1, field: String::new(), message: message.into() }
+}

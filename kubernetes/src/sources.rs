@@ -1,0 +1,144 @@
+//! The files' content, read again where it may have changed.
+//!
+//! A file that looks as it did is not read again, unless it was so fresh when it was read that a
+//! later write may have left it looking the same.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::fs::File;
+use std::hash::BuildHasher;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use policy::{Document, Problem};
+
+use crate::catalogue::Catalogue;
+use crate::inventory::Inventory;
+use crate::reading::{Reading, whole_file};
+use crate::scan::{Fingerprint, MAX_FILES, Scan};
+
+/// How many bytes all files together may have.
+const MAX_TOTAL: u64 = 256 << 20;
+/// A file that was changed less than this before it was read may change again unnoticed.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// The files that are known.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    known: BTreeMap<PathBuf, Known>,
+    catalogue: Catalogue,
+    scan_problems: Vec<Problem>,
+    hasher: RandomState,
+}
+
+/// A file as it was when it was read.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    fingerprint: Fingerprint,
+    fresh: bool,
+    /// The hash of its text, none if it could not be read.
+    content: Option<u64>,
+}
+
+impl Sources {
+    /// Reads what a scan found and may have changed. Tells whether anything did.
+    pub fn refresh(&mut self, scan: Scan) -> bool {
+        let mut changed = self.scan_problems != scan.problems;
+        changed |= self.forget(&scan);
+        let mut total = 0;
+        let mut beyond = None;
+        for (path, fingerprint) in &scan.files {
+            total += fingerprint.size;
+            if !self.known.contains_key(path) && self.known.len() >= MAX_FILES {
+                beyond.get_or_insert(path);
+                continue;
+            }
+            changed |= self.read(path, *fingerprint, total <= MAX_TOTAL);
+        }
+        self.scan_problems = scan.problems;
+        self.scan_problems.extend(beyond.map(|path| {
+            let message = format!("over {MAX_FILES} files; this and other new ones are not read");
+            whole_file(&path.as_path().into(), message)
+        }));
+        changed
+    }
+
+    /// What the files give together.
+    pub fn inventory(&self) -> Inventory {
+        let mut inventory = self.catalogue.inventory();
+        inventory.problems.extend(self.scan_problems.iter().cloned());
+        inventory.problems.sort();
+        inventory
+    }
+
+    /// Drops the files that are gone, but for those under a root of which not all was seen.
+    fn forget(&mut self, scan: &Scan) -> bool {
+        let Self { known, catalogue, .. } = self;
+        let before = known.len();
+        known.retain(|path, _| {
+            let stays = scan.files.contains_key(path)
+                || scan.partial.iter().any(|root| path.starts_with(root));
+            if !stays {
+                catalogue.remove(path);
+            }
+            stays
+        });
+        known.len() != before
+    }
+
+    fn read(&mut self, path: &Path, fingerprint: Fingerprint, fits: bool) -> bool {
+        let known = self.known.get(path).copied();
+        if known.is_some_and(|known| known.fingerprint == fingerprint && !known.fresh) {
+            return false;
+        }
+        let now = SystemTime::now();
+        let file: Arc<Path> = path.into();
+        let text = if fits { text(&file) } else { Err(too_much(&file)) };
+        let content = text.as_ref().ok().map(|text| self.hasher.hash_one(text));
+        let fresh = fingerprint.is_fresh(now, FRESH);
+        self.known.insert(path.to_owned(), Known { fingerprint, fresh, content });
+        if content.is_some() && known.is_some_and(|known| known.content == content) {
+            return false;
+        }
+        let reading = match text {
+            Ok(text) => Reading::new(&file, &text),
+            Err(problem) => Reading::failed(problem),
+        };
+        self.catalogue.replace(&file, reading, now);
+        true
+    }
+}
+
+fn too_much(file: &Arc<Path>) -> Problem {
+    whole_file(file, format!("is not read: all files together have over {MAX_TOTAL} bytes"))
+}
+
+/// A file's text; of a longer one than is read, never more than shows that.
+fn text(file: &Arc<Path>) -> Result<String, Problem> {
+    let bytes =
+        bytes(file).map_err(|error| whole_file(file, format!("cannot be read: {error}")))?;
+    if bytes.len() > Document::MAX_FILE_LEN {
+        let message =
+            format!("has over {} bytes, which is more than is read", Document::MAX_FILE_LEN);
+        return Err(whole_file(file, message));
+    }
+    String::from_utf8(bytes).map_err(|error| not_utf8(file, &error))
+}
+
+fn bytes(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(Document::MAX_FILE_LEN as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn not_utf8(file: &Arc<Path>, error: &std::string::FromUtf8Error) -> Problem {
+    let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+    let line_start = good.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    Problem {
+        line: good.iter().filter(|byte| **byte == b'\n').count() + 1,
+        column: String::from_utf8_lossy(&good[line_start..]).chars().count() + 1,
+        ..whole_file(file, "is not UTF-8 from here on")
+    }
+}

@@ -1,0 +1,148 @@
+//! The shell around it all: waits for events, reads, publishes.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::StreamExt;
+use inotify::Inotify;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::inventory::Inventory;
+use crate::scan::Scan;
+use crate::settle::Settling;
+use crate::sources::Sources;
+use crate::watches::Watches;
+
+/// How often a scan is repeated because it found directories that were not watched yet. One that
+/// still finds new ones is left to the events that these bring.
+const MAX_SCANS: usize = 4;
+/// Space for events of names of any length.
+const BUFFER: usize = 64 << 10;
+
+/// Watched directories of manifests. Dropping it ends the watch.
+#[derive(Debug)]
+pub struct Manifests {
+    inventory: watch::Receiver<Arc<Inventory>>,
+    task: JoinHandle<()>,
+}
+
+/// Why directories cannot be watched at all.
+#[derive(Debug, Error)]
+pub enum WatchError {
+    /// The kernel gives no inotify instance.
+    #[error("cannot use inotify: {0}; see fs.inotify.max_user_instances")]
+    Inotify(#[source] io::Error),
+    /// A relative path, and no current directory to complete it.
+    #[error("cannot make {0} an absolute path: {1}")]
+    Relative(PathBuf, #[source] io::Error),
+    /// Reading panicked.
+    #[error("reading the manifests failed: {0}")]
+    Read(#[source] tokio::task::JoinError),
+}
+
+impl Manifests {
+    /// Reads the directories, and from then on whatever changes in them. A directory that is
+    /// missing is a problem in the inventory, not an error: it is read as soon as it is there.
+    pub async fn watch(directories: &[PathBuf]) -> Result<Self, WatchError> {
+        let roots = directories
+            .iter()
+            .map(|path| {
+                std::path::absolute(path).map_err(|e| WatchError::Relative(path.clone(), e))
+            })
+            .collect::<Result<_, _>>()?;
+        let inotify = Inotify::init().map_err(WatchError::Inotify)?;
+        let watches = Watches::new(inotify.watches());
+        let events = inotify.into_event_stream(vec![0; BUFFER]).map_err(WatchError::Inotify)?;
+        let reader = Reader { roots, watches, sources: Sources::default() };
+        let (reader, inventory) = reader.read().await.map_err(WatchError::Read)?;
+        let inventory = inventory.unwrap_or_default();
+        let (publish, inventory) = watch::channel(Arc::new(inventory));
+        let task = tokio::spawn(run(reader, events, publish));
+        Ok(Self { inventory, task })
+    }
+
+    /// The newest inventory, and all later ones. It closes if the watch fails.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Inventory>> {
+        self.inventory.clone()
+    }
+}
+
+impl Drop for Manifests {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+type Events = inotify::EventStream<Vec<u8>>;
+
+async fn run(mut reader: Reader, mut events: Events, publish: watch::Sender<Arc<Inventory>>) {
+    let mut settling = Settling::default();
+    loop {
+        let due = settling.due();
+        tokio::select! {
+            event = events.next() => match event {
+                Some(Ok(event)) => {
+                    reader.watches.handle_event(&event, Instant::now(), &mut settling);
+                }
+                Some(Err(error)) => return tracing::error!(%error, "inotify failed"),
+                None => return tracing::error!("inotify ended"),
+            },
+            () = sleep_until(due) => {}
+        }
+        if !settling.poll(Instant::now()) {
+            continue;
+        }
+        let inventory;
+        (reader, inventory) = match reader.read().await {
+            Ok(read) => read,
+            Err(error) => return tracing::error!(%error, "reading the manifests failed"),
+        };
+        if let Some(inventory) = inventory {
+            publish.send_replace(Arc::new(inventory));
+        }
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What reads files, on a thread that may block.
+struct Reader {
+    roots: Vec<PathBuf>,
+    watches: Watches,
+    sources: Sources,
+}
+
+impl Reader {
+    /// Reads what changed; an inventory comes out if anything did.
+    async fn read(mut self) -> Result<(Self, Option<Inventory>), tokio::task::JoinError> {
+        let read = move || {
+            let scan = self.scan();
+            let changed = self.sources.refresh(scan);
+            let inventory = changed.then(|| self.sources.inventory());
+            (self, inventory)
+        };
+        tokio::task::spawn_blocking(read).await
+    }
+
+    /// Scans until every directory was watched before it was scanned.
+    fn scan(&mut self) -> Scan {
+        for _ in 1..MAX_SCANS {
+            let mut scan = Scan::new(&self.roots);
+            if !self.watches.set(&scan.places, &mut scan.problems) {
+                return scan;
+            }
+        }
+        let mut scan = Scan::new(&self.roots);
+        self.watches.set(&scan.places, &mut scan.problems);
+        scan
+    }
+}
