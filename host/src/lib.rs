@@ -4,12 +4,13 @@
 //!
 //! Everything works in the network namespace of the calling process. Nothing here polls, and
 //! nothing is trusted that was read inside a pod's namespace.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod follow;
 mod machine;
 mod mark;
 mod message;
+mod mounts;
 pub mod namespace;
 mod netlink;
 mod nft;
@@ -21,6 +22,7 @@ mod watch;
 
 pub use machine::{Finding, Machine, Severity};
 pub use mark::{MarkError, Marks};
+pub use mounts::Mounts;
 pub use netlink::NetlinkError;
 pub use nft::NftError;
 pub use node::{Address, Link, LinkEvent, LinkKind, Mac, Node, Peer, PeerNamespace};

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::nft;
-use crate::redirect::ipv6_enabled;
+use crate::redirect::{ipv6_enabled, list_rules};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +49,8 @@ pub struct Machine {
     pub capabilities: u64,
     /// The version of nft; or why it could not be told.
     pub nft: Result<String, String>,
+    /// Whether the kernel has routing rules; or why they could not be listed.
+    pub rules: Result<(), String>,
     /// Whether IPv6 is there.
     pub ipv6: bool,
     /// Where the cgroup v2 hierarchy is mounted.
@@ -86,6 +88,7 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             capabilities: effective_capabilities(&read("/proc/thread-self/status")),
             nft: nft::version().await.map_err(|error| error.to_string()),
+            rules: list_rules().await.map_err(|error| error.to_string()),
             ipv6: ipv6_enabled(),
             cgroup2: mounted(&mounts, "cgroup2"),
             bpffs: mounted(&mounts, "bpf"),
@@ -101,6 +104,7 @@ impl Machine {
             self.judge_kernel(),
             self.judge_capabilities(),
             self.judge_nft(),
+            self.judge_rules(),
             self.judge_bpffs(),
             self.judge_cgroup(),
             self.judge_ipv6(),
@@ -145,6 +149,16 @@ impl Machine {
             Err(error) => (Severity::Fault, error.clone()),
         };
         Finding { subject: "nftables", severity, text }
+    }
+
+    fn judge_rules(&self) -> Finding {
+        let (severity, text) = match &self.rules {
+            Ok(()) => (Severity::Good, "available".to_owned()),
+            Err(error) => {
+                (Severity::Fault, format!("{error}: the kernel needs CONFIG_IP_MULTIPLE_TABLES"))
+            }
+        };
+        Finding { subject: "routing rules", severity, text }
     }
 
     fn judge_bpffs(&self) -> Finding {

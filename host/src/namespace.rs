@@ -67,7 +67,8 @@ pub enum NamespaceError {
 /// The one veth of the node whose other end is in the namespace at `path`.
 ///
 /// The answer holds for the moment: until the pod's root moves its end elsewhere, or the node's
-/// root adds a second veth. Ask again when the node's links have changed.
+/// root adds a second veth. Ask again when the node's links or its
+/// mounts have changed.
 pub async fn host_side(path: &Path) -> Result<Interface, NamespaceError> {
     let namespace = open(path)?;
     let handle = netlink::connect()?;

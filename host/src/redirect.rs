@@ -9,11 +9,11 @@
 //!   answer's source too. An nftables table of our own takes packets with either mark out of
 //!   connection tracking, and so out of every NAT rule. The proxy's own queries to servers carry no
 //!   mark, and are tracked and translated as everybody's.
-//! - *no way around*: a marked packet that is about to be forwarded (someone has removed the rule or
-//!   the route) would reach the server unjudged. The table drops it.
+//! - *no way around*: a marked packet that is about to be forwarded (someone has removed the rule
+//!   or the route) would reach the server unjudged. The table drops it.
 //!
-//! What is right is not touched; what is ours and differs is replaced; others' rules are left alone.
-//! Ours are known by their routing protocol number and by the name of the nftables table.
+//! What is right is not touched; what is ours and differs is replaced; others' rules are left
+//! alone. Ours are known by their routing protocol number and by the name of the nftables table.
 //!
 //! An untracked packet is in state `untracked`: rules that drop `invalid` let it be, but a host
 //! firewall that accepts only `established` and some ports on INPUT, or on OUTPUT, drops it. There
@@ -192,6 +192,11 @@ impl Redirect {
         }
         Ok(())
     }
+}
+
+/// Whether the kernel knows routing rules at all.
+pub(crate) async fn list_rules() -> Result<(), NetlinkError> {
+    routing::rules(&netlink::connect()?, Family::V4).await.map(|_| ())
 }
 
 /// The families that the node speaks.

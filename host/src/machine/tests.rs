@@ -6,6 +6,7 @@ fn sound() -> Machine {
         kernel: "6.8.0-31-generic".to_owned(),
         capabilities: u64::MAX,
         nft: Ok("nftables v1.0.6".to_owned()),
+        rules: Ok(()),
         ipv6: true,
         cgroup2: Some("/sys/fs/cgroup".into()),
         bpffs: Some("/sys/fs/bpf".into()),
@@ -33,6 +34,8 @@ fn what_makes_the_work_impossible_is_a_fault() {
     assert_eq!(not_good(&user), [("capabilities", Severity::Fault)]);
     let bare = Machine { nft: Err("the program `nft` is missing".to_owned()), ..sound() };
     assert_eq!(not_good(&bare), [("nftables", Severity::Fault)]);
+    let simple = Machine { rules: Err("operation not supported".to_owned()), ..sound() };
+    assert_eq!(not_good(&simple), [("routing rules", Severity::Fault)]);
 }
 
 #[test]
@@ -70,6 +73,7 @@ fn sees_this_machine() {
         let machine = Machine::observe().await;
         assert!(version(&machine.kernel).unwrap() >= OLDEST_KERNEL);
         assert_ne!(machine.capabilities, 0);
+        assert_eq!(machine.rules, Ok(()));
         assert!(machine.nft.as_ref().is_ok_and(|text| text.contains("nftables")), "{machine:?}");
         assert!(!machine.forwarding_v4, "a new namespace forwards nothing");
     });

@@ -22,7 +22,7 @@ const LOOPBACK: u32 = 1;
 
 /// What a rule says, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Rule {
+pub(super) struct Rule {
     priority: u32,
     mark: u32,
     mask: u32,
@@ -166,7 +166,11 @@ pub(super) async fn check(
     Ok(faults)
 }
 
-async fn rules(handle: &Handle, family: Family) -> Result<Vec<(Rule, RuleMessage)>, NetlinkError> {
+/// All rules of the family, with the messages that say them.
+pub(super) async fn rules(
+    handle: &Handle,
+    family: Family,
+) -> Result<Vec<(Rule, RuleMessage)>, NetlinkError> {
     let dump = handle.rule().get(family.version()).execute();
     let messages = netlink::collect(&format!("listing {family} rules"), dump).await?;
     Ok(messages.into_iter().map(|message| (Rule::read(&message), message)).collect())
