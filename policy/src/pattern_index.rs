@@ -218,6 +218,9 @@ fn add_length(lengths: &mut Vec<u8>, part: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::hint::black_box;
+    use std::time::Instant;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -269,22 +272,25 @@ mod tests {
 
     #[test]
     fn ten_thousand_patterns_cost_about_what_ten_cost() {
-        let time = |count: usize| {
+        let index = |count: usize| {
             let patterns: Vec<Pattern> =
                 (0..count).map(|i| pattern(&format!("svc{i}*.example.com"))).collect();
-            let index = PatternIndex::new(&patterns);
-            let name: Name = "other.example.com".parse().unwrap();
-            let near: Name = "svc5-x.example.com".parse().unwrap();
-            assert!(index.matches(near.as_ref()) && !index.matches(name.as_ref()));
-            let start = std::time::Instant::now();
-            for _ in 0..20_000 {
-                std::hint::black_box(index.matches(std::hint::black_box(near.as_ref())));
-                std::hint::black_box(index.matches(std::hint::black_box(name.as_ref())));
+            PatternIndex::new(&patterns)
+        };
+        let other: Name = "other.example.com".parse().unwrap();
+        let near: Name = "svc5-x.example.com".parse().unwrap();
+        let once = |index: &PatternIndex| {
+            let start = Instant::now();
+            for _ in 0..5_000 {
+                assert!(black_box(index).matches(near.as_ref()));
+                assert!(!black_box(index).matches(other.as_ref()));
             }
             start.elapsed()
         };
-        let (few, many) = (time(10), time(10_000));
-        println!("40,000 names: {few:?} with 10 patterns, {many:?} with 10,000");
+        // The best of several, because other work on the machine only ever makes it slower.
+        let time = |index: &PatternIndex| (0..5).map(|_| once(index)).min().unwrap();
+        let (few, many) = (time(&index(10)), time(&index(10_000)));
+        println!("10,000 names: {few:?} with 10 patterns, {many:?} with 10,000");
         assert!(many < few * 20, "{many:?} is out of proportion to {few:?}");
     }
 

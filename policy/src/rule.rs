@@ -127,7 +127,7 @@ impl Rule {
             self.subject, self.default_deny, self.allow_private
         );
         for entry in egress {
-            text.push_str("\n");
+            text.push('\n');
             text.push_str(&entry);
         }
         text

@@ -44,11 +44,11 @@ fn port_rule(check: &mut Check, at: &At<'_>) -> Option<PortRule> {
     };
     match check.present(&fields, "rules") {
         Some(rules) => application_rule(check, &rules, written),
-        None => Some(plain_rule(check, &fields, written.unwrap_or_default())),
+        None => Some(plain_rule(check, &fields, written.as_deref().unwrap_or_default())),
     }
 }
 
-fn plain_rule(check: &mut Check, fields: &Fields<'_>, written: Vec<Written<'_>>) -> PortRule {
+fn plain_rule(check: &mut Check, fields: &Fields<'_>, written: &[Written<'_>]) -> PortRule {
     if written.is_empty() {
         check.warn(fields.itself(), "has no ports, so it allows nothing");
     }

@@ -96,3 +96,11 @@ impl Filters {
         filter
     }
 }
+
+#[cfg(test)]
+impl Filters {
+    /// How many filters are remembered.
+    pub(super) fn made(&self) -> usize {
+        self.made.lock().unwrap().len()
+    }
+}

@@ -1,0 +1,169 @@
+//! Egress policies as guides and tutorials write them, as far as their fields are enforced.
+//!
+//! Two of them would not do in Cilium what their authors mean; here they do, with a warning.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use model::{Label, Labels, NameBuf, NameRef, Protocol, Verdict};
+use policy::{Document, Policy, Subject, Table};
+
+/// The policy `backend` of the namespace `prod` with this egress.
+fn policy(egress: &str) -> Policy {
+    let text = format!(
+        "apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata:
+  name: backend
+  namespace: prod
+spec:
+  endpointSelector:
+    matchLabels:
+      app: backend
+{egress}"
+    );
+    let (documents, problems) = Document::read_all(&Arc::from(Path::new("guide.yaml")), &text);
+    assert_eq!(problems, []);
+    Policy::read(&documents[0]).unwrap()
+}
+
+fn pod(namespace: &str, key: &str, value: &str) -> Labels {
+    [Label::kubernetes(Labels::NAMESPACE, namespace), Label::kubernetes(key, value)]
+        .into_iter()
+        .collect()
+}
+
+fn table(policy: &Policy) -> Table {
+    let backend = pod("prod", "app", "backend");
+    assert!(policy.rules.iter().all(|rule| rule.selects(&backend)));
+    assert!(!policy.rules.iter().any(|rule| rule.selects(&pod("dev", "app", "backend"))));
+    Table::compile(&policy.rules, &[pod("kube-system", "k8s-app", "kube-dns")])
+}
+
+fn rows(table: &Table, labels: &Labels) -> Vec<String> {
+    let rows = table.rows(Subject::Labels(labels));
+    rows.iter().map(|row| format!("{} {}", row.ports, row.verdict)).collect()
+}
+
+fn allows(table: &Table, pod: &Labels, name: &str) -> bool {
+    let name: NameBuf = name.parse().unwrap();
+    let name: NameRef<'_> = name.as_ref();
+    let filter = table.name_filter(&[Subject::Labels(pod)], Protocol::UDP, 53);
+    filter.is_some_and(|filter| filter.allows(name))
+}
+
+#[test]
+fn pods_by_label() {
+    let policy = policy(
+        "  egress:
+    - toEndpoints:
+        - matchLabels:
+            role: cache
+",
+    );
+    let table = table(&policy);
+    assert!(table.enforces());
+    assert_eq!(rows(&table, &pod("prod", "role", "cache")), ["any allow"]);
+    assert_eq!(rows(&table, &pod("dev", "role", "cache")), Vec::<String>::new());
+    assert_eq!(rows(&table, &pod("prod", "role", "web")), Vec::<String>::new());
+}
+
+#[test]
+fn pods_by_label_and_namespace() {
+    let policy = policy(
+        "  egress:
+    - toEndpoints:
+        - matchLabels:
+            role: cache
+            k8s:io.kubernetes.pod.namespace: staging
+",
+    );
+    let table = table(&policy);
+    assert_eq!(rows(&table, &pod("staging", "role", "cache")), ["any allow"]);
+    assert_eq!(rows(&table, &pod("prod", "role", "cache")), Vec::<String>::new());
+}
+
+#[test]
+fn outside_prefixes() {
+    let policy = policy(
+        "  egress:
+    - toCIDR:
+        - 172.31.0.0/16
+      toPorts:
+        - ports:
+            - port: \"3306\"
+              protocol: TCP
+",
+    );
+    let table = table(&policy);
+    let rows = table.rows(Subject::Prefix("172.31.0.0/16".parse().unwrap()));
+    let shown: Vec<_> = rows.iter().map(|row| (row.ports.to_string(), row.verdict)).collect();
+    assert_eq!(shown, [("3306/TCP".to_owned(), Verdict::Allow)]);
+    assert_eq!(table.rows(Subject::Any), []);
+}
+
+#[test]
+fn the_clusters_dns_with_rules_in_an_item_without_ports() {
+    let policy = policy(
+        "  egress:
+    - toEndpoints:
+        - matchLabels:
+            k8s-app: kube-dns
+      toPorts:
+        - ports:
+            - port: \"53\"
+              protocol: UDP
+        - rules:
+            dns:
+              - matchPattern: \"*\"
+",
+    );
+    let warnings: Vec<_> = policy.warnings.iter().map(|warning| &*warning.field).collect();
+    assert_eq!(warnings, ["spec.egress[0].toEndpoints", "spec.egress[0].toPorts[1].rules"]);
+    let table = table(&policy);
+    let dns = pod("kube-system", "k8s-app", "kube-dns");
+    assert_eq!(rows(&table, &dns), ["53/TCP dns", "53/UDP dns"]);
+    assert!(allows(&table, &dns, "example.com"));
+    assert!(!allows(&table, &pod("dev", "k8s-app", "kube-dns"), "example.com"));
+}
+
+#[test]
+fn a_database_a_cache_and_names() {
+    let policy = policy(
+        "  egress:
+    - toEndpoints:
+        - matchLabels:
+            k8s-app: kube-dns
+      toPorts:
+        - ports:
+            - port: \"53\"
+              protocol: UDP
+          rules:
+            dns:
+              - matchPattern: \"*.stripe.com\"
+    - toEndpoints:
+        - matchLabels:
+            app: db
+            k8s:io.kubernetes.pod.namespace: prod
+      toPorts:
+        - ports:
+            - port: \"5432\"
+              protocol: TCP
+    - toFQDNs:
+        - matchName: api.stripe.com
+      toPorts:
+        - ports:
+            - port: \"443\"
+              protocol: TCP
+",
+    );
+    let table = table(&policy);
+    let dns = pod("kube-system", "k8s-app", "kube-dns");
+    assert!(allows(&table, &dns, "API.stripe.com.") && !allows(&table, &dns, "stripe.com"));
+    assert_eq!(rows(&table, &pod("prod", "app", "db")), ["5432/TCP allow"]);
+    let name: NameBuf = "api.stripe.com".parse().unwrap();
+    let mut selectors = Vec::new();
+    table.selectors_of(name.as_ref(), &mut selectors);
+    let names = table.rows(Subject::Names(&selectors));
+    assert_eq!(names.iter().map(|row| row.ports.to_string()).collect::<Vec<_>>(), ["443/TCP"]);
+}
