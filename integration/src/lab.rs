@@ -91,6 +91,11 @@ impl Pod {
         self.addresses.1
     }
 
+    /// Both of its addresses, IPv4 first.
+    pub fn addresses(&self) -> [IpAddr; 2] {
+        [self.addresses.0.into(), self.addresses.1.into()]
+    }
+
     /// The name of its veth's end on the node.
     pub fn host_interface(&self) -> &str {
         &self.host_interface
@@ -169,8 +174,7 @@ impl Lab {
         let ground =
             Ground { number, node: &node, topology: options.topology, directory: &directory };
         let dns_pod = ground.make_pod(&manifests, dns_spec, 0)?;
-        let (dns4, dns6) = dns_pod.addresses;
-        let dns = DnsServer::start(&dns_pod.namespace, &[dns4.into(), dns6.into()])?;
+        let dns = DnsServer::start(&dns_pod.namespace, &dns_pod.addresses())?;
         translation::install(&node, dns_pod.addresses)?;
         manifests.write("service-kube-dns", &manifests::dns_service(dns_pod.addresses))?;
 

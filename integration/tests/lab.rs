@@ -3,13 +3,14 @@
 use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
-    path::Path,
     process::{Command, Output},
     time::Duration,
 };
 
 use hickory_proto::{op::ResponseCode, rr::RecordType};
-use integration::{Lab, LabOptions, Load, Namespace, PodSpec, Ports, Resolver, Topology};
+use integration::{
+    Lab, LabOptions, Load, PodSpec, Ports, Reach, Resolver, Topology, Transfer, wait_until,
+};
 
 const CLIENT: &str = "default/client";
 
@@ -44,7 +45,7 @@ fn a_bridge_without_br_netfilter_reaches_the_dns_pod_itself() {
     let options =
         LabOptions { br_netfilter: false, ..LabOptions::with_topology(Topology::Bridged) };
     let lab = Lab::new(options).unwrap();
-    for server in [IpAddr::from(lab.dns_pod().ipv4()), lab.dns_pod().ipv6().into()] {
+    for server in lab.dns_pod().addresses() {
         let answer = ask(&lab, Resolver::new(server), "www.example.com", RecordType::A);
         assert_eq!(answer.addresses, [ip("203.0.113.10")]);
     }
@@ -68,7 +69,7 @@ fn the_outside_reaches_pods_and_pods_reach_each_other() {
     for topology in [Topology::Routed, Topology::Bridged] {
         let lab = lab(topology);
         let backend = lab.pod("prod/backend");
-        for address in [IpAddr::from(backend.ipv4()), backend.ipv6().into()] {
+        for address in backend.addresses() {
             for from in [lab.outside("web").namespace(), lab.pod(CLIENT).namespace()] {
                 let line = from.run(|| greeting(address)).unwrap();
                 assert_eq!(line, format!("prod/backend at {address}\n"), "{topology:?}");
@@ -93,6 +94,26 @@ fn datagrams_come_back_from_the_address_they_went_to() {
         });
         assert_eq!(echoed.unwrap(), b"hello");
     }
+}
+
+#[test]
+fn probes_tell_open_from_refused_from_silent() {
+    let lab = lab(Topology::Routed);
+    let client = lab.pod(CLIENT).namespace();
+    let tcp = |port| Reach::tcp(client, SocketAddr::new(ip("203.0.113.10"), port)).unwrap();
+    assert_eq!((tcp(Ports::HTTP), tcp(9)), (Reach::Open, Reach::Refused));
+    assert_eq!(Reach::udp(client, ip("2001:db8:1::10")).unwrap(), Reach::Open);
+
+    let transfer = Transfer::start(client, ip("203.0.113.10")).unwrap();
+    transfer.goes_on().unwrap();
+    let wall = "add table inet wall
+        add chain inet wall forward { type filter hook forward priority 0; policy drop; }";
+    assert!(lab.node().command("nft").arg(wall).status().unwrap().success());
+    transfer.ends(Duration::from_secs(5)).unwrap();
+    assert_eq!(tcp(Ports::HTTP), Reach::Silent);
+    assert!(lab.node().command("nft").arg("delete table inet wall").status().unwrap().success());
+    wait_until("the transfer again", Duration::from_secs(5), || transfer.goes_on().is_ok())
+        .unwrap();
 }
 
 #[test]
@@ -217,45 +238,6 @@ fn a_lab_has_no_way_out_of_the_machine() {
 }
 
 #[test]
-fn nothing_stays_after_a_drop() {
-    let lab = lab(Topology::Bridged);
-    let paths = paths_of(&lab);
-    assert!(paths.iter().all(|path| path.exists()));
-    let mut child = lab.pod(CLIENT).command("sleep").arg("60").spawn().unwrap();
-    drop(lab);
-    assert_eq!(remaining(&paths), Vec::<&Path>::new());
-    assert!(!child.wait().unwrap().success());
-}
-
-#[test]
-fn nothing_stays_after_a_panic() {
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let outcome = std::panic::catch_unwind(move || {
-        let lab = lab(Topology::Routed);
-        sender.send(paths_of(&lab)).unwrap();
-        panic!("on purpose");
-    });
-    assert!(outcome.is_err());
-    assert_eq!(remaining(&receiver.recv().unwrap()), Vec::<&Path>::new());
-}
-
-#[test]
-fn nothing_stays_after_ctrl_c_or_a_kill() {
-    for (signal, code) in [("INT", 2), ("TERM", 15)] {
-        let lab = Running::start();
-        lab.signal(signal);
-        assert_eq!(lab.ends_with_signal(), code);
-        assert!(lab.namespaces().is_empty(), "{:?}", lab.namespaces());
-    }
-    let killed = Running::start();
-    killed.signal("KILL");
-    assert_eq!(killed.ends_with_signal(), 9);
-    // It could not tidy; the next lab does.
-    drop(lab(Topology::Routed));
-    assert!(killed.namespaces().is_empty(), "{:?}", killed.namespaces());
-}
-
-#[test]
 fn the_binary_loads_and_reports() {
     let output = Command::new(env!("CARGO_BIN_EXE_fqdnd-lab"))
         .args(["load", "--topology", "bridged", "--lookups", "200", "--clients", "2"])
@@ -263,44 +245,6 @@ fn the_binary_loads_and_reports() {
         .unwrap();
     let text = said(&output);
     assert!(text.contains("200 connected, 0 first packets dropped"), "{text}");
-}
-
-/// A lab kept by the binary.
-struct Running(std::cell::RefCell<std::process::Child>);
-
-impl Running {
-    fn start() -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_fqdnd-lab"))
-            .arg("up")
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = [0; 1];
-        // It speaks only once the lab stands.
-        child.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
-        let running = Running(child.into());
-        assert!(running.namespaces().len() > 5);
-        running
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.0.borrow().id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
-    }
-
-    fn ends_with_signal(&self) -> i32 {
-        use std::os::unix::process::ExitStatusExt;
-        self.0.borrow_mut().wait().unwrap().signal().unwrap()
-    }
-
-    fn namespaces(&self) -> Vec<String> {
-        let prefix = format!("fqdnd-{}-", self.0.borrow().id());
-        let names = std::fs::read_dir("/run/netns").unwrap();
-        names
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name.starts_with(&prefix))
-            .collect()
-    }
 }
 
 fn lab(topology: Topology) -> Lab {
@@ -332,18 +276,6 @@ fn greeting(address: IpAddr) -> String {
     let mut line = String::new();
     stream.read_to_string(&mut line).unwrap();
     line.trim_end_matches("\n\n").trim_end().to_owned() + "\n"
-}
-
-fn paths_of(lab: &Lab) -> Vec<std::path::PathBuf> {
-    let namespaces: [&Namespace; 4] =
-        [lab.node(), lab.router(), lab.pod(CLIENT).namespace(), lab.outside("web").namespace()];
-    let mut paths: Vec<_> = namespaces.iter().map(|space| space.path().to_owned()).collect();
-    paths.push(lab.directory().to_owned());
-    paths
-}
-
-fn remaining(paths: &[std::path::PathBuf]) -> Vec<&Path> {
-    paths.iter().map(std::path::PathBuf::as_path).filter(|path| path.exists()).collect()
 }
 
 fn unspecified(address: IpAddr) -> IpAddr {

@@ -1,0 +1,126 @@
+//! What a pod can reach, as its packets tell: single connections, and transfers that go on while
+//! something happens to the node.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crate::{
+    hosts::Ports,
+    namespace::{Namespace, NamespaceError},
+    wait::{TimedOut, wait_until},
+};
+
+/// Shorter than the second after which TCP would send its SYN again: what is not open by then has
+/// lost its first packet.
+const FIRST_PACKET: Duration = Duration::from_millis(900);
+const STALLED: Duration = Duration::from_millis(1_500);
+
+/// What came of trying to reach an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It answered.
+    Open,
+    /// It said no: nothing listens there, and the packets went both ways.
+    Refused,
+    /// Nothing came back.
+    Silent,
+    /// The system knew no way, or was told of none.
+    Unreachable,
+}
+
+impl Reach {
+    /// Opens a TCP connection from inside `namespace`.
+    pub fn tcp(namespace: &Namespace, to: SocketAddr) -> Result<Reach, NamespaceError> {
+        namespace.run(|| Reach::of(TcpStream::connect_timeout(&to, FIRST_PACKET).map(drop)))
+    }
+
+    /// Sends one datagram to the echo service of `to` from inside `namespace`.
+    pub fn udp(namespace: &Namespace, to: IpAddr) -> Result<Reach, NamespaceError> {
+        namespace.run(|| Reach::of(echo_datagram(to)))
+    }
+
+    fn of(outcome: io::Result<()>) -> Reach {
+        match outcome.map_err(|error| error.kind()) {
+            Ok(()) => Reach::Open,
+            Err(ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) => Reach::Refused,
+            Err(ErrorKind::TimedOut | ErrorKind::WouldBlock) => Reach::Silent,
+            Err(_) => Reach::Unreachable,
+        }
+    }
+}
+
+fn echo_datagram(to: IpAddr) -> io::Result<()> {
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.set_read_timeout(Some(FIRST_PACKET))?;
+    socket.connect((to, Ports::ECHO))?;
+    socket.send(b"?")?;
+    socket.recv(&mut [0; 1]).map(drop)
+}
+
+/// A transfer that goes on for a minute: the other side sends a line every 100 ms.
+#[derive(Debug)]
+pub struct Transfer {
+    stream: TcpStream,
+    received: Arc<AtomicU64>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Transfer {
+    /// Opens a connection from inside `namespace` to the HTTP service of `from`.
+    pub fn start(namespace: &Namespace, from: IpAddr) -> io::Result<Transfer> {
+        let target = SocketAddr::new(from, Ports::HTTP);
+        let mut stream = namespace
+            .run(|| TcpStream::connect_timeout(&target, FIRST_PACKET))
+            .map_err(io::Error::other)??;
+        stream.write_all(b"GET /drip HTTP/1.1\r\nhost: lab\r\n\r\n")?;
+        let received = Arc::new(AtomicU64::new(0));
+        let reader = std::thread::spawn({
+            let (mut stream, received) = (stream.try_clone()?, Arc::clone(&received));
+            move || count(&mut stream, &received)
+        });
+        Ok(Transfer { stream, received, reader: Some(reader) })
+    }
+
+    /// The octets that have arrived.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Waits until more has arrived than by now; at 10 lines a second, 1.5 s is long.
+    pub fn goes_on(&self) -> Result<Duration, TimedOut> {
+        let before = self.received();
+        wait_until("more of the transfer", STALLED, || self.received() > before)
+    }
+
+    /// Waits, within `limit`, for a moment from which nothing arrives any more.
+    pub fn ends(&self, limit: Duration) -> Result<Duration, TimedOut> {
+        wait_until("the end of the transfer", limit, || self.goes_on().is_err())
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}
+
+fn count(stream: &mut TcpStream, received: &AtomicU64) {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        // A buffer's length fits.
+        received.fetch_add(length as u64, Ordering::Relaxed);
+    }
+}
