@@ -8,6 +8,10 @@ use crate::wire::{self, CLASS_IN, Malformed, kind};
 
 /// What a client's message is.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "never stored; a box would cost an allocation a query"
+)]
 pub enum Screened<'a> {
     /// One question, to be judged.
     Query(Question<'a>),

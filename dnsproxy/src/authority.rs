@@ -1,0 +1,64 @@
+//! What the proxy asks of its owner: which queries may go on, and that answers are enforced.
+
+use std::io;
+use std::net::SocketAddr;
+
+use dnsproxy_core::Address;
+use model::{EndpointId, NameRef, Transport};
+use thiserror::Error;
+
+/// Judges queries and learns from answers. Called by many threads at once, on the hot path.
+pub trait Authority: Send + Sync + 'static {
+    /// Judges a query before anything of it goes upstream.
+    fn judge(&self, query: &Query<'_>) -> Judgement;
+
+    /// Learns the addresses that the answer to a judged query gives to its name. The answer is
+    /// released once this returns, so the kernel must hold every address by then; after an error
+    /// the client gets SERVFAIL instead. Not called for answers without addresses.
+    fn learn(
+        &self,
+        endpoint: EndpointId,
+        query: &Query<'_>,
+        addresses: &[Address],
+    ) -> Result<(), LearnError>;
+}
+
+/// One question of a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// Who asks.
+    pub client: SocketAddr,
+    /// The server that the client meant to ask.
+    pub server: SocketAddr,
+    /// How it was asked.
+    pub transport: Transport,
+    /// The name asked for.
+    pub name: NameRef<'a>,
+    /// The record type asked for.
+    pub qtype: u16,
+}
+
+/// What may become of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It goes to the server that was asked.
+    Forward(EndpointId),
+    /// The endpoint's policy does not allow it.
+    Refuse(EndpointId),
+    /// The client is no endpoint of this node. It is refused.
+    Unknown,
+}
+
+/// Why the addresses of an answer are not enforced.
+#[derive(Debug, Error)]
+pub enum LearnError {
+    /// The endpoint has as many names or addresses as it may have.
+    #[error("a bound on names or addresses is reached")]
+    Bound,
+    /// The endpoint went away, or its policy changed, while the query was upstream.
+    #[error("the endpoint or its permission to ask is gone")]
+    Gone,
+    /// The kernel did not take the addresses.
+    #[error("the kernel did not take the addresses")]
+    Kernel(#[source] io::Error),
+}

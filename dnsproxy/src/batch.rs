@@ -1,0 +1,402 @@
+//! Many datagrams with one system call, each with its own source or original destination.
+//!
+//! This is the only module with unsafe code. No library offers these calls with a control message
+//! for each datagram. All pointers that the kernel gets are made right before the call from
+//! buffers that outlive it, and every length that comes back is bounded before it is used.
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ops::Range;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// The most datagrams of one call.
+pub(crate) const BATCH: usize = 64;
+
+/// No datagram is longer.
+const MAX_DATAGRAM: usize = 65_535;
+
+/// Room for the control messages of one datagram: an address and a count, or an address.
+const CONTROL_LEN: usize = 128;
+
+/// How long a full send buffer is waited for, in milliseconds.
+const SEND_WAIT: u16 = 5;
+
+/// Control messages, aligned as their headers must be.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_LEN]);
+
+/// Datagrams received together.
+pub(crate) struct Inbox {
+    /// `BATCH` stretches of `MAX_DATAGRAM` bytes; pages that no datagram reaches stay untouched.
+    payload: Box<[u8]>,
+    names: Box<[libc::sockaddr_storage; BATCH]>,
+    controls: Box<[Control; BATCH]>,
+    arrivals: Vec<Arrival>,
+    /// What the kernel says it dropped at this socket since it was opened.
+    dropped: u32,
+}
+
+/// Where a datagram came from and where it was going.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    pub from: SocketAddr,
+    /// The original destination, if the socket asks for it.
+    pub to: Option<SocketAddr>,
+    len: usize,
+}
+
+/// Datagrams to be sent together.
+pub(crate) struct Outbox {
+    payload: Vec<u8>,
+    departures: Vec<Departure>,
+    names: Box<[libc::sockaddr_storage; BATCH]>,
+    controls: Box<[Control; BATCH]>,
+}
+
+struct Departure {
+    range: Range<usize>,
+    to: SocketAddr,
+    source: Option<IpAddr>,
+}
+
+impl Inbox {
+    pub fn new() -> Self {
+        Self {
+            payload: vec![0; BATCH * MAX_DATAGRAM].into_boxed_slice(),
+            names: Box::new([EMPTY_NAME; BATCH]),
+            controls: Box::new([Control([0; CONTROL_LEN]); BATCH]),
+            arrivals: Vec::with_capacity(BATCH),
+            dropped: 0,
+        }
+    }
+
+    /// Receives what waits at a socket, up to [`BATCH`] datagrams, and says how many there are.
+    /// Datagrams whose sender cannot be told are left out.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.arrivals.clear();
+        self.dropped = 0;
+        let base = self.payload.as_mut_ptr();
+        let mut pieces: [libc::iovec; BATCH] = std::array::from_fn(|index| libc::iovec {
+            // SAFETY: `payload` has BATCH * MAX_DATAGRAM bytes and `index` is below BATCH.
+            iov_base: unsafe { base.add(index * MAX_DATAGRAM) }.cast(),
+            iov_len: MAX_DATAGRAM,
+        });
+        let mut headers: [libc::mmsghdr; BATCH] = std::array::from_fn(|index| {
+            let mut header = empty_header();
+            header.msg_hdr.msg_name = (&raw mut self.names[index]).cast();
+            header.msg_hdr.msg_namelen = NAME_LEN;
+            header.msg_hdr.msg_iov = &raw mut pieces[index];
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = (&raw mut self.controls[index]).cast();
+            header.msg_hdr.msg_controllen = CONTROL_LEN;
+            header
+        });
+        // SAFETY: each header points to a name, a piece and a control buffer of its own, of the
+        // lengths stated, all of which live until the call returns.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                BATCH as u32,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        for (index, header) in headers.iter().take(received).enumerate() {
+            self.take(index, header);
+        }
+        Ok(received)
+    }
+
+    fn take(&mut self, index: usize, header: &libc::mmsghdr) {
+        let mut arrival = Arrival {
+            from: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+            to: None,
+            len: (header.msg_len as usize).min(MAX_DATAGRAM),
+        };
+        if header.msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0 {
+            arrival.from = read_name(&self.names[index]).unwrap_or(arrival.from);
+            self.read_control(header, &mut arrival);
+        } else {
+            arrival.len = 0;
+        }
+        self.arrivals.push(arrival);
+    }
+
+    fn read_control(&mut self, header: &libc::mmsghdr, arrival: &mut Arrival) {
+        // SAFETY: the kernel has filled `msg_control` up to the `msg_controllen` that it wrote,
+        // and the buffer is still there. The macros' functions stay within that length, and each
+        // payload is read, unaligned, only if its control message says it is long enough.
+        unsafe {
+            let mut control = libc::CMSG_FIRSTHDR(&raw const header.msg_hdr);
+            while let Some(message) = control.as_ref() {
+                let data = libc::CMSG_DATA(control);
+                let len = message.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
+                match (message.cmsg_level, message.cmsg_type) {
+                    (libc::SOL_IP, libc::IP_ORIGDSTADDR)
+                        if len >= size_of::<libc::sockaddr_in>() =>
+                    {
+                        let name = data.cast::<libc::sockaddr_in>().read_unaligned();
+                        arrival.to = Some(from_v4(&name));
+                    }
+                    (libc::SOL_IPV6, libc::IPV6_ORIGDSTADDR)
+                        if len >= size_of::<libc::sockaddr_in6>() =>
+                    {
+                        let name = data.cast::<libc::sockaddr_in6>().read_unaligned();
+                        arrival.to = Some(from_v6(&name));
+                    }
+                    (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) if len >= size_of::<u32>() => {
+                        self.dropped = self.dropped.max(data.cast::<u32>().read_unaligned());
+                    }
+                    _ => {}
+                }
+                control = libc::CMSG_NXTHDR(&raw const header.msg_hdr, control);
+            }
+        }
+    }
+
+    /// How many datagrams the kernel has dropped at the socket since it was opened, as far as the
+    /// last batch says.
+    pub const fn dropped(&self) -> u32 {
+        self.dropped
+    }
+
+    /// One of the datagrams last received.
+    pub fn arrival(&mut self, index: usize) -> (Arrival, &mut [u8]) {
+        let arrival = self.arrivals[index];
+        let start = index * MAX_DATAGRAM;
+        (arrival, &mut self.payload[start..start + arrival.len])
+    }
+}
+
+impl Outbox {
+    pub fn new() -> Self {
+        Self {
+            payload: Vec::new(),
+            departures: Vec::with_capacity(BATCH),
+            names: Box::new([EMPTY_NAME; BATCH]),
+            controls: Box::new([Control([0; CONTROL_LEN]); BATCH]),
+        }
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.departures.is_empty()
+    }
+
+    /// Adds a datagram to `to`, with `source` as its source address or else the socket's own.
+    /// `write` appends its bytes.
+    pub fn push(
+        &mut self,
+        to: SocketAddr,
+        source: Option<IpAddr>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let start = self.payload.len();
+        write(&mut self.payload);
+        self.departures.push(Departure { range: start..self.payload.len(), to, source });
+    }
+
+    /// The bytes of the datagram added last.
+    pub fn last_mut(&mut self) -> &mut [u8] {
+        let range = self.departures.last().map_or(0..0, |departure| departure.range.clone());
+        &mut self.payload[range]
+    }
+
+    /// Takes the datagram added last out again.
+    pub fn discard_last(&mut self) {
+        if let Some(departure) = self.departures.pop() {
+            self.payload.truncate(departure.range.start);
+        }
+    }
+
+    /// Sends everything and is empty then. `failed` hears of each datagram, by the order in which
+    /// they were added, that could not be sent.
+    pub fn flush(&mut self, socket: BorrowedFd<'_>, mut failed: impl FnMut(usize, io::Error)) {
+        let mut next = 0;
+        let mut patient = true;
+        while next < self.departures.len() {
+            match self.send_from(next, socket) {
+                Ok(sent) => next += sent.max(1),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && patient => {
+                    patient = wait_until_writable(socket);
+                }
+                // The error is the first datagram's.
+                Err(error) => {
+                    failed(next, error);
+                    next += 1;
+                }
+            }
+        }
+        self.departures.clear();
+        self.payload.clear();
+    }
+
+    fn send_from(&mut self, first: usize, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        let batch = &self.departures[first..self.departures.len().min(first + BATCH)];
+        let mut pieces = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH];
+        let mut headers = [const { empty_header() }; BATCH];
+        let base = self.payload.as_ptr();
+        for (index, departure) in batch.iter().enumerate() {
+            let Range { start, end } = departure.range;
+            pieces[index] = libc::iovec {
+                // SAFETY: every range lies within the payload. The kernel only reads from it.
+                iov_base: unsafe { base.add(start) }.cast_mut().cast(),
+                iov_len: end - start,
+            };
+            let header = &mut headers[index].msg_hdr;
+            header.msg_namelen = write_name(&mut self.names[index], departure.to);
+            header.msg_name = (&raw mut self.names[index]).cast();
+            header.msg_iov = &raw mut pieces[index];
+            header.msg_iovlen = 1;
+            if let Some(source) = departure.source {
+                header.msg_control = (&raw mut self.controls[index]).cast();
+                header.msg_controllen = write_source(&mut self.controls[index], source);
+            }
+        }
+        // SAFETY: the first `batch.len()` headers point to a name, a piece of the payload and, if
+        // at all, a control buffer of their own, of the lengths stated, all of which live until
+        // the call returns.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                batch.len() as u32,
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+/// Lets datagrams be fragmented whatever the path's MTU is said to be.
+pub(crate) fn set_path_mtu_discovery_off(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
+    let (level, name, value) = if ipv6 {
+        (libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT)
+    } else {
+        (libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)
+    };
+    // SAFETY: the option takes an int, and `value` is one and outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Says whether there is room now.
+fn wait_until_writable(socket: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::POLLOUT)];
+    poll(&mut fds, PollTimeout::from(SEND_WAIT)).is_ok_and(|ready| ready > 0)
+}
+
+const NAME_LEN: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+
+// SAFETY: the struct is made of integers, for which zero is a value.
+const EMPTY_NAME: libc::sockaddr_storage = unsafe { mem::zeroed() };
+
+const fn empty_header() -> libc::mmsghdr {
+    // SAFETY: the struct is made of integers and pointers, for which zero is a value.
+    unsafe { mem::zeroed() }
+}
+
+fn read_name(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    let name: *const libc::sockaddr_storage = name;
+    // SAFETY: a sockaddr_storage is large enough and aligned for every family's address, and
+    // made of integers, so each may be read from it.
+    unsafe {
+        match i32::from((*name).ss_family) {
+            libc::AF_INET => Some(from_v4(&*name.cast())),
+            libc::AF_INET6 => Some(from_v6(&*name.cast())),
+            _ => None,
+        }
+    }
+}
+
+fn from_v4(name: &libc::sockaddr_in) -> SocketAddr {
+    let address = Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr));
+    SocketAddrV4::new(address, u16::from_be(name.sin_port)).into()
+}
+
+fn from_v6(name: &libc::sockaddr_in6) -> SocketAddr {
+    let address = Ipv6Addr::from(name.sin6_addr.s6_addr);
+    SocketAddrV6::new(address, u16::from_be(name.sin6_port), 0, name.sin6_scope_id).into()
+}
+
+fn write_name(name: &mut libc::sockaddr_storage, address: SocketAddr) -> libc::socklen_t {
+    let name: *mut libc::sockaddr_storage = name;
+    match address {
+        SocketAddr::V4(address) => {
+            let value = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: address.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from(*address.ip()).to_be() },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: a sockaddr_storage is large enough and aligned for every family's address.
+            unsafe { name.cast::<libc::sockaddr_in>().write(value) };
+            size_of_val(&value) as libc::socklen_t
+        }
+        SocketAddr::V6(address) => {
+            let value = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: address.port().to_be(),
+                sin6_flowinfo: 0,
+                sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
+                sin6_scope_id: address.scope_id(),
+            };
+            // SAFETY: as above.
+            unsafe { name.cast::<libc::sockaddr_in6>().write(value) };
+            size_of_val(&value) as libc::socklen_t
+        }
+    }
+}
+
+/// Writes the control message that sets a source address, and gives its length.
+fn write_source(control: &mut Control, source: IpAddr) -> usize {
+    match source {
+        IpAddr::V4(address) => {
+            let info = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from(address).to_be() },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
+            write_control(control, libc::SOL_IP, libc::IP_PKTINFO, info)
+        }
+        IpAddr::V6(address) => {
+            let info = libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr { s6_addr: address.octets() },
+                ipi6_ifindex: 0,
+            };
+            write_control(control, libc::SOL_IPV6, libc::IPV6_PKTINFO, info)
+        }
+    }
+}
+
+fn write_control<T: Copy>(control: &mut Control, level: i32, kind: i32, data: T) -> usize {
+    const { assert!(size_of::<T>() <= CONTROL_LEN - 32) };
+    let size = size_of::<T>() as u32;
+    let header: *mut libc::cmsghdr = (&raw mut control.0).cast();
+    // SAFETY: the buffer is aligned for a header and, as asserted, has room for it and the data,
+    // which is written unaligned right behind the header.
+    unsafe {
+        (*header).cmsg_level = level;
+        (*header).cmsg_type = kind;
+        (*header).cmsg_len = libc::CMSG_LEN(size) as usize;
+        libc::CMSG_DATA(header).cast::<T>().write_unaligned(data);
+        libc::CMSG_SPACE(size) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests;
