@@ -17,8 +17,7 @@ use crate::settle::Settling;
 use crate::sources::Sources;
 use crate::watches::Watches;
 
-/// How often a scan is repeated because it found directories that were not watched yet. One that
-/// still finds new ones is left to the events that these bring.
+/// How many scans are made at once because each found directories that were not watched yet.
 const MAX_SCANS: usize = 4;
 /// Space for events of names of any length.
 const BUFFER: usize = 64 << 10;
@@ -57,10 +56,9 @@ impl Manifests {
         let inotify = Inotify::init().map_err(WatchError::Inotify)?;
         let watches = Watches::new(inotify.watches());
         let events = inotify.into_event_stream(vec![0; BUFFER]).map_err(WatchError::Inotify)?;
-        let reader = Reader { roots, watches, sources: Sources::default() };
+        let reader = Reader { roots, watches, sources: Sources::default(), again: false };
         let (reader, inventory) = reader.read().await.map_err(WatchError::Read)?;
-        let inventory = inventory.unwrap_or_default();
-        let (publish, inventory) = watch::channel(Arc::new(inventory));
+        let (publish, inventory) = watch::channel(Arc::new(inventory.unwrap_or_default()));
         let task = tokio::spawn(run(reader, events, publish));
         Ok(Self { inventory, task })
     }
@@ -82,6 +80,9 @@ type Events = inotify::EventStream<Vec<u8>>;
 async fn run(mut reader: Reader, mut events: Events, publish: watch::Sender<Arc<Inventory>>) {
     let mut settling = Settling::default();
     loop {
+        if std::mem::take(&mut reader.again) {
+            settling.handle_other(Instant::now());
+        }
         let due = settling.due();
         tokio::select! {
             event = events.next() => match event {
@@ -119,6 +120,8 @@ struct Reader {
     roots: Vec<PathBuf>,
     watches: Watches,
     sources: Sources,
+    /// Whether something may have changed before it was watched.
+    again: bool,
 }
 
 impl Reader {
@@ -133,16 +136,18 @@ impl Reader {
         tokio::task::spawn_blocking(read).await
     }
 
-    /// Scans until every directory was watched before it was scanned.
+    /// Scans until every directory was watched before it was scanned, or, where new ones keep
+    /// coming, often enough for now.
     fn scan(&mut self) -> Scan {
-        for _ in 1..MAX_SCANS {
+        let mut scans = 1;
+        loop {
             let mut scan = Scan::new(&self.roots);
-            if !self.watches.set(&scan.places, &mut scan.problems) {
+            let new = self.watches.set(&scan.places, &mut scan.problems);
+            if !new || scans == MAX_SCANS {
+                self.again = new;
                 return scan;
             }
+            scans += 1;
         }
-        let mut scan = Scan::new(&self.roots);
-        self.watches.set(&scan.places, &mut scan.problems);
-        scan
     }
 }
