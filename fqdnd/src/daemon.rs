@@ -16,7 +16,7 @@ use model::{Attachment, Interface};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio::time::MissedTickBehavior;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 use crate::config::Config;
 use crate::names::Names;
@@ -61,11 +61,11 @@ pub async fn run(config: Config) -> Result<()> {
     let admin = tokio::spawn(admin::serve(listener, Arc::clone(&shared)));
     let events = events::watch(&shared)?;
     info!(socket = %config.socket.display(), "fqdnd is ready");
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+    if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
         debug!(%error, "the service manager was not told");
     }
     let result = follow(&shared, &mut sources).await;
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
+    if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]) {
         debug!(%error, "the service manager was not told");
     }
     events.abort();
@@ -116,7 +116,7 @@ async fn start(config: &Config) -> Result<(Arc<Shared>, Sources)> {
     let links = sources.node.borrow_and_update().clone();
     let namespaces = namespaces(&inventory).await;
     let known = Known { manifests: &inventory, node: &links, namespaces: &namespaces };
-    let proxy = dnsproxy::start(settings::proxy(config, redirect.marks), Arc::clone(&names))
+    let proxy = dnsproxy::start(settings::proxy(config, redirect.marks), Arc::clone(&names) as _)
         .context("the DNS proxy cannot be started")?;
     reconciler.start(known, &dump)?;
     datapath
@@ -142,6 +142,7 @@ async fn start(config: &Config) -> Result<(Arc<Shared>, Sources)> {
 async fn follow(shared: &Shared, sources: &mut Sources) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mounts = host::Mounts::watch().context("mounts cannot be watched")?;
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -160,6 +161,12 @@ async fn follow(shared: &Shared, sources: &mut Sources) -> Result<()> {
                 changed.context("the node's links are not watched any more")?;
                 update(shared, sources).await;
             }
+            changed = mounts.changed() => {
+                changed.context("mounts are not watched any more")?;
+                if awaits_namespace(sources) {
+                    update(shared, sources).await;
+                }
+            }
             _ = sweep.tick() => shared.reconciler.lock().await.sweep(),
         }
     }
@@ -171,6 +178,12 @@ async fn update(shared: &Shared, sources: &mut Sources) {
     let namespaces = namespaces(&inventory).await;
     let known = Known { manifests: &inventory, node: &node, namespaces: &namespaces };
     shared.reconciler.lock().await.update(known);
+}
+
+/// Whether a pod's record names a namespace, which may have been mounted just now.
+fn awaits_namespace(sources: &Sources) -> bool {
+    let inventory = sources.manifests.borrow();
+    inventory.pods.values().any(|pod| matches!(pod.attachment, Some(Attachment::Namespace(_))))
 }
 
 /// Which interface leads into each namespace that a pod's record names.
@@ -190,28 +203,32 @@ async fn namespaces(
 impl Shared {
     /// How programs are attached.
     pub fn attach_mode(&self) -> api::AttachMode {
-        match self.datapath.attach_mode() {
-            bpf::Attachment::Tcx => api::AttachMode::Tcx,
-            bpf::Attachment::Clsact => api::AttachMode::Clsact,
+        match self.datapath.attaches_by() {
+            bpf::By::Tcx => api::AttachMode::Tcx,
+            bpf::By::Clsact => api::AttachMode::Clsact,
         }
     }
 
     /// The DNS proxy's counters.
     pub fn dns_counts(&self) -> BTreeMap<String, u64> {
-        self.proxy.stats().counters().map(|(name, count)| (name.to_owned(), count)).collect()
+        self.proxy.stats().iter().map(|(name, count)| (name.to_owned(), count)).collect()
     }
 
-    /// What the datapath had to let go of.
-    pub fn datapath_limits(&self) -> BTreeMap<String, u64> {
-        match self.datapath.evictions() {
-            Ok(evictions) => evictions
-                .into_iter()
-                .map(|(direction, count)| (format!("flows-{direction}-evicted"), count))
-                .collect(),
-            Err(error) => {
-                warn!(%error, "evicted flows cannot be counted");
-                BTreeMap::new()
+    /// What the datapath had to let go of, for all endpoints together.
+    pub fn datapath_limits(&self) -> Result<BTreeMap<String, u64>> {
+        let mut limits = BTreeMap::new();
+        for endpoint in self.names.endpoints() {
+            let evicted = |direction| self.datapath.evictions(endpoint, direction);
+            let events = self.datapath.event_counts(endpoint)?;
+            for (name, count) in [
+                ("outbound-flows-evicted", evicted(bpf::Direction::Outbound)?),
+                ("inbound-flows-evicted", evicted(bpf::Direction::Inbound)?),
+                ("drop-events-suppressed", events.suppressed),
+                ("drop-events-lost", events.lost),
+            ] {
+                *limits.entry(name.to_owned()).or_default() += count;
             }
         }
+        Ok(limits)
     }
 }

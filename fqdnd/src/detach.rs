@@ -26,8 +26,9 @@ pub fn run(args: Args) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(redirect.remove()).context("rules and routes cannot be removed")?;
     let pin = &config.bpf.pin_directory;
-    let removed = bpf::Datapath::remove(pin)
+    let removed = bpf::remove(pin)
         .with_context(|| format!("what is pinned at {} cannot be removed", pin.display()))?;
-    println!("detached: {removed}");
+    let (interfaces, maps) = (removed.interfaces.len(), removed.maps);
+    println!("detached: {interfaces} interfaces, {maps} maps; nothing is enforced any more");
     Ok(())
 }

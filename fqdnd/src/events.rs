@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 use tracing::{debug, error};
@@ -14,7 +15,10 @@ use crate::daemon::Shared;
 /// Reads events until the task is ended.
 pub fn watch(shared: &Arc<Shared>) -> Result<JoinHandle<()>> {
     let ring = shared.datapath.events().context("the event ring cannot be opened")?;
-    let mut ring = AsyncFd::new(ring).context("the event ring cannot be waited for")?;
+    // SAFETY: the ring owns its map's descriptor, which stays open and the same for as long as it
+    // lives, and the AsyncFd owns the ring.
+    let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+    let mut ring = ring.context("the event ring cannot be waited for")?;
     Ok(tokio::spawn(async move {
         loop {
             let mut ready = match ring.readable_mut().await {

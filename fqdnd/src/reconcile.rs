@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use bpf::Datapath;
+use bpf::{Datapath, Hook};
 use engine::leases::Leases;
 use engine::{Bindings, Inventory, LocalEndpoint, Node, Plan, VerdictTable, difference};
 use model::{
     Attachment, Change, DropReason, EndpointEntry, EndpointId, Enforcement, Interface, State,
 };
+use rustc_hash::FxHashSet;
 use tracing::{debug, error, info, warn};
 
 use crate::clock;
@@ -28,6 +29,9 @@ pub struct Reconciler {
     endpoints: BTreeMap<EndpointId, LocalEndpoint>,
     attached: BTreeSet<Interface>,
     bridges: BTreeSet<Interface>,
+    /// Interfaces and bridges that an earlier daemon attached to, until they are gone through.
+    left: BTreeSet<Interface>,
+    bridges_left: BTreeSet<Interface>,
     /// Which device each index meant when it was last looked at.
     incarnations: BTreeMap<Interface, u64>,
     problems: Vec<String>,
@@ -44,15 +48,21 @@ impl Reconciler {
         dump: &State,
     ) -> Result<Self> {
         node.restore(dump);
-        let attached = datapath.attached().context("cannot tell where programs are attached")?;
+        let found = datapath.attached().context("cannot tell where programs are attached")?;
+        let attached = |hook| {
+            let by_hook = found.iter().filter(move |attached| attached.hook == hook);
+            by_hook.map(|attached| attached.interface).collect::<BTreeSet<_>>()
+        };
         Ok(Self {
             node,
             datapath,
             names,
             inventory: Inventory::default(),
             endpoints: BTreeMap::new(),
-            attached: attached.endpoints.into_iter().collect(),
-            bridges: attached.bridges.into_iter().collect(),
+            left: &attached(Hook::FromEndpoint) | &attached(Hook::ToEndpoint),
+            bridges_left: attached(Hook::Bridge),
+            attached: BTreeSet::new(),
+            bridges: BTreeSet::new(),
             incarnations: BTreeMap::new(),
             problems: Vec::new(),
             planned: 0,
@@ -229,8 +239,8 @@ impl Reconciler {
     fn detach_gone(&mut self, plan: &Plan) {
         let wanted: BTreeSet<Interface> =
             plan.endpoints.values().map(|local| local.interface).collect();
-        let gone: Vec<Interface> = self.attached.difference(&wanted).copied().collect();
-        for interface in gone {
+        self.left.append(&mut self.attached.clone());
+        for interface in &std::mem::take(&mut self.left) - &wanted {
             self.attached.remove(&interface);
             match self.datapath.detach(interface) {
                 Ok(()) => info!(%interface, "programs detached"),
@@ -245,19 +255,20 @@ impl Reconciler {
         }
         let wanted: BTreeSet<Interface> =
             plan.endpoints.values().filter_map(|local| local.entry.bridge).collect();
-        for bridge in wanted.difference(&self.bridges.clone()) {
-            match self.datapath.attach_bridge(*bridge) {
+        for bridge in &wanted - &self.bridges {
+            match self.datapath.attach_bridge(bridge) {
                 Ok(()) => {
-                    self.bridges.insert(*bridge);
+                    self.bridges.insert(bridge);
                 }
                 Err(error) => {
                     error!(%bridge, %error, "DNS through the bridge cannot be redirected");
                 }
             }
         }
-        for bridge in self.bridges.clone().difference(&wanted) {
-            self.bridges.remove(bridge);
-            if let Err(error) = self.datapath.detach_bridge(*bridge) {
+        self.bridges_left.append(&mut self.bridges.clone());
+        for bridge in &std::mem::take(&mut self.bridges_left) - &wanted {
+            self.bridges.remove(&bridge);
+            if let Err(error) = self.datapath.detach_bridge(bridge) {
                 debug!(%bridge, %error, "nothing to detach from the bridge");
             }
         }
@@ -305,13 +316,11 @@ impl Reconciler {
 
     fn expire(&mut self, endpoint: EndpointId) {
         let now = clock::now();
-        let live = match self.datapath.live_addresses(endpoint, now) {
-            Ok(live) => live,
-            Err(error) => {
-                warn!(%endpoint, %error, "flows cannot be read: no lease is taken");
-                return;
-            }
-        };
+        let mut live = FxHashSet::default();
+        if let Err(error) = self.datapath.live_addresses(endpoint, now, &mut live) {
+            warn!(%endpoint, %error, "flows cannot be read: no lease is taken");
+            return;
+        }
         let written = self.names.update(endpoint, |leases, sets, changes| {
             while leases.poll_timeout().is_some_and(|due| due <= now) {
                 leases.handle_timeout(now, |address| live.contains(address), sets, changes);

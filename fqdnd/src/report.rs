@@ -38,7 +38,7 @@ pub fn status(shared: &Shared, reconciler: &Reconciler) -> Result<api::Status> {
         problems,
         warnings: manifests.warnings.iter().map(problem).collect(),
         dns: shared.dns_counts(),
-        limits: limits(shared),
+        limits: limits(shared)?,
         drops: by_reason(drops.iter().map(|((_, reason), count)| (*reason, *count))),
     })
 }
@@ -89,7 +89,7 @@ fn problem(problem: &policy::Problem) -> api::Problem {
 }
 
 /// What reached a bound, and how often; nothing for bounds that were never reached.
-fn limits(shared: &Shared) -> BTreeMap<String, u64> {
+fn limits(shared: &Shared) -> Result<BTreeMap<String, u64>> {
     let mut limits = shared.names.counts().read();
     shared.names.visit(|_, leases| {
         let stats = leases.stats();
@@ -101,9 +101,9 @@ fn limits(shared: &Shared) -> BTreeMap<String, u64> {
             *limits.entry(limit.to_owned()).or_default() += count;
         }
     });
-    limits.extend(shared.datapath_limits());
+    limits.extend(shared.datapath_limits().context("flow counters cannot be read")?);
     limits.retain(|_, count| *count > 0);
-    limits
+    Ok(limits)
 }
 
 /// This node's endpoints, by name.
@@ -222,7 +222,7 @@ pub fn names(shared: &Shared, reconciler: &Reconciler) -> Vec<api::NameEntry> {
             let mut matching = Vec::new();
             table.rules().selectors_of(name, &mut matching);
             let patterns = table.rules().selectors();
-            selectors.extend(matching.iter().map(|id| patterns[id.index()].to_string()));
+            selectors.extend(matching.iter().map(|id| patterns[id.0 as usize].to_string()));
         }
     });
     names
@@ -240,7 +240,7 @@ pub fn map(map: bpf::MapInfo) -> api::MapInfo {
     api::MapInfo {
         name: map.name.to_string(),
         kind: map.kind.to_string(),
-        entries: map.entries,
-        size: map.size,
+        entries: map.entries.map_or(0, |entries| entries as u64),
+        size: map.size.into(),
     }
 }

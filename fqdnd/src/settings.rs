@@ -50,8 +50,8 @@ pub fn kernel(config: &Config, marks: host::Marks, proxy: &dnsproxy::Proxy) -> b
         tcp_idle: timeouts.tcp_established.0,
         handshake_idle: timeouts.tcp_transient.0,
         udp_idle: timeouts.udp.0,
-        udp_ports: proxy.udp_ports(),
-        tcp_ports: proxy.tcp_ports(),
+        udp_ports: proxy.udp_ports().to_vec(),
+        tcp_ports: proxy.tcp_ports().to_vec(),
         ..bpf::Settings::default()
     }
 }
