@@ -57,27 +57,29 @@ impl Document {
         problems: &mut Vec<Problem>,
     ) {
         let (kind, api_version) = match (header(&root, "kind"), header(&root, "apiVersion")) {
-            (Ok(kind), Ok(api_version)) => (kind, api_version),
+            (Ok(kind), Ok(api_version)) => (kind.to_owned(), api_version.to_owned()),
             (Err(flaw), _) | (_, Err(flaw)) => {
                 problems.push(Problem::new(file, flaw.0, flaw.1, flaw.2));
                 return;
             }
         };
-        if let (true, Some(items)) = (kind.ends_with("List"), list(&root, "items")) {
-            for item in items {
-                Self::read_object(file, item.clone(), documents, problems);
+        if kind.ends_with("List") && list(&root, "items").is_some() {
+            for item in into_items(root) {
+                Self::read_object(file, item, documents, problems);
             }
             return;
         }
         let metadata = root.field("metadata");
         let text = |key| metadata.and_then(|metadata| metadata.field(key)).and_then(Node::as_text);
+        let (name, namespace) = (text("name"), text("namespace"));
+        let (name, namespace) = (name.unwrap_or_default().to_owned(), namespace.map(str::to_owned));
         documents.push(Self {
             file: Arc::clone(file),
             line: root.place.line,
-            kind: kind.to_owned(),
-            api_version: api_version.to_owned(),
-            name: text("name").unwrap_or_default().to_owned(),
-            namespace: text("namespace").map(str::to_owned),
+            kind,
+            api_version,
+            name,
+            namespace,
             root,
         });
     }
@@ -124,6 +126,16 @@ fn list<'a>(root: &'a Node, key: &str) -> Option<&'a [Node]> {
     }
 }
 
+/// The items of a list object, moved out of it: lists in lists must not cost a copy each.
+fn into_items(root: Node) -> Vec<Node> {
+    let Value::Map(entries) = root.value else { return Vec::new() };
+    let items = entries.into_iter().find(|entry| &*entry.key == "items");
+    match items.map(|entry| entry.value.value) {
+        Some(Value::List(items)) => items,
+        _ => Vec::new(),
+    }
+}
+
 /// The path of the field `key` of the map at `path`.
 pub(crate) fn join(path: &str, key: &str) -> String {
     let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -163,7 +175,7 @@ impl Node {
             Value::Null => "null".to_owned(),
             Value::Bool(value) => format!("the boolean {value}; quote it if text is meant"),
             Value::Integer(value) => format!("the number {value}; quote it if text is meant"),
-            Value::Float(value) => format!("the number {value}; quote it if text is meant"),
+            Value::Float(value) => format!("the number {value:?}; quote it if text is meant"),
             Value::Ambiguous(word) => {
                 format!("`{word}`, a boolean to YAML 1.1; quote it, or write true or false")
             }

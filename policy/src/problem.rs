@@ -4,6 +4,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+/// The longest field or message, in bytes.
+const MAX_LEN: usize = 512;
+
 /// One thing that is wrong, or worth a warning, at one place of one file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Problem {
@@ -40,10 +43,20 @@ impl Problem {
             file: Arc::clone(file),
             line: place.line,
             column: place.column,
-            field: field.into(),
-            message: message.into(),
+            field: shortened(field.into()),
+            message: shortened(message.into()),
         }
     }
+}
+
+/// Cuts what a document made too long to be read.
+fn shortened(mut text: String) -> String {
+    if text.len() > MAX_LEN {
+        let cut = (0..=MAX_LEN).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
+        text.push_str("...");
+    }
+    text
 }
 
 impl fmt::Display for Problem {
@@ -57,3 +70,16 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_document_makes_too_long_is_cut() {
+        let file = Arc::from(Path::new("a.yaml"));
+        let place = Place { line: 1, column: 2 };
+        let problem = Problem::new(&file, place, "f", "é".repeat(1000));
+        assert_eq!(problem.to_string(), format!("a.yaml:1:2: f: {}...", "é".repeat(256)));
+    }
+}

@@ -139,6 +139,9 @@ fn metadata(check: &mut Check, document: &Fields<'_>, key: &PolicyKey) -> Option
     let Some(annotations) = fields.field("annotations") else { return Some(false) };
     let mut allow_private = false;
     for (name, value) in check.entries(&annotations)? {
+        if value.is_null() && name != ALLOW_PRIVATE {
+            continue;
+        }
         match (name, check.text(&value)?) {
             (ALLOW_PRIVATE, "true") => allow_private = true,
             (ALLOW_PRIVATE, "false") => {}

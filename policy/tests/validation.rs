@@ -379,6 +379,7 @@ fn checks_what_stands_around_the_spec() {
     assert_eq!(metadata("cilium.io/v2", "{name: t}"), Vec::<String>::new());
     assert_eq!(metadata("cilium.io/v3", "{name: t}"), ["apiVersion: must be cilium.io/v2"]);
     assert_eq!(metadata("cilium.io/v2", "{}"), ["metadata: name must be set"]);
+    assert_eq!(metadata("cilium.io/v2", "{name: t, annotations: {a: }}"), Vec::<String>::new());
     assert_eq!(
         metadata("cilium.io/v2", "{name: t, annotations: {fqdnd.io/allow-private: 'yes'}}"),
         ["metadata.annotations[fqdnd.io/allow-private]: must be \"true\" or \"false\""]

@@ -4,6 +4,8 @@
 //! share a label with what is asked are looked at; the few without such a requirement are always
 //! looked at.
 
+use std::collections::BTreeSet;
+
 use model::{Labels, Source};
 use rustc_hash::FxHashMap;
 
@@ -72,7 +74,7 @@ impl<T> SelectorIndex<T> {
 
 /// The key and values of the `In` requirement that tells most selectors apart: any but the
 /// namespace's, which all selectors of a namespace share.
-fn narrowest(selector: &LabelSelector) -> Option<(&str, &std::collections::BTreeSet<String>)> {
+fn narrowest(selector: &LabelSelector) -> Option<(&str, &BTreeSet<String>)> {
     selector
         .requirements()
         .filter_map(|Requirement { key, source, operator }| match operator {

@@ -9,6 +9,11 @@ use crate::document::join;
 use crate::problem::{Place, Problem};
 use crate::yaml::{Entry, Node, Value};
 
+/// The most problems, and the most warnings, that are told of one document.
+const MAX_TOLD: usize = 100;
+/// The longest field name that is compared with the known ones.
+const MAX_COMPARED: usize = 64;
+
 /// What has been found so far.
 pub(super) struct Check {
     file: Arc<Path>,
@@ -43,7 +48,7 @@ impl<'n> At<'n> {
         (&entry.key, Self { node: &entry.value, path: join(&self.path, &entry.key) })
     }
 
-    fn is_null(&self) -> bool {
+    pub(super) fn is_null(&self) -> bool {
         matches!(self.node.value, Value::Null)
     }
 }
@@ -83,11 +88,15 @@ impl Check {
     }
 
     fn problem_at(&mut self, place: Place, path: String, message: impl Into<String>) {
-        self.problems.push(Problem::new(&self.file, place, path, message));
+        if self.problems.len() < MAX_TOLD {
+            self.problems.push(Problem::new(&self.file, place, path, message));
+        }
     }
 
     pub(super) fn warn(&mut self, at: &At<'_>, message: impl Into<String>) {
-        self.warnings.push(Problem::new(&self.file, at.node.place, at.path.clone(), message));
+        if self.warnings.len() < MAX_TOLD {
+            self.warnings.push(Problem::new(&self.file, at.node.place, at.path.clone(), message));
+        }
     }
 
     /// Refuses a field that Cilium knows.
@@ -168,6 +177,9 @@ impl Check {
 
 /// The message for a field that nobody knows, with the known one that it is most like.
 fn unknown_field(field: &str, known: &[&str]) -> String {
+    if field.len() > MAX_COMPARED {
+        return "is no field that is known here".to_owned();
+    }
     let like = |known: &&str| {
         strsim::damerau_levenshtein(&known.to_ascii_lowercase(), &field.to_ascii_lowercase())
     };

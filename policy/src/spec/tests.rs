@@ -261,6 +261,26 @@ fn selects_by_labels() {
     assert!(!selects("prod", "db") && !selects("dev", "web"));
 }
 
+#[test]
+fn a_documents_problems_are_told_up_to_a_bound() {
+    let entries = "{x: 1}, ".repeat(1000);
+    let text = format!(
+        "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: a}}\n\
+         spec: {{endpointSelector: {{}}, egress: [{entries}]}}\n"
+    );
+    assert_eq!(read(&text).unwrap_err().len(), 100);
+}
+
+#[test]
+fn a_long_field_name_costs_little() {
+    let text = format!(
+        "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: a}}\n\
+         spec: {{endpointSelector: {{}}, egress: [{{}}]}}\n? {}\n: 1\n",
+        "x".repeat(1 << 20)
+    );
+    assert_eq!(read(&text).unwrap_err().len(), 1);
+}
+
 fn token() -> impl Strategy<Value = String> {
     let words = [
         "apiVersion: cilium.io/v2\n",
