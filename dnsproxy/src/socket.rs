@@ -163,7 +163,8 @@ fn transparent(family: Family, kind: Type, protocol: Protocol) -> io::Result<Soc
 
 fn open(family: Family, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     let socket = Socket::new(family.domain(), kind.nonblocking(), Some(protocol))?;
-    if family == Family::V6 {
+    // A raw socket has one family anyway, and the kernel refuses to be told.
+    if family == Family::V6 && kind != Type::RAW {
         socket.set_only_v6(true)?;
     }
     Ok(socket)
