@@ -1,6 +1,7 @@
 //! Links, addresses and routes of the lab, as scripts for `ip -batch`: one run a namespace.
 //!
-//! Nothing waits for duplicate address detection, and interfaces are made by the namespace that
+//! Nothing waits for duplicate address detection (`nodad` makes an address usable at once, which
+//! `accept_dad=0` alone does a moment later), and interfaces are made by the namespace that
 //! keeps their host side, so that all of them go with the lab's namespaces.
 
 use std::{
@@ -115,7 +116,7 @@ pub(crate) fn lay_uplink(node: &Namespace, router: &Namespace) -> Result<(), Lin
              link add uplink type veth peer name node netns {}\n\
              link set uplink up\n\
              addr add {node4}/24 dev uplink\n\
-             addr add {node6}/64 dev uplink\n",
+             addr add {node6}/64 dev uplink nodad\n",
             router.name()
         ),
     )?;
@@ -126,7 +127,7 @@ pub(crate) fn lay_uplink(node: &Namespace, router: &Namespace) -> Result<(), Lin
             "link set lo up\n\
              link set node up\n\
              addr add {router4}/24 dev node\n\
-             addr add {router6}/64 dev node\n\
+             addr add {router6}/64 dev node nodad\n\
              route add {pods4} via {node4}\n\
              route add {pods6} via {node6}\n"
         ),
@@ -156,7 +157,7 @@ pub(crate) fn lay_topology(
                     "link add cni0 type bridge forward_delay 0\n\
                      link set cni0 up\n\
                      addr add {v4}/24 dev cni0\n\
-                     addr add {v6}/64 dev cni0\n"
+                     addr add {v6}/64 dev cni0 nodad\n"
                 ),
             )
         }
@@ -194,7 +195,7 @@ pub(crate) fn lay_pod(
                 pod,
                 &format!(
                     "{up}addr add {v4}/32 dev eth0\n\
-                     addr add {v6}/128 dev eth0\n\
+                     addr add {v6}/128 dev eth0 nodad\n\
                      route add {GATEWAY_V4} dev eth0 scope link\n\
                      route add default via {GATEWAY_V4} dev eth0\n\
                      route add default via {GATEWAY_LINK_LOCAL} dev eth0\n"
@@ -208,7 +209,7 @@ pub(crate) fn lay_pod(
                 pod,
                 &format!(
                     "{up}addr add {v4}/24 dev eth0\n\
-                     addr add {v6}/64 dev eth0\n\
+                     addr add {v6}/64 dev eth0 nodad\n\
                      route add default via {gateway4}\n\
                      route add default via {gateway6}\n"
                 ),
@@ -232,14 +233,14 @@ pub(crate) fn lay_outside(
         "link add {link} type veth peer name eth0 netns {}\n\
          link set {link} up\n\
          addr add 100.64.{place}.1/30 dev {link}\n\
-         addr add fd00:64:{place}::1/64 dev {link}\n",
+         addr add fd00:64:{place}::1/64 dev {link} nodad\n",
         host.name()
     );
     let mut here = format!(
         "link set lo up\n\
          link set eth0 up\n\
          addr add 100.64.{place}.2/30 dev eth0\n\
-         addr add fd00:64:{place}::2/64 dev eth0\n\
+         addr add fd00:64:{place}::2/64 dev eth0 nodad\n\
          route add default via 100.64.{place}.1\n\
          route add default via fd00:64:{place}::1\n"
     );

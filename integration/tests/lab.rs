@@ -15,15 +15,6 @@ use integration::{
 const CLIENT: &str = "default/client";
 
 #[test]
-fn a_lab_is_made_in_under_two_seconds() {
-    for topology in [Topology::Routed, Topology::Bridged] {
-        let lab = lab(topology);
-        println!("{topology:?} lab made in {:?}", lab.setup_time());
-        assert!(lab.setup_time() < Duration::from_secs(2), "{:?}", lab.setup_time());
-    }
-}
-
-#[test]
 fn dig_through_the_service_address_resolves_routed_and_bridged() {
     for topology in [Topology::Routed, Topology::Bridged] {
         let lab = lab(topology);
