@@ -68,3 +68,39 @@ pub struct NameEntry {
     /// The `matchName` and `matchPattern` texts that match it in their policies.
     pub selectors: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_this_json() {
+        let entry = CacheEntry {
+            endpoint: EndpointName { namespace: "prod".into(), name: "web".into() },
+            name: "www.example.com.".into(),
+            address: "192.0.2.1".parse().unwrap(),
+            expires_in_seconds: -3,
+            ttl: None,
+            kept_alive: true,
+            enforced: true,
+        };
+        assert_eq!(
+            serde_json::to_value(&entry).unwrap(),
+            serde_json::json!({
+                "endpoint": {"namespace": "prod", "name": "web"},
+                "name": "www.example.com.",
+                "address": "192.0.2.1",
+                "expiresInSeconds": -3,
+                "keptAlive": true,
+                "enforced": true,
+            })
+        );
+    }
+
+    #[test]
+    fn a_misspelt_argument_is_refused() {
+        let query = |text| serde_json::from_str::<CleanQuery>(text).map_err(|e| e.to_string());
+        assert_eq!(query("{}"), Ok(CleanQuery::default()));
+        assert!(query(r#"{"patern": "*.a"}"#).unwrap_err().contains("unknown field `patern`"));
+    }
+}

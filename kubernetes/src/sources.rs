@@ -22,7 +22,7 @@ use crate::scan::{Fingerprint, MAX_FILES, Scan};
 /// How many bytes all files together may have.
 const MAX_TOTAL: u64 = 256 << 20;
 /// A file that was changed less than this before it was read may change again unnoticed.
-const FRESH: Duration = Duration::from_secs(2);
+const FRESH: Duration = Duration::from_millis(200);
 
 /// The files that are known.
 #[derive(Debug, Default)]

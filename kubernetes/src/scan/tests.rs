@@ -70,7 +70,7 @@ fn links_are_followed_once_and_watched_where_they_lead() {
     symlink(root.path().join("else/b.yaml"), m.join("b.yaml")).unwrap();
     symlink(&m, m.join("sub/loop")).unwrap();
     symlink("nowhere/x.yaml", m.join("x.yaml")).unwrap();
-    let scan = Scan::new(&[m.clone()]);
+    let scan = Scan::new(std::slice::from_ref(&m));
     assert_eq!(files(&scan, &root), ["m/a.yaml", "m/b.yaml", "m/sub/c.yaml"]);
     let names = |name: &str| Interest::Names([OsString::from(name)].into());
     assert_eq!(scan.places[&m.join("..data")], names("a.yaml"));
