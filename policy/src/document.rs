@@ -13,6 +13,9 @@ use crate::yaml::{self, Entry, Node, Value};
 
 mod reader;
 
+/// The most documents of one file whose problems are told.
+const MAX_PROBLEMS: usize = 100;
+
 /// One Kubernetes object of a file.
 #[derive(Clone, Debug)]
 pub struct Document {
@@ -46,6 +49,11 @@ impl Document {
                 Ok(node) => Self::read_object(file, node, &mut documents, &mut problems),
                 Err(problem) => problems.push(problem),
             }
+        }
+        if let Some(more) = problems.len().checked_sub(MAX_PROBLEMS).filter(|more| *more > 0) {
+            problems.truncate(MAX_PROBLEMS);
+            let place = Place { line: 1, column: 1 };
+            problems.push(Problem::new(file, place, "", format!("has {more} more such documents")));
         }
         (documents, problems)
     }

@@ -90,6 +90,13 @@ fn depth_and_aliases_are_bounded() {
     assert_eq!(read(&long).1, ["a.yaml:1:1: has 8388609 bytes, at most 8388608 are read"]);
 }
 
+#[test]
+fn a_files_problems_are_told_up_to_a_bound() {
+    let problems = read(&"a\n---\n".repeat(1000)).1;
+    assert_eq!(problems.len(), 101);
+    assert_eq!(problems[100], "a.yaml:1:1: has 900 more such documents");
+}
+
 #[derive(Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 struct Thing {
