@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dnsproxy_core::{
-    Answer, Asked, ExtendedError, Outline, Question, Rcode, Refused, Rejection, Screened,
-    Unsolicited, screen, set_id,
+    Answer, Asked, ExtendedError, Flags, Header, Outline, Question, Rcode, Refused, Rejection,
+    Screened, Unsolicited, screen, set_id,
 };
 use model::{EndpointId, Transport};
 use tracing::debug;
@@ -56,15 +56,17 @@ pub(crate) enum Release {
 impl Gate {
     /// Judges a client's message.
     pub fn query<'a>(&self, route: Route, message: &'a [u8]) -> Passage<'a> {
-        let Some(outline) = Outline::read(message) else { return self.ignore() };
         match screen(message) {
+            Screened::Query(question, outline) => self.judge(route, &question, outline),
+            Screened::Reject(rejection) => self.reject(rejection, message),
             Screened::Ignore => self.ignore(),
-            Screened::Reject(rejection) => {
-                self.counters.rejected.count();
-                Passage::Refuse(None, outline, rejection.rcode(), rejection_reason(rejection))
-            }
-            Screened::Query(question) => self.judge(route, &question, outline),
         }
+    }
+
+    fn reject<'a>(&self, rejection: Rejection, message: &'a [u8]) -> Passage<'a> {
+        let Some(outline) = Outline::read(message) else { return self.ignore() };
+        self.counters.rejected.count();
+        Passage::Refuse(None, outline, rejection.rcode(), rejection_reason(rejection))
     }
 
     fn ignore<'a>(&self) -> Passage<'a> {
@@ -165,8 +167,7 @@ impl Gate {
         transport: Transport,
         answer: &mut Answer,
     ) -> Release {
-        let cut = dnsproxy_core::Header::read(message)
-            .is_some_and(|header| header.flags.has(dnsproxy_core::Flags::TRUNCATED));
+        let cut = Header::read(message).is_some_and(|header| header.flags.has(Flags::TRUNCATED));
         let release = self.unreadable(answer);
         if cut && transport == Transport::Udp { Release::Truncated } else { release }
     }

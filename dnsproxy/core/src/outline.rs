@@ -111,7 +111,7 @@ fn find_opt(query: &[u8], mut at: usize, additionals: u16) -> Option<bool> {
     for _ in 0..additionals {
         let (record, next) = wire::read_record(query, at).ok()?;
         if record.kind == kind::OPT {
-            return Some(record.ttl & DNSSEC_OK != 0);
+            return Some(record.dnssec_ok());
         }
         at = next;
     }

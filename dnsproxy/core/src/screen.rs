@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::header::{Flags, Header, Rcode};
+use crate::outline::Outline;
 use crate::question::Question;
 use crate::wire::{self, CLASS_IN, Malformed, kind};
 
@@ -13,8 +14,8 @@ use crate::wire::{self, CLASS_IN, Malformed, kind};
     reason = "never stored; a box would cost an allocation a query"
 )]
 pub enum Screened<'a> {
-    /// One question, to be judged.
-    Query(Question<'a>),
+    /// One question, to be judged, and what an error answer to it would repeat.
+    Query(Question<'a>, Outline<'a>),
     /// Something that is answered by an error.
     Reject(Rejection),
     /// No query at all: too short for a header, or a response. It gets no answer, because an
@@ -59,13 +60,18 @@ pub fn screen(message: &[u8]) -> Screened<'_> {
         None => Screened::Ignore,
         Some(header) if header.flags.has(Flags::RESPONSE) => Screened::Ignore,
         Some(header) => match question(message, header) {
-            Ok(question) => Screened::Query(question),
+            Ok((question, edns)) => {
+                let Header { id, flags, .. } = header;
+                let outline = Outline { id, flags, edns, question: question.wire };
+                Screened::Query(question, outline)
+            }
             Err(rejection) => Screened::Reject(rejection),
         },
     }
 }
 
-fn question(message: &[u8], header: Header) -> Result<Question<'_>, Rejection> {
+/// The question, and the DO bit of the query's OPT record if it has one.
+fn question(message: &[u8], header: Header) -> Result<(Question<'_>, Option<bool>), Rejection> {
     if !header.flags.is_query_opcode() {
         return Err(Rejection::Opcode);
     }
@@ -79,28 +85,29 @@ fn question(message: &[u8], header: Header) -> Result<Question<'_>, Rejection> {
     if header.answers != 0 || header.authorities != 0 {
         return Err(Rejection::Records);
     }
-    let end = additional(message, question.end(), header.additionals)?;
-    if end == message.len() { Ok(question) } else { Err(Malformed::Trailing.into()) }
+    let (end, edns) = additional(message, question.end(), header.additionals)?;
+    if end == message.len() { Ok((question, edns)) } else { Err(Malformed::Trailing.into()) }
 }
 
-/// Checks the additional records, of which a query has at most one OPT and signatures, and says
-/// where they end.
-fn additional(message: &[u8], mut at: usize, count: u16) -> Result<usize, Rejection> {
-    let mut opts = 0;
+/// Checks the additional records, of which a query has at most one OPT and signatures. Gives
+/// where they end, and the OPT record's DO bit.
+fn additional(
+    message: &[u8],
+    mut at: usize,
+    count: u16,
+) -> Result<(usize, Option<bool>), Rejection> {
+    let mut edns = None;
     for _ in 0..count {
         let (record, next) = wire::read_record(message, at)?;
+        let of_the_root = message[at] == 0;
         match record.kind {
-            kind::OPT => opts += 1,
+            kind::OPT if edns.is_none() && of_the_root => edns = Some(record.dnssec_ok()),
             kind::TSIG | kind::SIG => {}
             _ => return Err(Rejection::Records),
         }
-        let root_owned = message[at] == 0;
-        if opts > 1 || (record.kind == kind::OPT && !root_owned) {
-            return Err(Rejection::Records);
-        }
         at = next;
     }
-    Ok(at)
+    Ok((at, edns))
 }
 
 #[cfg(test)]
@@ -119,7 +126,7 @@ mod tests {
 
     fn verdict(message: &[u8]) -> Option<Result<String, Rejection>> {
         match screen(message) {
-            Screened::Query(question) => Some(Ok(question.name.as_ref().to_string())),
+            Screened::Query(question, _) => Some(Ok(question.name.as_ref().to_string())),
             Screened::Reject(rejection) => Some(Err(rejection)),
             Screened::Ignore => None,
         }
@@ -131,6 +138,15 @@ mod tests {
         assert_eq!(verdict(&plain), Some(Ok("a.".into())));
         let edns = message(0x0100, [1, 0, 0, 1], &[QUESTION, OPT]);
         assert_eq!(verdict(&edns), Some(Ok("a.".into())));
+    }
+
+    #[test]
+    fn the_outline_is_that_of_the_whole_query() {
+        for body in [&[QUESTION][..], &[QUESTION, OPT]] {
+            let query = message(0x0110, [1, 0, 0, body.len() as u16 - 1], body);
+            let Screened::Query(_, outline) = screen(&query) else { panic!("{query:?}") };
+            assert_eq!(Some(outline), Outline::read(&query));
+        }
     }
 
     #[test]

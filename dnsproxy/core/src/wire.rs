@@ -74,6 +74,13 @@ pub(crate) struct Record {
     pub data: Range<usize>,
 }
 
+impl Record {
+    /// The DO bit, which stands in the TTL of an OPT record (RFC 3225).
+    pub const fn dnssec_ok(&self) -> bool {
+        self.ttl & 0x8000 != 0
+    }
+}
+
 /// The labels of a name, the leftmost first, pointers followed.
 struct Labels<'a> {
     message: &'a [u8],

@@ -114,7 +114,7 @@ fn read_all(bytes: &[u8]) {
         outline.truncate(&mut refusal);
         assert!(Header::read(&refusal).unwrap().flags.has(Flags::RESPONSE));
     }
-    if let Screened::Query(question) = screen(bytes) {
+    if let Screened::Query(question, _) = screen(bytes) {
         assert_eq!(
             Question::from_wire(question.wire).unwrap().name.as_ref(),
             question.name.as_ref()

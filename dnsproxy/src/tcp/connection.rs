@@ -43,6 +43,8 @@ pub(crate) struct Connection {
     active: Moment,
     /// Since when a message has been in the making.
     message_since: Option<Moment>,
+    /// Since when the client has taken nothing of what lies ready for it.
+    unread_since: Option<Moment>,
 }
 
 /// What a connection judges and remembers by.
@@ -126,6 +128,7 @@ impl Connection {
             ended: false,
             active: clock::now(),
             message_since: None,
+            unread_since: None,
         }
     }
 
@@ -159,6 +162,8 @@ impl Connection {
             }
             // Room may have come about for queries that were read before.
             self.take_queries(now)?;
+            let unread_since = self.unread_since.unwrap_or(now);
+            self.unread_since = (!self.out.is_empty()).then_some(unread_since);
             if self.ended && self.desk.pending.is_empty() && self.out.is_empty() {
                 return Err(End::Done);
             }
@@ -187,7 +192,7 @@ impl Connection {
     /// When something has to be given up if nothing happens.
     fn deadline(&self) -> Moment {
         let TcpOptions { idle_time, message_time, .. } = self.desk.gate.options.tcp;
-        let unread = (!self.out.is_empty()).then(|| self.active + message_time);
+        let unread = self.unread_since.map(|since| since + message_time);
         let unwritten = self.message_since.map(|since| since + message_time);
         let idle = self.desk.pending.is_empty().then(|| self.active + idle_time);
         let times = [self.desk.pending.next_deadline(), unread, unwritten, idle];
@@ -197,6 +202,7 @@ impl Connection {
     fn handle_client(&mut self, now: Moment) -> Result<(), End> {
         if !self.out.is_empty() && self.out.write(&self.stream)? {
             self.active = now;
+            self.unread_since = None;
         }
         if self.ended || !self.has_room() {
             return Ok(());
@@ -241,7 +247,7 @@ impl Connection {
             self.upstream.close();
         }
         let over = |since: Moment, time| now.since(since) >= time;
-        let unread = !expired && !self.out.is_empty() && over(self.active, message_time);
+        let unread = self.unread_since.is_some_and(|since| over(since, message_time));
         let unwritten = self.message_since.is_some_and(|since| over(since, message_time));
         if unread || unwritten {
             return Err(End::Slow);

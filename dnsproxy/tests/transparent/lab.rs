@@ -120,7 +120,8 @@ impl Lab {
         lab
     }
 
-    /// Hands the pod's DNS packets to the proxy's ports.
+    /// Hands the pod's DNS packets to the proxy's ports. What the proxy sends with a wrong mark is
+    /// dropped: answers must carry theirs, and packets upstream none.
     pub fn intercept(&self, udp: u16, tcp: u16) {
         self.node.nft(&format!(
             "table inet lab {{ chain divert {{
@@ -129,6 +130,11 @@ impl Lab {
                 iifname pod0 meta nfproto ipv6 udp dport 53 tproxy ip6 to [::1]:{udp} meta mark set 0x2000 accept
                 iifname pod0 meta nfproto ipv4 tcp dport 53 tproxy ip to 127.0.0.1:{tcp} meta mark set 0x2000 accept
                 iifname pod0 meta nfproto ipv6 tcp dport 53 tproxy ip6 to [::1]:{tcp} meta mark set 0x2000 accept
+            }}
+            chain marks {{
+                type filter hook output priority filter; policy accept;
+                oifname pod0 meta l4proto {{ tcp, udp }} th sport 53 meta mark & 0x3000 != 0x1000 drop
+                oifname server0 meta l4proto {{ tcp, udp }} th dport 53 meta mark != 0 drop
             }}
             }}"
         ));
