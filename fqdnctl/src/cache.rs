@@ -125,8 +125,7 @@ fn state(entry: &CacheEntry) -> Cell {
 
 fn clean(client: &Client, output: &Output, query: &CleanQuery, force: bool) -> anyhow::Result<()> {
     if !force && !confirmed(query)? {
-        eprintln!("Nothing was forgotten.");
-        return Ok(());
+        bail!("not confirmed, so nothing was forgotten");
     }
     let cleaned: Cleaned = client.delete(&api::path::clean(query))?;
     if output.is_json() {

@@ -38,15 +38,23 @@ pub(crate) struct Sources {
 struct Known {
     fingerprint: Fingerprint,
     fresh: bool,
+    /// Whether there was room for it.
+    fits: bool,
     /// The hash of its text, none if it could not be read.
     content: Option<u64>,
 }
 
+impl Known {
+    /// Whether the file's content is surely what it was.
+    fn is_trusted(&self, fingerprint: Fingerprint, fits: bool) -> bool {
+        self.fingerprint == fingerprint && self.fits == fits && !self.fresh
+    }
+}
+
 impl Sources {
     /// Reads what a scan found and may have changed. Tells whether anything did.
-    pub fn refresh(&mut self, scan: Scan) -> bool {
-        let mut changed = self.scan_problems != scan.problems;
-        changed |= self.forget(&scan);
+    pub fn refresh(&mut self, mut scan: Scan) -> bool {
+        let mut changed = self.forget(&scan);
         let mut total = 0;
         let mut beyond = None;
         for (path, fingerprint) in &scan.files {
@@ -57,11 +65,12 @@ impl Sources {
             }
             changed |= self.read(path, *fingerprint, total <= MAX_TOTAL);
         }
-        self.scan_problems = scan.problems;
-        self.scan_problems.extend(beyond.map(|path| {
+        scan.problems.extend(beyond.map(|path| {
             let message = format!("over {MAX_FILES} files; this and other new ones are not read");
             whole_file(&path.as_path().into(), message)
         }));
+        changed |= self.scan_problems != scan.problems;
+        self.scan_problems = scan.problems;
         changed
     }
 
@@ -90,7 +99,7 @@ impl Sources {
 
     fn read(&mut self, path: &Path, fingerprint: Fingerprint, fits: bool) -> bool {
         let known = self.known.get(path).copied();
-        if known.is_some_and(|known| known.fingerprint == fingerprint && !known.fresh) {
+        if known.is_some_and(|known| known.is_trusted(fingerprint, fits)) {
             return false;
         }
         let now = SystemTime::now();
@@ -98,7 +107,7 @@ impl Sources {
         let text = if fits { text(&file) } else { Err(too_much(&file)) };
         let content = text.as_ref().ok().map(|text| self.hasher.hash_one(text));
         let fresh = fingerprint.is_fresh(now, FRESH);
-        self.known.insert(path.to_owned(), Known { fingerprint, fresh, content });
+        self.known.insert(path.to_owned(), Known { fingerprint, fresh, fits, content });
         if content.is_some() && known.is_some_and(|known| known.content == content) {
             return false;
         }

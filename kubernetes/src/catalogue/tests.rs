@@ -1,10 +1,13 @@
 //! Files in, inventories out.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use model::{Attachment, EndpointName, Prefix, Protocol};
 use policy::PolicyKey;
+use proptest::collection::{btree_set, vec};
+use proptest::{prop_assert_eq, proptest};
 
 use super::*;
 
@@ -457,6 +460,56 @@ fn many_problems_of_one_file_are_counted_not_kept() {
     let inventory = read(&[("a.yaml", &text)]);
     assert_eq!(inventory.problems.len(), 101);
     assert!(problems(&inventory).contains(&"a.yaml:1:1: 150 more problems in this file".into()));
+}
+
+proptest! {
+    #[test]
+    fn any_order_of_changes_gives_what_the_obvious_model_gives(
+        steps in vec((0..3usize, 0..4u8, btree_set(0..4u8, 0..4)), 1..20)
+    ) {
+        let mut catalogue = Catalogue::default();
+        let mut model: [Vec<(u8, BTreeSet<u8>)>; 3] = Default::default();
+        for (step, (file, kind, names)) in steps.into_iter().enumerate() {
+            let path = ["a.yaml", "b.yaml", "c.yaml"][file];
+            match kind {
+                REMOVED => catalogue.remove(Path::new(path)),
+                kind => catalogue.set(path, &file_of(kind, step, &names), 0),
+            }
+            if kind == REMOVED {
+                model[file].clear();
+            } else {
+                model[file].push((kind, names.clone()));
+            }
+            let services = catalogue.inventory().services;
+            let found = services.keys().map(|key| key.name.clone()).collect::<BTreeSet<_>>();
+            prop_assert_eq!(found, model.iter().flat_map(|file| in_force(file)).collect());
+        }
+    }
+
+    #[test]
+    fn no_text_makes_reading_panic(text in "(?s)([a-z:{}\\[\\] \n\"'-]{0,6}|kind|Pod|apiVersion|v1|metadata){0,40}") {
+        let mut catalogue = Catalogue::default();
+        catalogue.set("a.yaml", &text, 0);
+        catalogue.inventory();
+    }
+}
+
+/// What a step of the random test does to a file; other numbers write it whole.
+const REMOVED: u8 = 0;
+/// It is written with a broken document at its end.
+const BROKEN: u8 = 1;
+
+/// The services that a file has in force after all that was written to it: those of its last
+/// whole version and of every broken one since.
+fn in_force(history: &[(u8, BTreeSet<u8>)]) -> BTreeSet<String> {
+    let whole = history.iter().rposition(|(kind, _)| *kind != BROKEN).unwrap_or(0);
+    history[whole..].iter().flat_map(|(_, names)| names).map(|name| format!("s{name}")).collect()
+}
+
+fn file_of(kind: u8, step: usize, names: &BTreeSet<u8>) -> String {
+    let services = names.iter().map(|name| format!("---{}", service(&format!("s{name}"))));
+    let broken = if kind == BROKEN { "---\nkind: [" } else { "" };
+    services.chain([format!("# {step}\n{broken}")]).collect()
 }
 
 const NONE: [&str; 0] = [];
