@@ -70,7 +70,10 @@ fn lines() -> anyhow::Result<Vec<Line>> {
             (false, true) => MISSING,
         },
         subject: feature.name.to_owned(),
-        detail: format!("{} (kernel {})", feature.detail, feature.since),
+        detail: match feature.since {
+            "" => feature.detail,
+            since => format!("{}; since kernel {since}", feature.detail),
+        },
     });
     Ok(findings.chain(features).collect())
 }

@@ -9,7 +9,9 @@ use crate::config::{LogFormat, Logs};
 
 /// Starts logging; colour only on a terminal, and times only where no journal adds them.
 pub fn start(keys: &Logs) -> Result<()> {
-    let filter = EnvFilter::try_new(&keys.level)
+    // The loader tells every relocation at debug; whoever wants that names it.
+    let level = format!("aya=warn,aya_obj=warn,{}", keys.level);
+    let filter = EnvFilter::try_new(level)
         .with_context(|| format!("log.level: `{}` is no filter", keys.level))?;
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let logs = tracing_subscriber::fmt()
