@@ -1,1 +1,378 @@
-//! 
+//! The layouts that the kernel's programs and the daemon share, as Rust has them.
+//!
+//! `programs/abi.h` says the same in C. Both sides assert every size and offset, so neither can
+//! change alone. Integers are in the machine's byte order but for ports, which stand as they do on
+//! the wire (the `be` in their names), because tries compare bytes. Addresses have 16 bytes; IPv4
+//! stands in its v4-mapped form. All padding is zero. The pin directory's [`VERSION`] changes with
+//! any of this.
+#![forbid(unsafe_code)]
+
+use std::mem::{offset_of, size_of};
+
+/// The version of everything here: the directory under the pin path.
+pub const VERSION: &str = "v1";
+/// How many workers the settings hold.
+pub const MAX_WORKERS: usize = 64;
+/// How many drop reasons the counters hold; reasons count from 1.
+pub const DROP_REASONS: usize = 32;
+/// Added to a v4 prefix's length: the bits of `::ffff:0:0/96`.
+pub const V4_BITS: u32 = 96;
+
+/// An address, v4-mapped where it is IPv4.
+pub type Address = [u8; 16];
+
+/// A value that crosses into the kernel: integers without hidden padding, so every pattern of
+/// bytes is one. Nothing outside this crate can claim to be.
+pub trait Layout: sealed::Sealed + Copy + Default + Send + Sync + 'static {}
+
+mod sealed {
+    /// Keeps [`super::Layout`] to this crate.
+    pub trait Sealed {}
+}
+
+impl sealed::Sealed for u32 {}
+impl Layout for u32 {}
+impl sealed::Sealed for u64 {}
+impl Layout for u64 {}
+
+macro_rules! layout {
+    ($(#[$doc:meta])* $name:ident : $size:literal {
+        $($(#[$field_doc:meta])* $offset:literal $field:ident : $type:ty,)*
+    }) => {
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        const _: () = {
+            assert!(size_of::<$name>() == $size);
+            $(assert!(offset_of!($name, $field) == $offset);)*
+            // No hidden padding: the fields' sizes add up.
+            assert!(0 $(+ size_of::<$type>())* == $size);
+        };
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: zero::<$type>(),)* }
+            }
+        }
+
+        impl sealed::Sealed for $name {}
+        impl Layout for $name {}
+    };
+}
+
+/// The default of a field; arrays too long for `Default` included.
+fn zero<T: Zero>() -> T {
+    T::ZERO
+}
+
+/// A type with an all-zero value.
+trait Zero: Copy {
+    /// That value.
+    const ZERO: Self;
+}
+
+macro_rules! zero {
+    ($($type:ty),*) => { $(impl Zero for $type { const ZERO: Self = 0; })* };
+}
+zero!(u8, u16, u32, u64);
+
+impl<T: Zero, const N: usize> Zero for [T; N] {
+    const ZERO: Self = [T::ZERO; N];
+}
+
+layout! {
+    /// The one element of `settings`.
+    Settings: 320 {
+        /// How long an established TCP or SCTP flow may be silent.
+        0 tcp_idle_ns: u64,
+        /// How long a TCP flow may be silent before its first reply and after a FIN or RST.
+        8 handshake_idle_ns: u64,
+        /// How long any other flow may be silent.
+        16 udp_idle_ns: u64,
+        /// One event is earned in this time.
+        24 event_interval_ns: u64,
+        /// How many events may come at once; 0: none at all.
+        32 event_burst: u32,
+        /// The bits of the packet mark that are ours.
+        36 mark_mask: u32,
+        /// Within the mask: a packet to the proxy.
+        40 mark_redirect: u32,
+        /// Within the mask: a packet of the proxy's.
+        44 mark_answer: u32,
+        /// How many of `udp_ports_be` are in use.
+        48 udp_workers: u32,
+        /// How many of `tcp_ports_be` are in use.
+        52 tcp_workers: u32,
+        /// The proxy's UDP ports on the loopback address of either family.
+        56 udp_ports_be: [u16; MAX_WORKERS],
+        /// The proxy's TCP ports likewise.
+        184 tcp_ports_be: [u16; MAX_WORKERS],
+        /// Zero.
+        312 pad: u64,
+    }
+}
+
+/// [`Endpoint::enforcement`]: everything passes.
+pub const ENFORCEMENT_OPEN: u32 = 0;
+/// [`Endpoint::enforcement`]: everything is dropped; the lowest byte is the reason.
+pub const ENFORCEMENT_CLOSED: u32 = 0xffff_ff00;
+
+layout! {
+    /// `endpoints`, by interface index. How packets are judged and the generation are read as one
+    /// 8-byte word, so that no reader sees the one without the other.
+    Endpoint: 24 {
+        /// [`ENFORCEMENT_OPEN`], [`ENFORCEMENT_CLOSED`] with a reason, else a verdict table.
+        0 enforcement: u32,
+        /// Flows judged under another generation are judged again.
+        4 generation: u32,
+        /// The endpoint's number.
+        8 endpoint: u32,
+        /// The interface index of the bridge whose port this is, or 0.
+        12 bridge: u32,
+        /// The key once more, read last: it tells whether the element was reused meanwhile.
+        16 interface: u32,
+        /// Zero.
+        20 pad: u32,
+    }
+}
+
+layout! {
+    /// A key of `sources` and `leases` (tries): 32 bits and those of the address.
+    EndpointAddress: 24 {
+        /// How many bits count.
+        0 bits: u32,
+        /// The endpoint's number.
+        4 endpoint: u32,
+        /// The address.
+        8 address: Address,
+    }
+}
+
+layout! {
+    /// A key of `prefixes` (a trie).
+    AddressPrefix: 20 {
+        /// How many bits count.
+        0 bits: u32,
+        /// The address.
+        4 address: Address,
+    }
+}
+
+layout! {
+    /// A value of `prefixes`.
+    PrefixEntry: 8 {
+        /// The destination's identity.
+        0 identity: u32,
+        /// The key's `bits`: an IPv6 prefix that covers `::ffff:0:0/96` says nothing of IPv4.
+        4 bits: u32,
+    }
+}
+
+layout! {
+    /// A key of `frontends`.
+    Frontend: 20 {
+        /// Where clients meet the service.
+        0 address: Address,
+        /// The port, in network byte order.
+        16 port_be: u16,
+        /// The protocol.
+        18 protocol: u8,
+        /// Zero.
+        19 pad: u8,
+    }
+}
+
+layout! {
+    /// A key of `rows` (a trie): 64 bits, then none, 8 (protocol) or 17 to 32 (protocol, port).
+    Row: 16 {
+        /// How many bits count.
+        0 bits: u32,
+        /// The verdict table.
+        4 table: u32,
+        /// The destination's identity, 0 for all.
+        8 identity: u32,
+        /// The protocol.
+        12 protocol: u8,
+        /// Zero.
+        13 pad: u8,
+        /// The port, in network byte order; for ICMP the message's type.
+        14 port_be: u16,
+    }
+}
+
+layout! {
+    /// A value of `leases`.
+    Lease: 24 {
+        /// From then on it opens no new flow.
+        0 expires_ns: u64,
+        /// The identities of the address's name sets; 0 for none.
+        8 sets: [u32; 2],
+        /// The name's number, 0 where several names share the address.
+        16 name: u32,
+        /// Zero.
+        20 pad: u32,
+    }
+}
+
+layout! {
+    /// A key of `shared`.
+    Shared: 24 {
+        /// The endpoint's number.
+        0 endpoint: u32,
+        /// The name's number.
+        4 name: u32,
+        /// The address.
+        8 address: Address,
+    }
+}
+
+layout! {
+    /// A key of `names` ({endpoint, name}) and of `numbers` ({kind, number}).
+    Pair: 8 {
+        /// The endpoint, or the kind of number.
+        0 first: u32,
+        /// The number.
+        4 second: u32,
+    }
+}
+
+layout! {
+    /// A value of `names`.
+    Name: 256 {
+        /// How many bytes of `wire` are the name.
+        0 length: u8,
+        /// The name in wire format, then zeros.
+        1 wire: [u8; 255],
+    }
+}
+
+layout! {
+    /// A value of `numbers`.
+    Digest: 16 {
+        /// The start of a hash of what the number means.
+        0 bytes: [u8; 16],
+    }
+}
+
+layout! {
+    /// A key of an endpoint's flow tables.
+    FlowKey: 40 {
+        /// The endpoint's own address.
+        0 local: Address,
+        /// The other side's.
+        16 remote: Address,
+        /// The endpoint's port; for ICMP the echo's identifier.
+        32 local_port_be: u16,
+        /// The other side's port; 0 for ICMP.
+        34 remote_port_be: u16,
+        /// The protocol.
+        36 protocol: u8,
+        /// Zero.
+        37 pad: [u8; 3],
+    }
+}
+
+/// [`Flow::bits`]: the part that is a verdict number.
+pub const FLOW_VERDICT: u32 = 0xff;
+/// [`Flow::bits`]: the other side has answered.
+pub const FLOW_REPLIED: u32 = 1 << 8;
+/// [`Flow::bits`]: the endpoint has sent a FIN.
+pub const FLOW_FIN_LOCAL: u32 = 1 << 9;
+/// [`Flow::bits`]: the other side has sent a FIN.
+pub const FLOW_FIN_REMOTE: u32 = 1 << 10;
+/// [`Flow::bits`]: either side has sent a RST.
+pub const FLOW_RESET: u32 = 1 << 11;
+
+layout! {
+    /// A value of an endpoint's flow tables.
+    Flow: 16 {
+        /// When it was last seen, to a second.
+        0 seen_ns: u64,
+        /// The generation it was judged under.
+        8 generation: u32,
+        /// The verdict and what was seen of the flow's life.
+        12 bits: u32,
+    }
+}
+
+layout! {
+    /// A key of `fragments`.
+    Fragment: 44 {
+        /// The endpoint's number.
+        0 endpoint: u32,
+        /// The datagram's identification.
+        4 identification: u32,
+        /// Where it comes from.
+        8 source: Address,
+        /// Where it goes.
+        24 destination: Address,
+        /// The protocol.
+        40 protocol: u8,
+        /// Zero.
+        41 pad: [u8; 3],
+    }
+}
+
+layout! {
+    /// A value of `fragments`.
+    FragmentEntry: 16 {
+        /// When its first fragment was seen.
+        0 seen_ns: u64,
+        /// What was said of the first fragment.
+        8 verdict: u32,
+        /// Zero.
+        12 pad: u32,
+    }
+}
+
+layout! {
+    /// A value of `counters`, by endpoint and CPU. Endpoint 0 stands for unknown interfaces.
+    Counters: 304 {
+        /// Packets dropped, by reason.
+        0 drops: [u64; DROP_REASONS],
+        /// Flows put into the outbound and the inbound table.
+        256 inserted: [u64; 2],
+        /// Flows taken out of them by the programs.
+        272 removed: [u64; 2],
+        /// Drop events not written because of the endpoint's budget.
+        288 events_suppressed: u64,
+        /// Drop events not written because the ring was full.
+        296 events_lost: u64,
+    }
+}
+
+layout! {
+    /// A record of `events`.
+    Event: 72 {
+        /// When.
+        0 time_ns: u64,
+        /// The endpoint's number, 0 if unknown.
+        8 endpoint: u32,
+        /// The interface index.
+        12 interface: u32,
+        /// The frame's length.
+        16 length: u32,
+        /// The destination's identity, 0 if it was not judged.
+        20 identity: u32,
+        /// Where it came from.
+        24 source: Address,
+        /// Where it was going.
+        40 destination: Address,
+        /// The source port, in network byte order.
+        56 source_port_be: u16,
+        /// The destination port, in network byte order; for ICMP the message's type.
+        58 destination_port_be: u16,
+        /// The protocol.
+        60 protocol: u8,
+        /// The drop reason.
+        61 reason: u8,
+        /// Whether addresses and protocol were read.
+        62 parsed: u8,
+        /// Zero.
+        63 pad: [u8; 9],
+    }
+}

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
+/*
+ * The layouts shared with the daemon; `abi/src/lib.rs` says the same in Rust and explains each
+ * field. Every size and offset is asserted on both sides.
+ */
+#pragma once
+
+#include <linux/types.h>
+#include <stddef.h>
+
+#define MAX_WORKERS 64
+#define DROP_REASONS 32
+#define V4_BITS 96
+
+struct address {
+	union {
+		__u8 bytes[16];
+		__u32 words[4];
+	};
+};
+
+struct settings {
+	__u64 tcp_idle_ns;
+	__u64 handshake_idle_ns;
+	__u64 udp_idle_ns;
+	__u64 event_interval_ns;
+	__u32 event_burst;
+	__u32 mark_mask;
+	__u32 mark_redirect;
+	__u32 mark_answer;
+	__u32 udp_workers;
+	__u32 tcp_workers;
+	__be16 udp_ports_be[MAX_WORKERS];
+	__be16 tcp_ports_be[MAX_WORKERS];
+	__u64 pad;
+};
+
+#define ENFORCEMENT_OPEN 0u
+#define ENFORCEMENT_CLOSED 0xffffff00u
+
+struct endpoint {
+	__u32 enforcement;
+	__u32 generation;
+	__u32 endpoint;
+	__u32 bridge;
+	__u32 interface;
+	__u32 pad;
+} __attribute__((aligned(8)));
+
+struct endpoint_address {
+	__u32 bits;
+	__u32 endpoint;
+	struct address address;
+};
+
+struct address_prefix {
+	__u32 bits;
+	struct address address;
+};
+
+struct prefix_entry {
+	__u32 identity;
+	__u32 bits;
+};
+
+struct frontend {
+	struct address address;
+	__be16 port_be;
+	__u8 protocol;
+	__u8 pad;
+};
+
+struct row {
+	__u32 bits;
+	__u32 table;
+	__u32 identity;
+	__u8 protocol;
+	__u8 pad;
+	__be16 port_be;
+};
+
+struct lease {
+	__u64 expires_ns;
+	__u32 sets[2];
+	__u32 name;
+	__u32 pad;
+};
+
+struct shared {
+	__u32 endpoint;
+	__u32 name;
+	struct address address;
+};
+
+struct pair {
+	__u32 first;
+	__u32 second;
+};
+
+struct name {
+	__u8 length;
+	__u8 wire[255];
+};
+
+struct digest {
+	__u8 bytes[16];
+};
+
+struct flow_key {
+	struct address local;
+	struct address remote;
+	__be16 local_port_be;
+	__be16 remote_port_be;
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+#define FLOW_VERDICT 0xffu
+#define FLOW_REPLIED (1u << 8)
+#define FLOW_FIN_LOCAL (1u << 9)
+#define FLOW_FIN_REMOTE (1u << 10)
+#define FLOW_RESET (1u << 11)
+
+struct flow {
+	__u64 seen_ns;
+	__u32 generation;
+	__u32 bits;
+};
+
+struct fragment {
+	__u32 endpoint;
+	__u32 identification;
+	struct address source;
+	struct address destination;
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+struct fragment_entry {
+	__u64 seen_ns;
+	__u32 verdict;
+	__u32 pad;
+};
+
+struct counters {
+	__u64 drops[DROP_REASONS];
+	__u64 inserted[2];
+	__u64 removed[2];
+	__u64 events_suppressed;
+	__u64 events_lost;
+};
+
+struct event {
+	__u64 time_ns;
+	__u32 endpoint;
+	__u32 interface;
+	__u32 length;
+	__u32 identity;
+	struct address source;
+	struct address destination;
+	__be16 source_port_be;
+	__be16 destination_port_be;
+	__u8 protocol;
+	__u8 reason;
+	__u8 parsed;
+	__u8 pad[9];
+};
+
+enum verdict {
+	VERDICT_NONE = 0,
+	VERDICT_ALLOW = 1,
+	VERDICT_DNS = 2,
+	VERDICT_DENY = 3,
+};
+
+enum reason {
+	PASSED = 0,
+	POLICY_DENIED = 1,
+	DENY_RULE = 2,
+	SPOOFED_SOURCE = 3,
+	MALFORMED = 4,
+	UNSUPPORTED_HEADER = 5,
+	UNSUPPORTED_ETHERTYPE = 6,
+	FRAGMENT_TO_PROXY = 7,
+	FRAGMENT_UNKNOWN = 8,
+	PROXY_UNAVAILABLE = 9,
+	NO_SERVICE = 10,
+	ENDPOINT_CONFLICT = 11,
+	ROUTER_MESSAGE = 12,
+	LEASE_EXPIRED = 13,
+	FLOW_TABLE = 14,
+	ICMP_UNRELATED = 15,
+	ENDPOINT_UNKNOWN = 16,
+	ENDPOINT_PENDING = 17,
+};
+
+enum identity {
+	IDENTITY_ANY = 0,
+	IDENTITY_WORLD = 2,
+	IDENTITY_WORLD_IPV4 = 9,
+	IDENTITY_WORLD_IPV6 = 10,
+	IDENTITY_NO_SERVICE = 200,
+};
+#define IDENTITY_SCOPE_CIDR 1
+
+#define SIZE(type, size) _Static_assert(sizeof(struct type) == (size), "size of " #type)
+#define AT(type, field, offset) \
+	_Static_assert(offsetof(struct type, field) == (offset), "offset of " #type "." #field)
+
+SIZE(settings, 320);
+AT(settings, tcp_idle_ns, 0);
+AT(settings, handshake_idle_ns, 8);
+AT(settings, udp_idle_ns, 16);
+AT(settings, event_interval_ns, 24);
+AT(settings, event_burst, 32);
+AT(settings, mark_mask, 36);
+AT(settings, mark_redirect, 40);
+AT(settings, mark_answer, 44);
+AT(settings, udp_workers, 48);
+AT(settings, tcp_workers, 52);
+AT(settings, udp_ports_be, 56);
+AT(settings, tcp_ports_be, 184);
+SIZE(endpoint, 24);
+AT(endpoint, enforcement, 0);
+AT(endpoint, generation, 4);
+AT(endpoint, endpoint, 8);
+AT(endpoint, bridge, 12);
+AT(endpoint, interface, 16);
+SIZE(endpoint_address, 24);
+AT(endpoint_address, endpoint, 4);
+AT(endpoint_address, address, 8);
+SIZE(address_prefix, 20);
+AT(address_prefix, address, 4);
+SIZE(prefix_entry, 8);
+AT(prefix_entry, bits, 4);
+SIZE(frontend, 20);
+AT(frontend, port_be, 16);
+AT(frontend, protocol, 18);
+SIZE(row, 16);
+AT(row, table, 4);
+AT(row, identity, 8);
+AT(row, protocol, 12);
+AT(row, port_be, 14);
+SIZE(lease, 24);
+AT(lease, sets, 8);
+AT(lease, name, 16);
+SIZE(shared, 24);
+AT(shared, name, 4);
+AT(shared, address, 8);
+SIZE(pair, 8);
+AT(pair, second, 4);
+SIZE(name, 256);
+AT(name, wire, 1);
+SIZE(digest, 16);
+SIZE(flow_key, 40);
+AT(flow_key, remote, 16);
+AT(flow_key, local_port_be, 32);
+AT(flow_key, remote_port_be, 34);
+AT(flow_key, protocol, 36);
+SIZE(flow, 16);
+AT(flow, generation, 8);
+AT(flow, bits, 12);
+SIZE(fragment, 44);
+AT(fragment, identification, 4);
+AT(fragment, source, 8);
+AT(fragment, destination, 24);
+AT(fragment, protocol, 40);
+SIZE(fragment_entry, 16);
+AT(fragment_entry, verdict, 8);
+SIZE(counters, 304);
+AT(counters, inserted, 256);
+AT(counters, removed, 272);
+AT(counters, events_suppressed, 288);
+AT(counters, events_lost, 296);
+SIZE(event, 72);
+AT(event, endpoint, 8);
+AT(event, interface, 12);
+AT(event, length, 16);
+AT(event, identity, 20);
+AT(event, source, 24);
+AT(event, destination, 40);
+AT(event, source_port_be, 56);
+AT(event, destination_port_be, 58);
+AT(event, protocol, 60);
+AT(event, reason, 61);
+AT(event, parsed, 62);
+
+#undef SIZE
+#undef AT

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
+/*
+ * Hands a packet to a socket of the proxy's.
+ *
+ * The socket is found on the loopback address, where each worker has a port of its own, and
+ * assigned to the packet, whose destination stays what it is (bpf_sk_assign: 5.7). The mark makes
+ * the host route the packet to itself and keeps its translation away. Without a usable socket the
+ * packet is dropped.
+ */
+#pragma once
+
+#include "context.h"
+
+static __always_inline void set_mark(struct __sk_buff *skb, const struct settings *settings,
+				     __u32 mark)
+{
+	__u32 wanted = (skb->mark & ~settings->mark_mask) | mark;
+
+	if (skb->mark != wanted)
+		skb->mark = wanted;
+}
+
+/* The same worker for every packet of a flow. */
+static __always_inline __u32 worker_of(const struct packet *packet, __u32 workers)
+{
+	__u32 hash = packet->source.words[3] ^ packet->destination.words[3];
+
+	hash = (hash ^ packet->source_port) * 0x9e3779b1u;
+	return (hash >> 16) % workers;
+}
+
+/* The tuple that finds a socket on the loopback address, whoever sends. */
+static __always_inline __u32 loopback_tuple(const struct packet *packet, __be16 port,
+					    struct bpf_sock_tuple *tuple)
+{
+	__builtin_memset(tuple, 0, sizeof(*tuple));
+	if (packet->ipv6) {
+		__builtin_memcpy(tuple->ipv6.saddr, &packet->source, sizeof(tuple->ipv6.saddr));
+		tuple->ipv6.daddr[3] = bpf_htonl(1);
+		tuple->ipv6.sport = packet->source_port;
+		tuple->ipv6.dport = port;
+		return sizeof(tuple->ipv6);
+	}
+	tuple->ipv4.saddr = packet->source.words[3];
+	tuple->ipv4.daddr = bpf_htonl(0x7f000001);
+	tuple->ipv4.sport = packet->source_port;
+	tuple->ipv4.dport = port;
+	return sizeof(tuple->ipv4);
+}
+
+/* The packet's own tuple. */
+static __always_inline __u32 exact_tuple(const struct packet *packet, struct bpf_sock_tuple *tuple)
+{
+	__builtin_memset(tuple, 0, sizeof(*tuple));
+	if (packet->ipv6) {
+		__builtin_memcpy(tuple->ipv6.saddr, &packet->source, sizeof(tuple->ipv6.saddr));
+		__builtin_memcpy(tuple->ipv6.daddr, &packet->destination,
+				 sizeof(tuple->ipv6.daddr));
+		tuple->ipv6.sport = packet->source_port;
+		tuple->ipv6.dport = packet->destination_port;
+		return sizeof(tuple->ipv6);
+	}
+	tuple->ipv4.saddr = packet->source.words[3];
+	tuple->ipv4.daddr = packet->destination.words[3];
+	tuple->ipv4.sport = packet->source_port;
+	tuple->ipv4.dport = packet->destination_port;
+	return sizeof(tuple->ipv4);
+}
+
+static __always_inline struct bpf_sock *find_worker(struct __sk_buff *skb,
+						    const struct settings *settings,
+						    const struct packet *packet)
+{
+	bool udp = packet->protocol == IPPROTO_UDP;
+	__u32 workers = udp ? settings->udp_workers : settings->tcp_workers;
+	struct bpf_sock_tuple tuple;
+	__u32 worker, size;
+	__be16 port;
+
+	if (!workers || workers > MAX_WORKERS)
+		return NULL;
+	worker = worker_of(packet, workers);
+	/* The compiler knows that it is smaller, the verifier does not. */
+	barrier_var(worker);
+	if (worker >= MAX_WORKERS)
+		return NULL;
+	port = udp ? settings->udp_ports_be[worker] : settings->tcp_ports_be[worker];
+	if (!port)
+		return NULL;
+	size = loopback_tuple(packet, port, &tuple);
+	if (udp)
+		return bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	return bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+}
+
+/*
+ * The proxy's own socket for this TCP connection, if there is one. Another process' may have the
+ * same tuple (a server on the node, from before the redirect): it carries no mark of ours, and the
+ * packet goes to the proxy's listener, which resets the connection.
+ */
+static __always_inline struct bpf_sock *find_connection(struct __sk_buff *skb,
+							const struct settings *settings,
+							const struct packet *packet)
+{
+	struct bpf_sock_tuple tuple;
+	__u32 size = exact_tuple(packet, &tuple);
+	struct bpf_sock *found, *full;
+
+	found = bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!found)
+		return NULL;
+	if (found->state == BPF_TCP_LISTEN)
+		goto unusable;
+	full = bpf_sk_fullsock(found);
+	if (full && !(full->mark & settings->mark_mask))
+		goto unusable;
+	return found;
+unusable:
+	bpf_sk_release(found);
+	return NULL;
+}
+
+static __always_inline struct bpf_sock *find_socket(struct __sk_buff *skb,
+						    const struct settings *settings,
+						    const struct packet *packet)
+{
+	struct bpf_sock *found = NULL;
+
+	if (packet->protocol == IPPROTO_TCP)
+		found = find_connection(skb, settings, packet);
+	if (!found)
+		found = find_worker(skb, settings, packet);
+	return found;
+}
+
+/* Gives the packet to the proxy's socket. */
+static __always_inline int assign(struct __sk_buff *skb, const struct settings *settings,
+				  const struct packet *packet)
+{
+	struct bpf_sock *found = find_socket(skb, settings, packet);
+	long error;
+
+	if (!found)
+		return PROXY_UNAVAILABLE;
+	error = bpf_sk_assign(skb, found, 0);
+	bpf_sk_release(found);
+	if (error)
+		return PROXY_UNAVAILABLE;
+	set_mark(skb, settings, settings->mark_redirect);
+	return PASSED;
+}
+
+/*
+ * On a bridge port an assigned socket would be lost, so the packet goes to the bridge's own
+ * ingress, where `bridge_ingress` assigns. Whether there is a socket is asked here, where a drop
+ * can be put down to the endpoint.
+ */
+static __always_inline int send_to_bridge(struct __sk_buff *skb, const struct context *context,
+					  int *action)
+{
+	struct bpf_sock *found = find_socket(skb, context->settings, &context->packet);
+
+	if (!found)
+		return PROXY_UNAVAILABLE;
+	bpf_sk_release(found);
+	set_mark(skb, context->settings, context->settings->mark_redirect);
+	*action = bpf_redirect(context->endpoint.bridge, BPF_F_INGRESS);
+	return *action == TC_ACT_REDIRECT ? PASSED : PROXY_UNAVAILABLE;
+}
+
+static __noinline int redirect(struct __sk_buff *skb, const struct context *context, int *action)
+{
+	if (context->endpoint.bridge)
+		return send_to_bridge(skb, context, action);
+	return assign(skb, context->settings, &context->packet);
+}

@@ -1,0 +1,72 @@
+//! Opening the datapath.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+
+use crate::attach::Attacher;
+use crate::programs::Programs;
+use crate::tables::{Maps, SPECS};
+use crate::{Error, Options, Settings, Sizes, bpffs, sys};
+
+/// The loaded programs and the pinned maps. Dropping it leaves both as they are.
+#[derive(Debug)]
+pub struct Datapath {
+    /// Where the pins are, the version included.
+    pub(crate) directory: PathBuf,
+    pub(crate) sizes: Sizes,
+    pub(crate) maps: Maps,
+    pub(crate) attacher: Attacher,
+}
+
+impl Datapath {
+    /// Loads the programs on the maps that are pinned, and makes and pins those that are not.
+    ///
+    /// A pinned map that is not as it would be made now is an error that names it: nothing is
+    /// changed then.
+    pub fn open(options: &Options) -> Result<Self, Error> {
+        // Before 5.11, maps count against this limit. Where it may not be raised, loading says so.
+        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+        let directory = options.pin.join(bpf_abi::VERSION);
+        bpffs::prepare(&options.pin, &[directory.join("links"), directory.join("flows")])?;
+        check_pinned(&directory, &options.sizes)?;
+        let programs = Programs::load(&directory, &options.sizes)?;
+        check_pinned(&directory, &options.sizes)?;
+        let maps = Maps::open(&directory)?;
+        let attacher = Attacher::new(programs, directory.join("links"), options.attach);
+        let datapath = Self { directory, sizes: options.sizes, maps, attacher };
+        datapath.count_unknown()?;
+        Ok(datapath)
+    }
+
+    /// Tells the programs what to go by. Until this is first called on a new pin directory, the
+    /// marks are unset and flows count as idle at once.
+    pub fn configure(&self, settings: &Settings) -> Result<(), Error> {
+        let settings = settings.to_abi()?;
+        let written = self.maps.settings.put(&0, &settings);
+        written.map_err(|source| Error::Map { map: "settings", action: "write", source })
+    }
+
+    /// Gives interfaces that are bound to no endpoint a place to be counted.
+    fn count_unknown(&self) -> Result<(), Error> {
+        let failed = |map| move |source| Error::Map { map, action: "write", source };
+        self.maps.counters.put_zero(&0).map_err(failed("counters"))?;
+        self.maps.budgets.put_new(&0, &0).map_err(failed("budgets"))?;
+        Ok(())
+    }
+}
+
+/// Compares every map that is pinned with what it must be.
+fn check_pinned(directory: &std::path::Path, sizes: &Sizes) -> Result<(), Error> {
+    for spec in &SPECS {
+        let path = directory.join(spec.name);
+        if !path.exists() {
+            continue;
+        }
+        let failed = |source| Error::Map { map: spec.name, action: "open", source };
+        let fd = sys::object_get(&path).map_err(failed)?;
+        spec.check(&sys::map_info(fd.as_fd()).map_err(failed)?, sizes)?;
+    }
+    Ok(())
+}

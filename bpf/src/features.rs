@@ -1,0 +1,149 @@
+//! What the datapath needs of a machine, tried out.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use crate::programs::Programs;
+use crate::sys::{self, kind};
+use crate::{Options, attach, bpffs};
+
+/// Something that the datapath needs or can use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// Its name.
+    pub name: &'static str,
+    /// The kernel that brought it; empty where it is no matter of the kernel's version.
+    pub since: &'static str,
+    /// Whether nothing works without it.
+    pub required: bool,
+    /// Whether it is there.
+    pub present: bool,
+    /// What was found, or why not.
+    pub detail: String,
+}
+
+/// Bits of the effective capabilities, by the kernel's numbers. Root in the first user namespace
+/// has all; CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
+const CAPABILITIES: [(&str, u32, &str); 2] = [("CAP_BPF", 39, "5.8"), ("CAP_PERFMON", 38, "5.8")];
+const CAP_NET_ADMIN: u32 = 12;
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// Tries out everything that the datapath needs. Nothing stays behind but, where none was mounted,
+/// nothing is mounted either.
+pub fn features() -> Vec<Feature> {
+    let mut found = capabilities();
+    found.push(feature("bpf file system", "4.4", false, mounted()));
+    found.extend(map_types());
+    found.extend(programs());
+    found
+}
+
+fn feature(
+    name: &'static str,
+    since: &'static str,
+    required: bool,
+    answer: Result<String, String>,
+) -> Feature {
+    let present = answer.is_ok();
+    let (Ok(detail) | Err(detail)) = answer;
+    Feature { name, since, required, present, detail }
+}
+
+fn capabilities() -> Vec<Feature> {
+    let effective = effective_capabilities();
+    let has = |bit: u32| effective & (1 << bit) != 0;
+    let answer = |present: bool| {
+        if present { Ok("held".to_owned()) } else { Err("run as root, or grant it".to_owned()) }
+    };
+    let mut found: Vec<_> = CAPABILITIES
+        .into_iter()
+        .map(|(name, bit, since)| {
+            feature(name, since, true, answer(has(bit) || has(CAP_SYS_ADMIN)))
+        })
+        .collect();
+    found.push(feature("CAP_NET_ADMIN", "", true, answer(has(CAP_NET_ADMIN))));
+    found
+}
+
+fn effective_capabilities() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+}
+
+fn mounted() -> Result<String, String> {
+    let path = Path::new("/sys/fs/bpf");
+    if bpffs::is_bpffs(path) {
+        Ok(format!("mounted at {}", path.display()))
+    } else {
+        Err(format!("not mounted at {}; fqdnd mounts it", path.display()))
+    }
+}
+
+fn map_types() -> Vec<Feature> {
+    let hash = sys::map_create("probe", kind::HASH, 4, 8, 1, 0, None);
+    let inner = hash.as_ref().ok().map(AsFd::as_fd);
+    let trie = sys::map_create("probe", kind::LPM_TRIE, 8, 4, 1, sys::NO_PREALLOC, None);
+    let nested = sys::map_create("probe", kind::HASH_OF_MAPS, 4, 4, 1, 0, inner);
+    let ring = sys::map_create("probe", kind::RINGBUF, 0, 0, 1 << 16, 0, None);
+    vec![
+        feature("bpf(2)", "3.18", true, made(&hash)),
+        feature("LPM tries", "4.11", true, made(&trie)),
+        feature("hashes of maps", "4.12", true, made(&nested)),
+        feature("ring buffers", "5.8", true, made(&ring)),
+    ]
+}
+
+fn made<T>(answer: &io::Result<T>) -> Result<String, String> {
+    match answer {
+        Ok(_) => Ok("works".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Loads the very programs, on maps of a directory that is removed again.
+fn programs() -> Vec<Feature> {
+    let loaded = load();
+    let tcx = match &loaded {
+        Ok(programs) if attach::has_tcx(programs.from_endpoint.as_fd()) => {
+            Ok("used unless told otherwise".to_owned())
+        }
+        Ok(_) => Err("clsact filters are used".to_owned()),
+        Err(_) => Err("not tried: the programs do not load".to_owned()),
+    };
+    let loads = loaded.map(|_| "the programs load".to_owned());
+    vec![
+        feature("programs (bpf_sk_assign and all)", "5.12", true, loads),
+        feature("tcx", "6.6", false, tcx),
+    ]
+}
+
+fn load() -> Result<Programs, String> {
+    let base = Path::new("/sys/fs/bpf");
+    if !bpffs::is_bpffs(base) {
+        return Err("not tried: no bpf file system is mounted".to_owned());
+    }
+    let pin = base.join(format!("fqdnd-check-{}", std::process::id()));
+    let mut options = Options { pin: pin.clone(), ..Options::default() };
+    options.sizes.ring_bytes = 1 << 16;
+    let loaded = bpffs::prepare(&pin, &[pin.join("v0")])
+        .and_then(|()| Programs::load(&pin.join("v0"), &options.sizes));
+    let removed = crate::remove(&pin);
+    let programs = loaded.map_err(|error| chain(&error))?;
+    removed.map_err(|error| chain(&error))?;
+    Ok(programs)
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

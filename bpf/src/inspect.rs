@@ -1,0 +1,241 @@
+//! The maps for people to look at.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+
+use bpf_abi as abi;
+use model::{DropReason, Interface, Moment};
+
+use crate::tables::SPECS;
+use crate::{Datapath, Error, codec, sys};
+
+/// A map's figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapInfo {
+    /// Its name, the pin's too.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: &'static str,
+    /// How many elements it has; none for the ring.
+    pub entries: Option<usize>,
+    /// How many it takes; of the ring, its bytes.
+    pub size: u32,
+    /// The kernel memory that it takes, as the kernel counts.
+    pub bytes: u64,
+}
+
+/// A map's elements as text.
+type Rows = Vec<(String, String)>;
+
+impl Datapath {
+    /// Every map, in the order of [`Datapath::dump_map`]'s names.
+    pub fn maps(&self) -> Result<Vec<MapInfo>, Error> {
+        SPECS
+            .iter()
+            .map(|spec| {
+                let failed = |source| Error::Map { map: spec.name, action: "read", source };
+                let fd = sys::object_get(&self.directory.join(spec.name)).map_err(failed)?;
+                let info = sys::map_info(fd.as_fd()).map_err(failed)?;
+                Ok(MapInfo {
+                    name: spec.name,
+                    kind: kind_name(info.kind),
+                    entries: self.entries(spec.name)?,
+                    size: info.max_entries,
+                    bytes: memory(fd.as_fd().as_raw_fd()),
+                })
+            })
+            .collect()
+    }
+
+    fn entries(&self, name: &str) -> Result<Option<usize>, Error> {
+        let maps = &self.maps;
+        let count = match name {
+            "settings" => maps.settings.count()?,
+            "endpoints" => maps.endpoints.count()?,
+            "sources" => maps.sources.count()?,
+            "prefixes" => maps.prefixes.count()?,
+            "frontends" => maps.frontends.count()?,
+            "rows" => maps.rows.count()?,
+            "leases" => maps.leases.count()?,
+            "shared" => maps.shared.count()?,
+            "names" => maps.names.count()?,
+            "numbers" => maps.numbers.count()?,
+            "flows_out" => maps.flows_out.count()?,
+            "flows_in" => maps.flows_in.count()?,
+            "fragments" => maps.fragments.count()?,
+            "budgets" => maps.budgets.count()?,
+            "counters" => {
+                let mut count = 0;
+                maps.counters.for_each(|_, _| count += 1)?;
+                count
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(count))
+    }
+
+    /// A map's elements, each key and value as people read it. The event ring has none to show.
+    pub fn dump_map(&self, name: &str) -> Result<Rows, Error> {
+        let mut rows = match name {
+            "settings" | "endpoints" | "sources" | "prefixes" | "frontends" | "rows" => {
+                self.dump_node_map(name)?
+            }
+            "leases" | "shared" | "names" | "numbers" => self.dump_name_map(name)?,
+            "flows_out" | "flows_in" | "fragments" | "counters" | "budgets" => {
+                self.dump_live_map(name)?
+            }
+            "events" => Vec::new(),
+            _ => return Err(Error::UnknownMap(name.to_owned())),
+        };
+        rows.sort_unstable();
+        Ok(rows)
+    }
+
+    fn dump_node_map(&self, name: &str) -> Result<Rows, Error> {
+        let maps = &self.maps;
+        let mut rows = Rows::new();
+        let mut row = |key: String, value: String| rows.push((key, value));
+        match name {
+            "settings" => maps.settings.for_each(|key, value| {
+                row(key.to_string(), format!("{value:?}"));
+            })?,
+            "endpoints" => maps.endpoints.for_each(|key, value| {
+                let entry = codec::to_endpoint(value);
+                row(
+                    format!("interface {}", Interface(*key)),
+                    entry.map_or_else(|| format!("{value:?}"), |entry| format!("{entry:?}")),
+                );
+            })?,
+            "sources" => maps.sources.for_each(|key, _| {
+                let source = codec::to_source(key).map(|(_, prefix)| prefix.to_string());
+                let source = source.unwrap_or_else(|| format!("{key:?}"));
+                row(format!("endpoint {} {source}", key.endpoint), "legal".to_owned());
+            })?,
+            "prefixes" => maps.prefixes.for_each(|key, value| {
+                let prefix = codec::to_prefix(key.address, key.bits);
+                let identity = model::Identity(value.identity);
+                row(
+                    prefix.map_or_else(|| format!("{key:?}"), |prefix| prefix.to_string()),
+                    format!("identity {identity}"),
+                );
+            })?,
+            "frontends" => maps.frontends.for_each(|key, value| {
+                let frontend = codec::to_frontend(key);
+                let socket = SocketAddr::new(frontend.address, frontend.port);
+                row(format!("{socket} {}", frontend.protocol), format!("identity {value}"));
+            })?,
+            _ => maps.rows.for_each(|key, value| {
+                let found = codec::to_row(key).zip(codec::to_verdict(*value));
+                let (key, value) = found.map_or_else(
+                    || (format!("{key:?}"), value.to_string()),
+                    |(at, verdict)| {
+                        let key = format!("table {} {} {}", at.table, at.identity, at.ports);
+                        (key, verdict.to_string())
+                    },
+                );
+                row(key, value);
+            })?,
+        }
+        Ok(rows)
+    }
+
+    fn dump_name_map(&self, name: &str) -> Result<Rows, Error> {
+        let maps = &self.maps;
+        let mut rows = Rows::new();
+        let mut row = |key: String, value: String| rows.push((key, value));
+        match name {
+            "leases" => maps.leases.for_each(|key, value| {
+                let lease = codec::to_lease(value);
+                let sets = lease.sets.iter().flatten().map(ToString::to_string);
+                let sets = sets.collect::<Vec<_>>().join(",");
+                row(
+                    format!("endpoint {} {}", key.endpoint, codec::to_address(key.address)),
+                    format!("sets {sets} name {} expires {}", lease.name, lease.expires),
+                );
+            })?,
+            "shared" => maps.shared.for_each(|key, value| {
+                let address = codec::to_address(key.address);
+                row(
+                    format!("endpoint {} {address} name {}", key.endpoint, key.name),
+                    format!("expires {}", Moment::from_nanos(*value)),
+                );
+            })?,
+            "names" => maps.names.for_each(|key, value| {
+                let name = codec::to_name(value);
+                row(
+                    format!("endpoint {} name {}", key.first, key.second),
+                    name.map_or_else(|| format!("{value:?}"), |name| name.to_string()),
+                );
+            })?,
+            _ => maps.numbers.for_each(|key, value| {
+                let hex: String = value.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                row(format!("kind {} number {}", key.first, key.second), hex);
+            })?,
+        }
+        Ok(rows)
+    }
+
+    fn dump_live_map(&self, name: &str) -> Result<Rows, Error> {
+        let maps = &self.maps;
+        let mut rows = Rows::new();
+        let mut row = |key: String, value: String| rows.push((key, value));
+        match name {
+            "flows_out" | "flows_in" => {
+                let map = if name == "flows_out" { &maps.flows_out } else { &maps.flows_in };
+                map.for_each(|key, value| row(format!("endpoint {key}"), format!("map {value}")))?;
+            }
+            "fragments" => maps.fragments.for_each(|key, value| {
+                let (from, to) =
+                    (codec::to_address(key.source), codec::to_address(key.destination));
+                row(
+                    format!("endpoint {} {from} {to} {:#x}", key.endpoint, key.identification),
+                    format!("seen {}", Moment::from_nanos(value.seen_ns)),
+                );
+            })?,
+            "counters" => maps.counters.for_each(|key, cpus| {
+                row(format!("endpoint {key}"), summary(cpus));
+            })?,
+            _ => maps.budgets.for_each(|key, value| {
+                let full = Moment::from_nanos(*value);
+                row(format!("endpoint {key}"), format!("full at {full}"));
+            })?,
+        }
+        Ok(rows)
+    }
+}
+
+fn summary(cpus: &[abi::Counters]) -> String {
+    let sum = |of: fn(&abi::Counters) -> u64| cpus.iter().map(of).sum::<u64>();
+    let mut parts = vec![
+        format!("outbound {}", sum(|cpu| cpu.inserted[0])),
+        format!("inbound {}", sum(|cpu| cpu.inserted[1])),
+    ];
+    for reason in DropReason::ALL {
+        let count: u64 = cpus.iter().map(|cpu| cpu.drops[*reason as usize]).sum();
+        if count > 0 {
+            parts.push(format!("{reason} {count}"));
+        }
+    }
+    parts.join(" ")
+}
+
+const fn kind_name(kind: u32) -> &'static str {
+    match kind {
+        sys::kind::HASH => "hash",
+        sys::kind::ARRAY => "array",
+        sys::kind::PERCPU_HASH => "percpu-hash",
+        sys::kind::LRU_HASH => "lru-hash",
+        sys::kind::LPM_TRIE => "lpm-trie",
+        sys::kind::HASH_OF_MAPS => "hash-of-maps",
+        sys::kind::RINGBUF => "ringbuf",
+        _ => "unknown",
+    }
+}
+
+/// What the kernel says a map takes, 0 where it does not say.
+fn memory(fd: i32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+    let value = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,316 @@
+//! The maps: what each must be, and typed access to the pinned ones.
+//!
+//! [`SPECS`] is compared with every pinned map before it is used: a map of another layout would be
+//! opened without complaint otherwise.
+
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use bpf_abi as abi;
+use bpf_abi::Layout;
+
+use crate::sys::{self, kind};
+use crate::{Error, Sizes};
+
+/// What a map must be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spec {
+    pub name: &'static str,
+    pub kind: u32,
+    pub key_size: usize,
+    pub value_size: usize,
+    pub flags: u32,
+    /// How many elements it takes.
+    pub entries: fn(&Sizes) -> u32,
+}
+
+const fn spec<K, V>(name: &'static str, kind: u32, flags: u32, entries: fn(&Sizes) -> u32) -> Spec {
+    Spec { name, kind, key_size: size_of::<K>(), value_size: size_of::<V>(), flags, entries }
+}
+
+/// Every pinned map.
+pub(crate) const SPECS: [Spec; 16] = [
+    spec::<u32, abi::Settings>("settings", kind::ARRAY, 0, |_| 1),
+    spec::<u32, abi::Endpoint>("endpoints", kind::HASH, sys::NO_PREALLOC, |s| s.endpoints),
+    spec::<abi::EndpointAddress, u32>("sources", kind::LPM_TRIE, sys::NO_PREALLOC, |s| s.sources),
+    spec::<abi::AddressPrefix, abi::PrefixEntry>(
+        "prefixes",
+        kind::LPM_TRIE,
+        sys::NO_PREALLOC,
+        |s| s.prefixes,
+    ),
+    spec::<abi::Frontend, u32>("frontends", kind::HASH, sys::NO_PREALLOC, |s| s.frontends),
+    spec::<abi::Row, u32>("rows", kind::LPM_TRIE, sys::NO_PREALLOC, |s| s.rows),
+    spec::<abi::EndpointAddress, abi::Lease>("leases", kind::LPM_TRIE, sys::NO_PREALLOC, |s| {
+        s.leases
+    }),
+    spec::<abi::Shared, u64>("shared", kind::HASH, sys::NO_PREALLOC, |s| s.shared),
+    spec::<abi::Pair, abi::Name>("names", kind::HASH, sys::NO_PREALLOC, |s| s.names),
+    spec::<abi::Pair, abi::Digest>("numbers", kind::HASH, sys::NO_PREALLOC, |s| s.numbers),
+    spec::<u32, u32>("flows_out", kind::HASH_OF_MAPS, sys::NO_PREALLOC, |s| s.endpoints),
+    spec::<u32, u32>("flows_in", kind::HASH_OF_MAPS, sys::NO_PREALLOC, |s| s.endpoints),
+    spec::<abi::Fragment, abi::FragmentEntry>("fragments", kind::LRU_HASH, 0, |s| s.fragments),
+    spec::<u32, abi::Counters>("counters", kind::PERCPU_HASH, sys::NO_PREALLOC, |s| {
+        s.endpoints.saturating_add(1)
+    }),
+    spec::<u32, u64>("budgets", kind::HASH, sys::NO_PREALLOC, |s| s.endpoints.saturating_add(1)),
+    spec::<(), ()>("events", kind::RINGBUF, 0, |s| s.ring_bytes),
+];
+
+impl Spec {
+    /// Says what differs, if anything does.
+    pub fn check(&self, found: &sys::MapInfo, sizes: &Sizes) -> Result<(), Error> {
+        let pairs = [
+            ("type", found.kind, self.kind),
+            ("keys of size", found.key_size, self.key_size as u32),
+            ("values of size", found.value_size, self.value_size as u32),
+            ("flags", found.flags, self.flags),
+            ("room for", found.max_entries, (self.entries)(sizes)),
+        ];
+        match pairs.into_iter().find(|(_, found, wanted)| found != wanted) {
+            Some((what, found, wanted)) => {
+                Err(Error::Layout { map: self.name, what, found, wanted })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// A pinned map with keys `K` and values `V`.
+#[derive(Debug)]
+pub(crate) struct Map<K, V> {
+    name: &'static str,
+    fd: OwnedFd,
+    types: PhantomData<fn(K, V)>,
+}
+
+impl<K: Layout, V: Layout> Map<K, V> {
+    /// Takes a map whose sizes are those of `K` and `V`; everything unsafe relies on this.
+    pub fn new(name: &'static str, fd: OwnedFd) -> Result<Self, Error> {
+        let info = sys::map_info(fd.as_fd()).map_err(|source| Error::Map {
+            map: name,
+            action: "read",
+            source,
+        })?;
+        let sizes = [
+            ("keys of size", info.key_size, size_of::<K>() as u32),
+            ("values of size", info.value_size, size_of::<V>() as u32),
+        ];
+        for (what, found, wanted) in sizes {
+            if found != wanted {
+                return Err(Error::Layout { map: name, what, found, wanted });
+            }
+        }
+        Ok(Self { name, fd, types: PhantomData })
+    }
+
+    /// Opens the map of this name in a directory.
+    pub fn open(directory: &Path, name: &'static str) -> Result<Self, Error> {
+        let fd = sys::object_get(&directory.join(name)).map_err(|source| Error::Map {
+            map: name,
+            action: "open",
+            source,
+        })?;
+        Self::new(name, fd)
+    }
+
+    /// Its descriptor.
+    pub const fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// Puts a value.
+    pub fn put(&self, key: &K, value: &V) -> io::Result<()> {
+        sys::map_update(self.fd.as_fd(), key, sys::value_address(value), 0)
+    }
+
+    /// Puts a value if the key is absent; false if it was not.
+    pub fn put_new(&self, key: &K, value: &V) -> io::Result<bool> {
+        exists_is_false(sys::map_update(
+            self.fd.as_fd(),
+            key,
+            sys::value_address(value),
+            sys::NOEXIST,
+        ))
+    }
+
+    /// Puts several values at once. On failure, says how many were put.
+    pub fn put_all(&self, keys: &[K], values: &[V]) -> Result<(), (usize, io::Error)> {
+        sys::map_update_batch(self.fd.as_fd(), keys, values)
+    }
+
+    /// Reads a value.
+    pub fn lookup(&self, key: &K) -> io::Result<Option<V>> {
+        let mut value = V::default();
+        Ok(sys::map_lookup(self.fd.as_fd(), key, &mut value)?.then_some(value))
+    }
+
+    /// Takes a key out; true if it was there.
+    pub fn delete(&self, key: &K) -> io::Result<bool> {
+        sys::map_delete(self.fd.as_fd(), key)
+    }
+
+    /// Visits every element. Those that come and go meanwhile may be seen, missed or seen twice.
+    pub fn for_each(&self, visit: impl FnMut(&K, &V)) -> Result<(), Error> {
+        self.for_each_of(1, visit_first(visit))
+    }
+
+    /// How many elements there are.
+    pub fn count(&self) -> Result<usize, Error> {
+        let mut count = 0;
+        self.for_each(|_, _| count += 1)?;
+        Ok(count)
+    }
+
+    fn for_each_of(&self, width: usize, visit: impl FnMut(&K, &[V])) -> Result<(), Error> {
+        self.walk(width, visit).map_err(|source| Error::Map {
+            map: self.name,
+            action: "read",
+            source,
+        })
+    }
+
+    /// Reads in batches of values that are `width` wide. A trie begins again when the key it stands
+    /// at is taken out, so the number of steps has a bound.
+    fn walk(&self, width: usize, mut visit: impl FnMut(&K, &[V])) -> io::Result<()> {
+        let most = sys::map_info(self.fd.as_fd())?.max_entries as usize;
+        let mut size = most.clamp(1, 4096);
+        let (mut cursor, mut seen) = (None, 0);
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        loop {
+            keys.resize(size, K::default());
+            values.resize(size * width, V::default());
+            let answer =
+                sys::map_lookup_batch(self.fd.as_fd(), &mut cursor, &mut keys, &mut values);
+            let found = match answer {
+                Ok(found) => found,
+                // A bucket holds more than the batch does.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && size < 1 << 20 => {
+                    size *= 2;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let values = values.chunks_exact(width);
+            keys[..found.count].iter().zip(values).for_each(|(key, value)| visit(key, value));
+            seen += found.count;
+            if !found.more {
+                return Ok(());
+            }
+            if seen > most.saturating_mul(4).saturating_add(4096) {
+                return Err(io::Error::other("it changes faster than it can be read"));
+            }
+        }
+    }
+}
+
+fn visit_first<K, V>(mut visit: impl FnMut(&K, &V)) -> impl FnMut(&K, &[V]) {
+    move |key, values| visit(key, &values[0])
+}
+
+fn exists_is_false(answer: io::Result<()>) -> io::Result<bool> {
+    match answer {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A map with a value for each possible CPU.
+#[derive(Debug)]
+pub(crate) struct PerCpuMap<K, V> {
+    map: Map<K, V>,
+    cpus: usize,
+}
+
+impl<K: Layout, V: Layout> PerCpuMap<K, V> {
+    /// Opens the map of this name in a directory. Values are a multiple of 8 bytes long, as the
+    /// kernel lays them out for each CPU.
+    pub fn open(directory: &Path, name: &'static str) -> Result<Self, Error> {
+        const { assert!(size_of::<V>().is_multiple_of(8)) };
+        let cpus = aya::util::nr_cpus().map_err(|(_, source)| Error::Map {
+            map: name,
+            action: "count the processors for",
+            source,
+        })?;
+        Ok(Self { map: Map::open(directory, name)?, cpus })
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &'static str {
+        self.map.name
+    }
+
+    /// Puts zeros, if the key is absent.
+    pub fn put_zero(&self, key: &K) -> io::Result<bool> {
+        let zeros = vec![V::default(); self.cpus];
+        exists_is_false(sys::map_update(
+            self.map.fd.as_fd(),
+            key,
+            sys::value_address(zeros.as_slice()),
+            sys::NOEXIST,
+        ))
+    }
+
+    /// Takes a key out; true if it was there.
+    pub fn delete(&self, key: &K) -> io::Result<bool> {
+        self.map.delete(key)
+    }
+
+    /// Reads the values of all CPUs; none if the key is absent.
+    pub fn lookup(&self, key: &K) -> io::Result<Option<Vec<V>>> {
+        let mut values = vec![V::default(); self.cpus];
+        let found = sys::map_lookup(self.map.fd.as_fd(), key, values.as_mut_slice())?;
+        Ok(found.then_some(values))
+    }
+
+    /// Visits every key with the values of all CPUs.
+    pub fn for_each(&self, visit: impl FnMut(&K, &[V])) -> Result<(), Error> {
+        self.map.for_each_of(self.cpus, visit)
+    }
+}
+
+/// All typed maps.
+#[derive(Debug)]
+pub(crate) struct Maps {
+    pub settings: Map<u32, abi::Settings>,
+    pub endpoints: Map<u32, abi::Endpoint>,
+    pub sources: Map<abi::EndpointAddress, u32>,
+    pub prefixes: Map<abi::AddressPrefix, abi::PrefixEntry>,
+    pub frontends: Map<abi::Frontend, u32>,
+    pub rows: Map<abi::Row, u32>,
+    pub leases: Map<abi::EndpointAddress, abi::Lease>,
+    pub shared: Map<abi::Shared, u64>,
+    pub names: Map<abi::Pair, abi::Name>,
+    pub numbers: Map<abi::Pair, abi::Digest>,
+    pub flows_out: Map<u32, u32>,
+    pub flows_in: Map<u32, u32>,
+    pub fragments: Map<abi::Fragment, abi::FragmentEntry>,
+    pub counters: PerCpuMap<u32, abi::Counters>,
+    pub budgets: Map<u32, u64>,
+}
+
+impl Maps {
+    /// Opens all of them in a directory.
+    pub fn open(directory: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            settings: Map::open(directory, "settings")?,
+            endpoints: Map::open(directory, "endpoints")?,
+            sources: Map::open(directory, "sources")?,
+            prefixes: Map::open(directory, "prefixes")?,
+            frontends: Map::open(directory, "frontends")?,
+            rows: Map::open(directory, "rows")?,
+            leases: Map::open(directory, "leases")?,
+            shared: Map::open(directory, "shared")?,
+            names: Map::open(directory, "names")?,
+            numbers: Map::open(directory, "numbers")?,
+            flows_out: Map::open(directory, "flows_out")?,
+            flows_in: Map::open(directory, "flows_in")?,
+            fragments: Map::open(directory, "fragments")?,
+            counters: PerCpuMap::open(directory, "counters")?,
+            budgets: Map::open(directory, "budgets")?,
+        })
+    }
+}
