@@ -51,7 +51,6 @@ impl Leases {
         let most = per_name.saturating_add(self.limits.kept_per_name);
         let total = self.book.links_of(number).count();
         self.drop_addresses(number, total.saturating_sub(most));
-        self.rank(number);
     }
 
     /// Ends a lease now. What the kernel has not heard of need not be closed there first.

@@ -304,25 +304,20 @@ impl List {
 
 impl Known {
     fn limit(&mut self, before: &BTreeMap<IpAddr, Held>, selected: bool, now: Moment) {
-        let leased = |held: &Held| held.ended.is_none() && held.expires >= now;
         if self.links.len() <= LIMITS.addresses_per_name {
             return;
         }
-        while self.links.values().filter(|held| leased(held)).count() > LIMITS.addresses_per_name {
-            let candidates = self.links.iter().filter(|(_, held)| leased(held));
-            let (_, first) = candidates.map(|(&at, held)| (held.expires, at)).min().unwrap();
-            let held = self.links[&first];
-            if selected && before.contains_key(&first) {
-                // Open until just now, so that this one is not found again.
-                let ended = Held { expires: now - Duration::from_nanos(1), ..held };
-                self.links.insert(first, ended);
-            } else {
-                self.links.remove(&first);
-            }
-        }
-        for held in self.links.values_mut() {
-            if held.expires == now - Duration::from_nanos(1) {
+        let leased = self.links.iter().filter(|(_, held)| held.ended.is_none());
+        let leased = leased.filter(|(_, held)| held.expires >= now);
+        let mut leased: Vec<_> = leased.map(|(&address, held)| (held.expires, address)).collect();
+        leased.sort();
+        leased.truncate(leased.len().saturating_sub(LIMITS.addresses_per_name));
+        for (_, address) in leased {
+            if selected && before.contains_key(&address) {
+                let held = self.links.get_mut(&address).unwrap();
                 (held.expires, held.lasts) = (now, now);
+            } else {
+                self.links.remove(&address);
             }
         }
         while self.links.len() > LIMITS.addresses_per_name + LIMITS.kept_per_name {
