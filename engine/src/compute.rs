@@ -10,9 +10,9 @@ use model::{
     Interface, Labels, NumberKind, Pod, Prefix, Protocol, Row, State, TableId, Verdict,
 };
 use policy::{Rule, Subject, TableRow};
-use prefix_trie::joint::map::JointPrefixMap;
 use rustc_hash::FxHashMap;
 
+use crate::generations::{self, longest_match};
 use crate::node::{CachedTable, Inventory, Node, select};
 use crate::plan::{InventoryProblem, LocalEndpoint, PlanError};
 use crate::snapshot::{Client, Snapshot, TableView};
@@ -61,7 +61,7 @@ impl Computation {
         this.resolve_backends(node, inventory)?;
         this.fill_tables(node)?;
         this.place_endpoints(node, inventory)?;
-        this.bump_generations(&node.realised);
+        this.settle_generations(&node.realised);
         Ok(this)
     }
 
@@ -193,10 +193,7 @@ impl Computation {
 
     /// Which identities stand behind each frontend.
     fn resolve_backends(&mut self, node: &Node, inventory: &Inventory) -> Result<(), PlanError> {
-        let mut map = JointPrefixMap::new();
-        for (prefix, identity) in &self.desired.prefixes {
-            map.insert(prefix.net(), *identity);
-        }
+        let map = longest_match(&self.desired.prefixes);
         for service in inventory.services.values() {
             for port in &service.ports {
                 for ipv6 in [false, true] {
@@ -370,75 +367,16 @@ impl Computation {
         }
     }
 
-    /// Carries generations on, and counts them up where a verdict given before may be wrong now.
-    fn bump_generations(&mut self, realised: &State) {
-        let stale = self.stale_tables(realised);
-        for (interface, entry) in &mut self.desired.endpoints {
-            let Some(old) = realised.endpoints.get(interface) else { continue };
-            if old.endpoint != entry.endpoint {
-                continue;
-            }
-            entry.generation = old.generation;
-            let stale = match entry.enforcement {
-                Enforcement::Table(table) => stale.contains(&table),
-                Enforcement::Open | Enforcement::Closed(_) => false,
-            };
-            if stale || old.enforcement != entry.enforcement {
-                entry.generation = entry.generation.wrapping_add(1);
-            }
+    fn settle_generations(&mut self, realised: &State) {
+        let by_name = self.views.iter();
+        let by_name = by_name.filter(|(_, view)| !view.table.rules().selectors().is_empty());
+        let by_name = by_name.map(|(id, _)| *id).collect();
+        generations::carry_on(realised, &mut self.desired, &by_name);
+        for entry in self.desired.endpoints.values() {
             if let Some(local) = self.endpoints.get_mut(&entry.endpoint) {
                 local.entry = *entry;
             }
         }
-    }
-
-    /// The tables in which a row was changed or removed, or under which a destination's identity
-    /// is another one now.
-    fn stale_tables(&self, realised: &State) -> BTreeSet<TableId> {
-        let changed = realised
-            .rows
-            .iter()
-            .filter(|(row, verdict)| self.desired.rows.get(row).is_none_or(|new| new != *verdict));
-        let mut stale: BTreeSet<TableId> = changed.map(|(row, _)| row.table).collect();
-        let moved = self.moved_identities(realised);
-        if moved.is_empty() {
-            return stale;
-        }
-        let rows = realised.rows.keys().chain(self.desired.rows.keys());
-        stale.extend(rows.filter(|row| moved.contains(&row.identity)).map(|row| row.table));
-        // An address that was outside and no longer is takes resolved names' rights with it.
-        if moved.iter().any(|identity| identity.is_outside()) {
-            let by_name =
-                self.views.iter().filter(|(_, view)| !view.table.rules().selectors().is_empty());
-            stale.extend(by_name.map(|(id, _)| *id));
-        }
-        stale
-    }
-
-    /// Identities that some address had and has no longer, or has and had not.
-    fn moved_identities(&self, realised: &State) -> BTreeSet<Identity> {
-        let (old, new) = (&realised.prefixes, &self.desired.prefixes);
-        if old == new && realised.frontends == self.desired.frontends {
-            return BTreeSet::new();
-        }
-        let before = prefix_map(old);
-        let after = prefix_map(new);
-        let changed =
-            old.keys().chain(new.keys()).filter(|prefix| old.get(prefix) != new.get(prefix));
-        let mut moved: BTreeSet<Identity> = changed
-            .flat_map(|prefix| {
-                let covering = |map: &JointPrefixMap<IpNet, Identity>| {
-                    map.get_lpm(&prefix.net()).map(|(_, identity)| *identity)
-                };
-                [covering(&before), covering(&after)]
-            })
-            .flatten()
-            .collect();
-        let frontends = realised.frontends.iter();
-        let gone =
-            frontends.filter(|(frontend, own)| self.desired.frontends.get(frontend) != Some(own));
-        moved.extend(gone.map(|(_, identity)| *identity));
-        moved
     }
 }
 
@@ -489,14 +427,6 @@ fn service_verdict(
         whole = Some(whole.map_or(verdict, |own: Verdict| own.union(verdict)));
     }
     whole
-}
-
-fn prefix_map(prefixes: &BTreeMap<Prefix, Identity>) -> JointPrefixMap<IpNet, Identity> {
-    let mut map = JointPrefixMap::new();
-    for (prefix, identity) in prefixes {
-        map.insert(prefix.net(), *identity);
-    }
-    map
 }
 
 /// The labels of the pods behind the cluster's DNS service.

@@ -8,6 +8,7 @@
 mod bindings;
 mod compute;
 mod difference;
+mod generations;
 pub mod leases;
 mod node;
 mod plan;
