@@ -75,3 +75,10 @@ fn settings() -> Settings {
         ..Settings::default()
     }
 }
+
+/// Runs a command in the calling thread's network namespace.
+fn run(program: &str, arguments: &[&str]) {
+    let output = std::process::Command::new(program).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {said}");
+}
