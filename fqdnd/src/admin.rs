@@ -174,7 +174,7 @@ async fn names(State(shared): State<Arc<Shared>>) -> Json<Vec<api::NameEntry>> {
 
 async fn maps(State(shared): State<Arc<Shared>>) -> Result<Json<Vec<api::MapInfo>>, Failure> {
     let maps = shared.datapath.maps().context("the maps cannot be read")?;
-    Ok(Json(maps.into_iter().map(report::map).collect()))
+    Ok(Json(maps.iter().map(report::map).collect()))
 }
 
 async fn map(

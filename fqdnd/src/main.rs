@@ -14,7 +14,7 @@ mod reconcile;
 mod report;
 mod settings;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -69,7 +69,7 @@ enum Command {
     /// Takes programs, maps, links, rules and routes away: nothing is enforced any more.
     ///
     /// The daemon must not be running.
-    Detach(detach::Args),
+    Detach(Box<detach::Args>),
     /// Prints a shell's completion script.
     Completion {
         /// The shell.
@@ -80,9 +80,9 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        None => run(cli.config, cli.keys),
+        None => run(cli.config.as_deref(), cli.keys),
         Some(Command::Check(args)) => return check::run(&args),
-        Some(Command::Detach(args)) => detach::run(args),
+        Some(Command::Detach(args)) => detach::run(*args),
         Some(Command::Completion { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "fqdnd", &mut std::io::stdout());
             Ok(())
@@ -97,8 +97,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(path: Option<PathBuf>, flags: Keys) -> anyhow::Result<()> {
-    let config = Config::load(path.as_deref(), flags)?;
+fn run(path: Option<&Path>, flags: Keys) -> anyhow::Result<()> {
+    let config = Config::load(path, flags)?;
     logs::start(&config.log)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

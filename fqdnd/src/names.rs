@@ -53,11 +53,15 @@ pub struct Counts {
     pub endpoint_gone: AtomicU64,
 }
 
+/// The answer in hand: kept from one to the next for its memory.
+#[derive(Default)]
+struct Scratch {
+    changes: Vec<Change>,
+    admitted: Vec<(IpAddr, u32)>,
+}
+
 thread_local! {
-    /// The changes and addresses of the answer in hand, kept for their memory.
-    static SCRATCH: RefCell<(Vec<Change>, Vec<(IpAddr, u32)>)> = const {
-        RefCell::new((Vec::new(), Vec::new()))
-    };
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 impl Names {
@@ -325,7 +329,7 @@ impl Authority for Names {
         query: &Query<'_>,
         addresses: &[Address],
     ) -> Result<(), LearnError> {
-        SCRATCH.with_borrow_mut(|(changes, admitted)| {
+        SCRATCH.with_borrow_mut(|Scratch { changes, admitted }| {
             changes.clear();
             admitted.clear();
             let fit = addresses.iter().filter(|own| self.admits(endpoint, query.name, own.ip));

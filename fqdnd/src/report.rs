@@ -236,7 +236,7 @@ pub fn names(shared: &Shared, reconciler: &Reconciler) -> Vec<api::NameEntry> {
 }
 
 /// A map, as the API describes it.
-pub fn map(map: bpf::MapInfo) -> api::MapInfo {
+pub fn map(map: &bpf::MapInfo) -> api::MapInfo {
     api::MapInfo {
         name: map.name.to_string(),
         kind: map.kind.to_string(),
