@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use dnsproxy::{Address, Authority, Judgement, LearnError, Options, Query};
 use model::EndpointId;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 
 /// How many queries are asked in all.
 const QUERIES: u32 = 300_000;
@@ -40,6 +42,8 @@ fn main() {
     let lab = lab::Lab::new();
     lab.server.run(|| {
         let socket = UdpSocket::bind("192.0.2.53:53").unwrap();
+        // It must not be the responder that loses queries.
+        setsockopt(&socket, RcvBufForce, &(8 << 20)).unwrap();
         std::thread::spawn(move || respond(&socket));
     });
     let options = Options { workers: NonZeroUsize::MIN, ..Options::default() };
