@@ -51,3 +51,32 @@ fn values_that_cannot_be_are_refused() {
 fn a_file_of_comments_sets_nothing() {
     assert!(load("# nothing\n\n", &[]).unwrap().manifests.is_empty());
 }
+
+/// The file that is shipped, with every key at its default.
+const SHIPPED: &str = include_str!("../../../deploy/fqdnd.yaml");
+
+#[test]
+fn the_shipped_file_says_the_defaults() {
+    let shipped = load(SHIPPED, &["--dns-workers", "1"]).unwrap();
+    let defaults = load("manifests: [/etc/fqdnd/manifests]", &["--dns-workers", "1"]).unwrap();
+    assert_eq!(format!("{shipped:#?}"), format!("{defaults:#?}"));
+}
+
+#[test]
+fn the_shipped_file_has_every_key_that_is_a_flag() {
+    let command = Keys::augment_args(Command::new("fqdnd"));
+    for argument in command.get_arguments() {
+        let (section, field) =
+            argument.get_id().as_str().split_once('-').unwrap_or(("", argument.get_id().as_str()));
+        let mut words = field.split('_');
+        let mut key = words.next().unwrap().to_owned();
+        for word in words {
+            key.push_str(&word[..1].to_uppercase());
+            key.push_str(&word[1..]);
+        }
+        let line = SHIPPED
+            .lines()
+            .find(|line| line.trim_start_matches([' ', '#']).starts_with(&format!("{key}:")));
+        assert!(line.is_some(), "{section}.{key} is not in deploy/fqdnd.yaml");
+    }
+}
