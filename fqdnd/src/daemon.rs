@@ -167,7 +167,12 @@ async fn follow(shared: &Shared, sources: &mut Sources) -> Result<()> {
                     update(shared, sources).await;
                 }
             }
-            _ = sweep.tick() => shared.reconciler.lock().await.sweep(),
+            _ = sweep.tick() => {
+                shared.reconciler.lock().await.sweep();
+                if !shared.proxy.is_healthy() {
+                    bail!("a thread of the DNS proxy has ended: its endpoints would not be answered");
+                }
+            }
         }
     }
 }
