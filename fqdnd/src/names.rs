@@ -225,7 +225,8 @@ impl Names {
         };
         self.counts.map_full.fetch_add(1, Ordering::Relaxed);
         warn!(%endpoint, %error, "an answer's addresses could not be written");
-        changes.clear();
+        // What was evicted for this answer is gone all the same.
+        changes.retain(Change::is_removal);
         slot.leases.revoke(name, &mut SlotSets::of(Some(table)), changes);
         if let Err(error) = self.datapath.apply(changes) {
             warn!(%endpoint, %error, "what was half written could not be taken back");

@@ -59,6 +59,32 @@ pub enum Change {
     DeleteNumber(NumberKind, u32),
 }
 
+impl Change {
+    /// Whether this takes something out.
+    pub const fn is_removal(&self) -> bool {
+        match self {
+            Self::DeleteEndpoint(..)
+            | Self::DeleteSource(..)
+            | Self::DeletePrefix(..)
+            | Self::DeleteFrontend(..)
+            | Self::DeleteRow(..)
+            | Self::DeleteName(..)
+            | Self::DeleteLease(..)
+            | Self::DeleteShared(..)
+            | Self::DeleteNumber(..) => true,
+            Self::PutEndpoint(..)
+            | Self::PutSource(..)
+            | Self::PutPrefix(..)
+            | Self::PutFrontend(..)
+            | Self::PutRow(..)
+            | Self::PutName(..)
+            | Self::PutLease(..)
+            | Self::PutShared(..)
+            | Self::PutNumber(..) => false,
+        }
+    }
+}
+
 /// What the programs know of an interface's endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointEntry {
