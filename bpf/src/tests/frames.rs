@@ -74,7 +74,7 @@ pub fn ipv4(
     let mut packet = vec![0x45, 0];
     packet.extend((20 + payload.len() as u16).to_be_bytes());
     packet.extend((part.identification as u16).to_be_bytes());
-    packet.extend((part.offset / 8 | u16::from(part.more) << 13).to_be_bytes());
+    packet.extend(((part.offset / 8) | (u16::from(part.more) << 13)).to_be_bytes());
     packet.extend([64, protocol, 0, 0]);
     packet.extend(octets(source));
     packet.extend(octets(destination));
