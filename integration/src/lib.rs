@@ -22,6 +22,7 @@ mod probe;
 mod sweep;
 mod translation;
 mod undo;
+mod views;
 mod wait;
 mod zones;
 
@@ -36,5 +37,6 @@ pub use manifests::{Manifests, ManifestsError};
 pub use namespace::{Namespace, NamespaceError};
 pub use plan::{Binding, LabOptions, OutsideSpec, PodSpec, Topology};
 pub use probe::{Reach, Transfer};
+pub use views::soon;
 pub use wait::{TimedOut, wait_until};
 pub use zones::{FRESH_ZONE, ZoneError, fresh_addresses};

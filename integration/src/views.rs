@@ -1,0 +1,142 @@
+//! What a test asks of pods and of the daemon in one line: look up, connect, read a counter.
+//!
+//! Whatever goes wrong on the way is the scenario's end: these panic and say what failed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    thread,
+    time::Duration,
+};
+
+use hickory_proto::rr::RecordType;
+
+use crate::{
+    daemon::Daemon,
+    dns_client::{Answer, Resolver},
+    lab::Pod,
+    probe::Reach,
+    wait::wait_until,
+};
+
+/// How long a test waits for what should take less than a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Pod {
+    /// The pod's answer to a question of its own.
+    ///
+    /// # Panics
+    /// There is no answer.
+    pub fn ask(&self, resolver: Resolver, name: &str, kind: RecordType) -> Answer {
+        let answer = self.namespace().run(|| resolver.ask(name, kind));
+        answer.expect("the pod's namespace").unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// What comes of a TCP connection of the pod's.
+    ///
+    /// # Panics
+    /// The pod's namespace is gone.
+    pub fn connect(&self, address: IpAddr, port: u16) -> Reach {
+        Reach::tcp(self.namespace(), SocketAddr::new(address, port)).expect("the pod's namespace")
+    }
+
+    /// What comes of TCP connections to all of these, begun at the same time.
+    ///
+    /// # Panics
+    /// The pod's namespace is gone.
+    pub fn connect_all(&self, addresses: &[IpAddr], port: u16) -> Vec<Reach> {
+        thread::scope(|scope| {
+            let begun: Vec<_> = addresses
+                .iter()
+                .map(|&address| scope.spawn(move || self.connect(address, port)))
+                .collect();
+            begun.into_iter().map(|reach| reach.join().expect("a probe's thread")).collect()
+        })
+    }
+
+    /// What comes of a datagram of the pod's to an echo service.
+    ///
+    /// # Panics
+    /// The pod's namespace is gone.
+    pub fn echo(&self, address: IpAddr) -> Reach {
+        Reach::udp(self.namespace(), address).expect("the pod's namespace")
+    }
+}
+
+impl Daemon {
+    /// An endpoint, by `namespace/name`, as `fqdnctl endpoint list -o json` shows it.
+    ///
+    /// # Panics
+    /// The daemon does not answer, or knows no such endpoint.
+    pub fn endpoint(&self, path: &str) -> serde_json::Value {
+        let list = self.ctl_json(&["endpoint", "list"]).unwrap_or_else(|error| panic!("{error}"));
+        let endpoints = list.as_array().expect("a list of endpoints");
+        let named = |own: &&serde_json::Value| {
+            path.split_once('/').is_some_and(|(namespace, name)| {
+                own["namespace"] == namespace && own["name"] == name
+            })
+        };
+        endpoints.iter().find(named).unwrap_or_else(|| panic!("no endpoint {path}")).clone()
+    }
+
+    /// What an endpoint's packets were dropped for, and how many.
+    ///
+    /// # Panics
+    /// As [`Daemon::endpoint`].
+    pub fn drops(&self, path: &str) -> BTreeMap<String, u64> {
+        let endpoint = self.endpoint(path);
+        serde_json::from_value(endpoint["drops"].clone()).expect("drops by reason")
+    }
+
+    /// The addresses that an endpoint has learned, with the names they were learned for.
+    ///
+    /// # Panics
+    /// The daemon does not answer, or knows no such endpoint.
+    pub fn learned(&self, path: &str) -> BTreeSet<(String, IpAddr)> {
+        let list = self.ctl_json(&["cache", "list", "-e", path]);
+        let list = list.unwrap_or_else(|error| panic!("{error}"));
+        let entry = |own: &serde_json::Value| {
+            let name = own["name"].as_str()?.to_owned();
+            Some((name, own["address"].as_str()?.parse().ok()?))
+        };
+        let entries = list.as_array().expect("a list of addresses");
+        entries.iter().map(|own| entry(own).expect("a name and an address")).collect()
+    }
+
+    /// A counter of `fqdnctl status -o json`: of `dns`, `limits` or `drops`. Limits and reasons
+    /// that never counted are not shown, and 0.
+    ///
+    /// # Panics
+    /// The daemon does not answer, or its DNS proxy has no such counter.
+    pub fn count(&self, kind: &str, name: &str) -> u64 {
+        let status = self.ctl_json(&["status"]).unwrap_or_else(|error| panic!("{error}"));
+        let count = status[kind][name].as_u64();
+        assert!(count.is_some() || kind != "dns", "the DNS proxy does not count {name}");
+        count.unwrap_or(0)
+    }
+
+    /// The rows of these maps, as `fqdnctl map dump` shows them.
+    ///
+    /// # Panics
+    /// The daemon does not answer, or knows no such map.
+    pub fn maps(&self, names: &[&str]) -> BTreeMap<String, Vec<(String, String)>> {
+        let rows = |name: &str| {
+            let rows = self.ctl_json(&["map", "dump", name]);
+            let rows = rows.unwrap_or_else(|error| panic!("{error}"));
+            let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+            let rows = rows.as_array().expect("a list of rows");
+            rows.iter().map(|row| (text(&row["key"]), text(&row["value"]))).collect()
+        };
+        names.iter().map(|&name| (name.to_owned(), rows(name))).collect()
+    }
+}
+
+/// Waits for what should happen within a second, and prints how long it took.
+///
+/// # Panics
+/// It does not happen within 10 s.
+pub fn soon(what: &str, condition: impl FnMut() -> bool) -> Duration {
+    let took = wait_until(what, PATIENCE, condition).unwrap_or_else(|error| panic!("{error}"));
+    println!("{what}: after {took:?}");
+    took
+}
