@@ -115,7 +115,7 @@ impl Datapath {
         self.maps
             .leases
             .put_all(&keys[..count], &values[..count])
-            .map_err(|(put, error)| (put, Fault::of_update(error)))
+            .map_err(|(put, error)| (put.min(count - 1), Fault::of_update(error)))
     }
 
     fn put_endpoint(&self, interface: Interface, entry: &EndpointEntry) -> Result<(), Fault> {

@@ -1,8 +1,9 @@
 //! The bpf(2) commands that the datapath needs beside aya's loader, on borrowed descriptors, so
 //! that no handle needs a lock.
 //!
-//! This is the one module with unsafe code. Every command reads one `repr(C)` struct whose pointers
-//! lead to values of the map's own key and value sizes; [`crate::tables::Map`] sees to the sizes.
+//! Every command reads one `repr(C)` struct. Where its pointers lead to keys and values, their sizes
+//! must be the map's own: those functions are unsafe, and [`crate::tables::Map`], which checks the
+//! sizes once, is their only caller.
 
 use std::ffi::{CString, c_int};
 use std::io;
@@ -142,7 +143,16 @@ impl Element {
 }
 
 /// Puts a value. `value` is as long as the map's values are (for each CPU, where it has one each).
-pub fn map_update<K>(map: BorrowedFd<'_>, key: &K, value: u64, flags: u64) -> io::Result<()> {
+///
+/// # Safety
+/// `K` and what `value` leads to are as long as the map's keys and values, the latter
+/// for each CPU where it has one each.
+pub unsafe fn map_update<K>(
+    map: BorrowedFd<'_>,
+    key: &K,
+    value: u64,
+    flags: u64,
+) -> io::Result<()> {
     bpf(Command::MapUpdate, &mut Element::new(map, address(key), value, flags)).map(drop)
 }
 
@@ -152,13 +162,24 @@ pub fn value_address<V: ?Sized>(value: &V) -> u64 {
 }
 
 /// Reads a value into `value`; false if the key is absent.
-pub fn map_lookup<K, V: ?Sized>(map: BorrowedFd<'_>, key: &K, value: &mut V) -> io::Result<bool> {
+///
+/// # Safety
+/// `K` and `V` are as long as the map's keys and values, the latter for each CPU where it
+/// has one each.
+pub unsafe fn map_lookup<K, V: ?Sized>(
+    map: BorrowedFd<'_>,
+    key: &K,
+    value: &mut V,
+) -> io::Result<bool> {
     let mut element = Element::new(map, address(key), address_mut(value), 0);
     absent_is_false(bpf(Command::MapLookup, &mut element))
 }
 
 /// Takes a key out; false if it was absent.
-pub fn map_delete<K>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
+///
+/// # Safety
+/// `K` is as long as the map's keys.
+pub unsafe fn map_delete<K>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
     absent_is_false(bpf(Command::MapDelete, &mut Element::new(map, address(key), 0, 0)))
 }
 
@@ -184,7 +205,10 @@ struct Batch {
 }
 
 /// Puts several values (hash 5.6, trie 5.13). On failure, says how many were put before it.
-pub fn map_update_batch<K, V>(
+///
+/// # Safety
+/// `K` and `V` are as long as the map's keys and values.
+pub unsafe fn map_update_batch<K, V>(
     map: BorrowedFd<'_>,
     keys: &[K],
     values: &[V],
@@ -213,7 +237,11 @@ pub struct Found {
 /// Reads on from `cursor` (none: from the start) into `keys` and `values`, and moves the cursor.
 /// `values` has `keys.len()` values, each as long as the map's (for each CPU, where it has one
 /// each).
-pub fn map_lookup_batch<K, V>(
+///
+/// # Safety
+/// `K` and `V` are as long as the map's keys and values, the latter for each CPU where it
+/// has one each; `values` has room for as many as `keys`.
+pub unsafe fn map_lookup_batch<K, V>(
     map: BorrowedFd<'_>,
     cursor: &mut Option<[u8; 64]>,
     keys: &mut [K],

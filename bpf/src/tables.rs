@@ -87,7 +87,7 @@ pub(crate) struct Map<K, V> {
 }
 
 impl<K: Layout, V: Layout> Map<K, V> {
-    /// Takes a map whose sizes are those of `K` and `V`; everything unsafe relies on this.
+    /// Takes a map whose sizes are those of `K` and `V`; all that is unsafe here relies on it.
     pub fn new(name: &'static str, fd: OwnedFd) -> Result<Self, Error> {
         let info = sys::map_info(fd.as_fd()).map_err(|source| Error::Map {
             map: name,
@@ -123,33 +123,35 @@ impl<K: Layout, V: Layout> Map<K, V> {
 
     /// Puts a value.
     pub fn put(&self, key: &K, value: &V) -> io::Result<()> {
-        sys::map_update(self.fd.as_fd(), key, sys::value_address(value), 0)
+        // SAFETY: `new` has compared the sizes.
+        unsafe { sys::map_update(self.fd.as_fd(), key, sys::value_address(value), 0) }
     }
 
     /// Puts a value if the key is absent; false if it was not.
     pub fn put_new(&self, key: &K, value: &V) -> io::Result<bool> {
-        exists_is_false(sys::map_update(
-            self.fd.as_fd(),
-            key,
-            sys::value_address(value),
-            sys::NOEXIST,
-        ))
+        let value = sys::value_address(value);
+        // SAFETY: `new` has compared the sizes.
+        exists_is_false(unsafe { sys::map_update(self.fd.as_fd(), key, value, sys::NOEXIST) })
     }
 
     /// Puts several values at once. On failure, says how many were put.
     pub fn put_all(&self, keys: &[K], values: &[V]) -> Result<(), (usize, io::Error)> {
-        sys::map_update_batch(self.fd.as_fd(), keys, values)
+        // SAFETY: `new` has compared the sizes.
+        unsafe { sys::map_update_batch(self.fd.as_fd(), keys, values) }
     }
 
     /// Reads a value.
     pub fn lookup(&self, key: &K) -> io::Result<Option<V>> {
         let mut value = V::default();
-        Ok(sys::map_lookup(self.fd.as_fd(), key, &mut value)?.then_some(value))
+        // SAFETY: `new` has compared the sizes.
+        let found = unsafe { sys::map_lookup(self.fd.as_fd(), key, &mut value) }?;
+        Ok(found.then_some(value))
     }
 
     /// Takes a key out; true if it was there.
     pub fn delete(&self, key: &K) -> io::Result<bool> {
-        sys::map_delete(self.fd.as_fd(), key)
+        // SAFETY: `new` has compared the sizes.
+        unsafe { sys::map_delete(self.fd.as_fd(), key) }
     }
 
     /// Visits every element. Those that come and go meanwhile may be seen, missed or seen twice.
@@ -182,8 +184,11 @@ impl<K: Layout, V: Layout> Map<K, V> {
         loop {
             keys.resize(size, K::default());
             values.resize(size * width, V::default());
-            let answer =
-                sys::map_lookup_batch(self.fd.as_fd(), &mut cursor, &mut keys, &mut values);
+            // SAFETY: `new` has compared the sizes; `width` is 1, or the number of CPUs where each
+            // has a value.
+            let answer = unsafe {
+                sys::map_lookup_batch(self.fd.as_fd(), &mut cursor, &mut keys, &mut values)
+            };
             let found = match answer {
                 Ok(found) => found,
                 // A bucket holds more than the batch does.
@@ -246,12 +251,9 @@ impl<K: Layout, V: Layout> PerCpuMap<K, V> {
     /// Puts zeros, if the key is absent.
     pub fn put_zero(&self, key: &K) -> io::Result<bool> {
         let zeros = vec![V::default(); self.cpus];
-        exists_is_false(sys::map_update(
-            self.map.fd.as_fd(),
-            key,
-            sys::value_address(zeros.as_slice()),
-            sys::NOEXIST,
-        ))
+        let value = sys::value_address(zeros.as_slice());
+        // SAFETY: `Map::new` has compared the sizes, and there is a value for each CPU.
+        exists_is_false(unsafe { sys::map_update(self.map.fd.as_fd(), key, value, sys::NOEXIST) })
     }
 
     /// Takes a key out; true if it was there.
@@ -262,7 +264,8 @@ impl<K: Layout, V: Layout> PerCpuMap<K, V> {
     /// Reads the values of all CPUs; none if the key is absent.
     pub fn lookup(&self, key: &K) -> io::Result<Option<Vec<V>>> {
         let mut values = vec![V::default(); self.cpus];
-        let found = sys::map_lookup(self.map.fd.as_fd(), key, values.as_mut_slice())?;
+        // SAFETY: `Map::new` has compared the sizes, and there is a value for each CPU.
+        let found = unsafe { sys::map_lookup(self.map.fd.as_fd(), key, values.as_mut_slice()) }?;
         Ok(found.then_some(values))
     }
 
