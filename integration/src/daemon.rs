@@ -225,9 +225,14 @@ impl Daemon {
 
     /// Runs a subcommand of fqdnd itself, such as `check` or `detach`, inside the node.
     pub fn command(&self, subcommand: &str) -> Result<Command, DaemonError> {
-        let mut command = self.node.command(program("fqdnd")?);
+        let mut command = self.plain_command()?;
         command.arg(subcommand).arg("--config").arg(self.configuration());
         Ok(command)
+    }
+
+    /// Runs fqdnd inside the node, with no argument yet.
+    pub fn plain_command(&self) -> Result<Command, DaemonError> {
+        Ok(self.node.command(program("fqdnd")?))
     }
 
     fn launch(&mut self) -> Result<(), DaemonError> {
