@@ -115,7 +115,7 @@ impl Computation {
             self.subjects.insert(identity, Destination::Outside(root));
         }
         for prefix in named {
-            if roots.iter().any(|(root, _)| *root == prefix) {
+            if prefix.is_v4_mapped() || roots.iter().any(|(root, _)| *root == prefix) {
                 continue;
             }
             let digest = || identity::digest("cidr", [prefix.to_string()]);

@@ -118,10 +118,14 @@ async fn start(config: &Config) -> Result<(Arc<Shared>, Sources)> {
     let known = Known { manifests: &inventory, node: &links, namespaces: &namespaces };
     let proxy = dnsproxy::start(settings::proxy(config, redirect.marks), Arc::clone(&names) as _)
         .context("the DNS proxy cannot be started")?;
+    let configure = |ports| {
+        let settings = settings::kernel(config, redirect.marks, ports);
+        datapath.configure(&settings).context("the programs' settings cannot be written")
+    };
+    // Programs are attached with their settings in place, and queries come when they can be judged.
+    configure(None)?;
     reconciler.start(known, &dump)?;
-    datapath
-        .configure(&settings::kernel(config, redirect.marks, &proxy))
-        .context("the programs' settings cannot be written")?;
+    configure(Some(&proxy))?;
 
     let shared = Shared {
         datapath,

@@ -38,8 +38,12 @@ pub fn redirect(config: &Config) -> Result<host::redirect::Redirect> {
     Ok(host::redirect::Redirect { marks, table: keys.route_table, priority: keys.rule_priority })
 }
 
-/// What the programs are told of marks, ports and times.
-pub fn kernel(config: &Config, marks: host::Marks, proxy: &dnsproxy::Proxy) -> bpf::Settings {
+/// What the programs are told of marks and times, and of the proxy's ports when there is one.
+pub fn kernel(
+    config: &Config,
+    marks: host::Marks,
+    proxy: Option<&dnsproxy::Proxy>,
+) -> bpf::Settings {
     let timeouts = &config.timeouts;
     bpf::Settings {
         marks: bpf::Marks {
@@ -50,8 +54,8 @@ pub fn kernel(config: &Config, marks: host::Marks, proxy: &dnsproxy::Proxy) -> b
         tcp_idle: timeouts.tcp_established.0,
         handshake_idle: timeouts.tcp_transient.0,
         udp_idle: timeouts.udp.0,
-        udp_ports: proxy.udp_ports().to_vec(),
-        tcp_ports: proxy.tcp_ports().to_vec(),
+        udp_ports: proxy.map_or_else(Vec::new, |proxy| proxy.udp_ports().to_vec()),
+        tcp_ports: proxy.map_or_else(Vec::new, |proxy| proxy.tcp_ports().to_vec()),
         ..bpf::Settings::default()
     }
 }

@@ -61,6 +61,15 @@ impl Prefix {
         self.0.prefix_len() == self.0.max_prefix_len()
     }
 
+    /// Whether all of it are IPv4 addresses in IPv6's clothes (RFC 4291, 2.5.5.2), which no packet
+    /// on the wire may have.
+    pub fn is_v4_mapped(self) -> bool {
+        match self.0 {
+            IpNet::V4(_) => false,
+            IpNet::V6(net) => net.prefix_len() >= 96 && net.addr().to_ipv4_mapped().is_some(),
+        }
+    }
+
     /// Whether `address` lies inside.
     pub fn covers(self, address: IpAddr) -> bool {
         self.0.contains(&address)
