@@ -3,11 +3,13 @@
 use std::{
     cell::RefCell,
     fs,
-    io::Read,
-    os::unix::process::ExitStatusExt,
+    io::{self, Read},
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use integration::{Lab, LabOptions, Namespace, Topology};
 
@@ -57,11 +59,11 @@ struct Running(RefCell<Child>);
 
 impl Running {
     fn start() -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_fqdnd-lab"))
-            .arg("up")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fqdnd-lab"));
+        command.arg("up").stdout(Stdio::piped());
+        // SAFETY: between fork and exec only sigaction(2) is called.
+        unsafe { command.pre_exec(heed_signals) };
+        let mut child = command.spawn().unwrap();
         let mut said = [0; 1];
         // It speaks only once the lab stands.
         child.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
@@ -87,6 +89,16 @@ impl Running {
             .filter(|name| name.starts_with(&prefix))
             .collect()
     }
+}
+
+/// A shell's background job, such as this test's may be, ignores Ctrl-C and hands that on.
+fn heed_signals() -> io::Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the default action runs no code of ours.
+        unsafe { sigaction(signal, &default)? };
+    }
+    Ok(())
 }
 
 fn lab(topology: Topology) -> Lab {
