@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use model::{EndpointName, Pod, Service};
+use model::{CidrGroup, ClusterNode, EndpointName, Pod, Service};
 use policy::{Document, Policy, PolicyKey, Problem};
 
 /// Everything that the manifests describe at one moment.
@@ -16,6 +16,10 @@ pub struct Inventory {
     pub pods: BTreeMap<EndpointName, Pod>,
     /// Services with their ready backends.
     pub services: BTreeMap<EndpointName, Service>,
+    /// The cluster's nodes, by name.
+    pub nodes: BTreeMap<String, Arc<ClusterNode>>,
+    /// Groups of prefixes, by name.
+    pub cidr_groups: BTreeMap<String, Arc<CidrGroup>>,
     /// Policies.
     pub policies: BTreeMap<PolicyKey, Arc<Policy>>,
     /// What is wrong, in the order of files and lines.

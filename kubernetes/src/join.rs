@@ -6,13 +6,14 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use model::{EndpointName, Label, Labels};
+use model::{CidrGroup, ClusterNode, EndpointName, Label, Labels};
 use policy::Problem;
 
+use crate::backends::{Backends, Endpoints, Slice};
 use crate::inventory::Inventory;
 use crate::pod::Pod;
 use crate::reading::{Found, Object, ObjectKey};
-use crate::service::{Service, Slice};
+use crate::service::Service;
 
 /// The key of a pod's service account.
 const SERVICE_ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";
@@ -30,6 +31,9 @@ pub(crate) struct Join<'a> {
     pods: Vec<Placed<'a, Pod>>,
     services: Vec<&'a Service>,
     slices: HashMap<&'a EndpointName, Vec<&'a Slice>>,
+    endpoints: HashMap<&'a EndpointName, &'a Endpoints>,
+    nodes: Vec<&'a Arc<ClusterNode>>,
+    cidr_groups: Vec<&'a Arc<CidrGroup>>,
     policies: Vec<&'a Arc<policy::Policy>>,
 }
 
@@ -56,6 +60,11 @@ impl<'a> Join<'a> {
             Object::Slice(Some(slice)) => {
                 self.slices.entry(&slice.service).or_default().push(slice);
             }
+            Object::Endpoints(endpoints) => {
+                self.endpoints.insert(&endpoints.service, endpoints);
+            }
+            Object::Node(node) => self.nodes.push(node),
+            Object::CidrGroup(group) => self.cidr_groups.push(group),
             Object::Policy(policy) => self.policies.push(policy),
         }
     }
@@ -69,13 +78,28 @@ impl<'a> Join<'a> {
             let joined = pod.object.join(&namespaces);
             inventory.pods.insert(joined.name.clone(), joined);
         }
-        for service in self.services {
-            let slices = self.slices.get(&service.name).map_or(&[][..], Vec::as_slice);
-            inventory.services.insert(service.name.clone(), service.join(slices));
+        for service in &self.services {
+            let joined = service.join(self.backends(&service.name));
+            inventory.services.insert(service.name.clone(), joined);
+        }
+        for node in self.nodes {
+            inventory.nodes.insert(node.name.clone(), Arc::clone(node));
+        }
+        for group in self.cidr_groups {
+            inventory.cidr_groups.insert(group.name.clone(), Arc::clone(group));
         }
         for policy in self.policies {
             inventory.policies.insert(policy.key.clone(), Arc::clone(policy));
         }
+    }
+
+    /// What stands behind a service. Slices are the newer record and may say more: Endpoints count
+    /// where there are none.
+    fn backends(&self, service: &EndpointName) -> impl Iterator<Item = &'a Backends> + Clone {
+        let slices = self.slices.get(service).map(Vec::as_slice).unwrap_or_default();
+        let endpoints = self.endpoints.get(service).filter(|_| slices.is_empty());
+        let subsets = endpoints.map(|endpoints| &endpoints.subsets[..]).unwrap_or_default();
+        slices.iter().map(|slice| &slice.backends).chain(subsets)
     }
 
     fn warn_of_shared_addresses(&self, warnings: &mut Vec<Problem>) {

@@ -1,8 +1,8 @@
 //! Directories of Kubernetes manifests as the source of pods, services and policies.
 //!
-//! Namespaces, Pods, Services, EndpointSlices and Cilium's network policies are read, several
-//! documents a file; other kinds are skipped with a note. The directories are watched by inotify,
-//! and every change gives a new [`Inventory`].
+//! Namespaces, Pods, Nodes, Services with their EndpointSlices or Endpoints, and Cilium's network
+//! policies and CIDR groups are read, several documents a file; other kinds are skipped with a
+//! note. The directories are watched by inotify, and every change gives a new [`Inventory`].
 //!
 //! What cannot be read never takes away what could be read before: a broken document names its
 //! place, what it gave stays in force, and nothing else is touched. Only a file that is removed,
@@ -11,10 +11,13 @@
 //! Everything but [`Manifests`] works on values: texts in, inventories out.
 #![forbid(unsafe_code)]
 
+mod backends;
 mod catalogue;
+mod cidr_group;
 mod inventory;
 mod join;
 mod metadata;
+mod node;
 mod pod;
 mod reading;
 mod scan;

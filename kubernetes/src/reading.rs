@@ -8,13 +8,16 @@ use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 
+use model::{CidrGroup, ClusterNode};
 use policy::{Document, Policy, PolicyKey, Problem};
 use serde::Deserialize;
 
+use crate::backends::{Endpoints, Slice};
 use crate::inventory::Skipped;
 use crate::metadata::Metadata;
 use crate::pod::Pod;
-use crate::service::{Service, Slice};
+use crate::service::Service;
+use crate::{cidr_group, node};
 
 /// How many problems of one file are kept; what is beyond is only counted.
 const MAX_PROBLEMS: usize = 100;
@@ -39,6 +42,9 @@ pub(crate) enum ObjectKey {
     Pod(String, String),
     Service(String, String),
     Slice(String, String),
+    Endpoints(String, String),
+    Node(String),
+    CidrGroup(String),
     Policy(PolicyKey),
 }
 
@@ -59,6 +65,9 @@ pub(crate) enum Object {
     Service(Arc<Service>),
     /// Nothing where the slice stands behind no service.
     Slice(Option<Arc<Slice>>),
+    Endpoints(Arc<Endpoints>),
+    Node(Arc<ClusterNode>),
+    CidrGroup(Arc<CidrGroup>),
     Policy(Arc<Policy>),
 }
 
@@ -95,24 +104,35 @@ impl Reading {
     fn read(&mut self, document: &Document) {
         let group = document.api_version.split_once('/').map_or("", |(group, _)| group);
         let read = match (group, document.kind.as_str()) {
-            ("", "Namespace") => namespace(document),
+            ("", "Namespace") => alone(document.read(), NamespaceDocument::object),
             ("", "Pod") => Pod::read(document).map(|pod| {
                 let key = ObjectKey::Pod(pod.name.namespace.clone(), pod.name.name.clone());
                 (key, Object::Pod(Arc::new(pod)))
             }),
-            ("", "Service") => {
-                Service::read(document).map_err(|problem| vec![problem]).map(|service| {
-                    let name = &service.name;
-                    let key = ObjectKey::Service(name.namespace.clone(), name.name.clone());
-                    (key, Object::Service(Arc::new(service)))
-                })
-            }
+            ("", "Service") => alone(Service::read(document), |service| {
+                let name = &service.name;
+                let key = ObjectKey::Service(name.namespace.clone(), name.name.clone());
+                (key, Object::Service(Arc::new(service)))
+            }),
+            ("", "Endpoints") => alone(Endpoints::read(document), |endpoints| {
+                let name = &endpoints.service;
+                let key = ObjectKey::Endpoints(name.namespace.clone(), name.name.clone());
+                (key, Object::Endpoints(Arc::new(endpoints)))
+            }),
             ("discovery.k8s.io", "EndpointSlice") => {
-                Slice::read(document).map_err(|problem| vec![problem]).map(|(name, slice)| {
-                    let key = ObjectKey::Slice(name.namespace, name.name);
-                    (key, Object::Slice(slice.map(Arc::new)))
+                alone(Slice::read(document), |(name, slice)| {
+                    (
+                        ObjectKey::Slice(name.namespace, name.name),
+                        Object::Slice(slice.map(Arc::new)),
+                    )
                 })
             }
+            ("", "Node") => alone(node::read(document), |node| {
+                (ObjectKey::Node(node.name.clone()), Object::Node(Arc::new(node)))
+            }),
+            ("cilium.io", "CiliumCIDRGroup") => alone(cidr_group::read(document), |group| {
+                (ObjectKey::CidrGroup(group.name.clone()), Object::CidrGroup(Arc::new(group)))
+            }),
             ("cilium.io", "CiliumNetworkPolicy" | "CiliumClusterwideNetworkPolicy") => {
                 self.policy(document)
             }
@@ -160,9 +180,18 @@ impl Reading {
     }
 }
 
-fn namespace(document: &Document) -> Result<(ObjectKey, Object), Vec<Problem>> {
-    let NamespaceDocument { metadata } = document.read().map_err(|problem| vec![problem])?;
-    Ok((ObjectKey::Namespace(metadata.name()), Object::Namespace(metadata.labels())))
+impl NamespaceDocument {
+    fn object(self) -> (ObjectKey, Object) {
+        (ObjectKey::Namespace(self.metadata.name()), Object::Namespace(self.metadata.labels()))
+    }
+}
+
+/// An object of a kind of which only the first problem is told.
+fn alone<T>(
+    read: Result<T, Problem>,
+    object: impl FnOnce(T) -> (ObjectKey, Object),
+) -> Result<(ObjectKey, Object), Vec<Problem>> {
+    read.map(object).map_err(|problem| vec![problem])
 }
 
 /// The message that an object is described already, at the place of `first`.

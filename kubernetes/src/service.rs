@@ -1,41 +1,35 @@
-//! Services, and the EndpointSlices that say what stands behind them.
+//! Services: what their own documents say, and what their backends make of it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
-use model::{EndpointName, Protocol};
+use model::{EndpointName, Label, Name, Protocol};
 use policy::{Document, Problem};
 use serde::Deserialize;
 
+use crate::backends::Backends;
 use crate::metadata::Metadata;
-use crate::text::{Address, PortProtocol};
-
-/// The label by which a slice names its service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+use crate::text::{Address, HostName, PortProtocol};
 
 /// A service by itself: what its own document says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
     pub name: EndpointName,
+    pub labels: BTreeMap<String, String>,
+    pub selects_pods: bool,
+    pub external_name: Option<Name>,
     pub addresses: Vec<IpAddr>,
     pub ports: Vec<Port>,
 }
 
-/// A port of a service, or of a slice.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A port of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Port {
     pub name: String,
     pub protocol: Protocol,
     pub port: u16,
-}
-
-/// Ready backends of a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Slice {
-    pub service: EndpointName,
-    pub ports: Vec<Port>,
-    pub ready: Vec<IpAddr>,
+    pub node_port: Option<u16>,
 }
 
 /// A service's document, pruned.
@@ -50,6 +44,9 @@ struct ServiceDocument {
 struct ServiceSpec {
     #[serde(rename = "type")]
     kind: Option<String>,
+    selector: Option<BTreeMap<String, String>>,
+    #[serde(rename = "externalName")]
+    external_name: Option<HostName>,
     #[serde(rename = "clusterIP")]
     cluster_ip: Option<Address>,
     #[serde(rename = "clusterIPs")]
@@ -59,13 +56,15 @@ struct ServiceSpec {
     ports: Option<Vec<PortDocument>>,
 }
 
-/// A service's port, or a slice's, which may have no number.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct PortDocument {
     name: Option<String>,
     #[serde(default)]
     protocol: PortProtocol,
-    port: Option<NonZeroU16>,
+    port: NonZeroU16,
+    /// 0 where none is given out yet.
+    node_port: Option<u16>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -84,79 +83,70 @@ struct Ingress {
     ip: Option<Address>,
 }
 
-/// An EndpointSlice's content.
-#[derive(Debug, Deserialize)]
-struct SliceDocument {
-    endpoints: Option<Vec<SliceEndpoint>>,
-    ports: Option<Vec<PortDocument>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct SliceEndpoint {
-    addresses: Option<Vec<Address>>,
-    conditions: Option<Conditions>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Conditions {
-    ready: Option<bool>,
-}
-
-/// What tells whether an EndpointSlice's content is read.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct SliceHeader {
-    metadata: Metadata,
-    address_type: Option<String>,
-}
-
 impl Service {
     /// Reads a service's document.
     pub fn read(document: &Document) -> Result<Self, Problem> {
         let ServiceDocument { metadata, spec, status } = document.read()?;
         let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
+        let external = spec.is_external();
+        if external && spec.external_name.is_none() {
+            let message = "must be set: the service is of type ExternalName";
+            return Err(document.problem_at(&["spec", "externalName"], message));
+        }
         let mut addresses = spec.addresses(status.load_balancer.unwrap_or_default());
         addresses.sort_unstable();
         addresses.dedup();
-        let ports = checked_ports(spec.ports.unwrap_or_default());
-        Ok(Self { name: metadata.full_name(), addresses, ports })
+        let selector = spec.selector.filter(|selector| !selector.is_empty());
+        Ok(Self {
+            name: metadata.full_name(),
+            labels: metadata.labels(),
+            selects_pods: !external && selector.is_some(),
+            external_name: spec.external_name.filter(|_| external).map(|name| name.0),
+            addresses,
+            ports: spec.ports.into_iter().flatten().map(PortDocument::port).collect(),
+        })
     }
 
-    /// The service with its backends: the ready addresses of its slices, at the slices' ports of
-    /// the same name and protocol.
-    pub fn join(&self, slices: &[&Slice]) -> model::Service {
-        let mut backends: BTreeMap<(&str, Protocol), Vec<SocketAddr>> = BTreeMap::new();
-        for slice in slices {
-            for port in &slice.ports {
-                let at = backends.entry((&port.name, port.protocol)).or_default();
-                at.extend(slice.ready.iter().map(|address| SocketAddr::new(*address, port.port)));
+    /// The service with its backends: the ready addresses, at the backends' ports of the same
+    /// name and protocol. A service that is only another name has none.
+    pub fn join<'a>(&self, backends: impl Iterator<Item = &'a Backends> + Clone) -> model::Service {
+        let backends = backends.filter(|_| self.external_name.is_none());
+        let mut at: BTreeMap<(&str, Protocol), Vec<SocketAddr>> = BTreeMap::new();
+        for some in backends.clone() {
+            for port in &some.ports {
+                let at = at.entry((&port.name, port.protocol)).or_default();
+                at.extend(some.ready.iter().map(|address| SocketAddr::new(*address, port.port)));
             }
-        }
-        for backends in backends.values_mut() {
-            backends.sort_unstable();
-            backends.dedup();
         }
         let ports = self.ports.iter().map(|port| model::ServicePort {
             name: port.name.clone(),
             protocol: port.protocol,
             port: port.port,
-            backends: backends
-                .get(&(port.name.as_str(), port.protocol))
-                .cloned()
-                .unwrap_or_default(),
+            node_port: port.node_port,
+            backends: in_order(at.get(&(&*port.name, port.protocol)).cloned().unwrap_or_default()),
         });
+        let labels = self.labels.iter().map(|(key, value)| Label::kubernetes(key, value));
         model::Service {
             name: self.name.clone(),
+            labels: labels.collect(),
+            selects_pods: self.selects_pods,
+            external_name: self.external_name.clone(),
             addresses: self.addresses.clone(),
             ports: ports.collect(),
+            backends: in_order(backends.flat_map(|some| &some.ready).copied().collect()),
         }
     }
 }
 
 impl ServiceSpec {
-    /// Every address of the service; an ExternalName service is a name and has none.
+    /// Whether the service is only another name for what lies outside.
+    fn is_external(&self) -> bool {
+        self.kind.as_deref() == Some("ExternalName")
+    }
+
+    /// Every address of the service; one that is only a name has none.
     fn addresses(&self, balancer: LoadBalancer) -> Vec<IpAddr> {
-        if self.kind.as_deref() == Some("ExternalName") {
+        if self.is_external() {
             return Vec::new();
         }
         let ingress = balancer.ingress.into_iter().flatten().filter_map(|ingress| ingress.ip);
@@ -170,52 +160,19 @@ impl ServiceSpec {
     }
 }
 
-impl Slice {
-    /// Reads an EndpointSlice's document to its name and content. There is no content if it names
-    /// no service, or its addresses are names.
-    pub fn read(document: &Document) -> Result<(EndpointName, Option<Self>), Problem> {
-        let header: SliceHeader = document.read()?;
-        let name = header.metadata.full_name();
-        let of_names = header.address_type.as_deref() == Some("FQDN");
-        let Some(service) = header.metadata.labels().remove(SERVICE_NAME).filter(|_| !of_names)
-        else {
-            return Ok((name, None));
-        };
-        let content: SliceDocument = document.read()?;
-        let service = EndpointName { namespace: name.namespace.clone(), name: service };
-        Ok((name, Some(content.slice(service))))
+impl PortDocument {
+    fn port(self) -> Port {
+        Port {
+            name: self.name.unwrap_or_default(),
+            protocol: self.protocol.0,
+            port: self.port.get(),
+            node_port: self.node_port.filter(|port| *port != 0),
+        }
     }
 }
 
-impl SliceDocument {
-    fn slice(self, service: EndpointName) -> Slice {
-        let ready = self
-            .endpoints
-            .into_iter()
-            .flatten()
-            .filter(SliceEndpoint::is_ready)
-            .flat_map(|endpoint| endpoint.addresses.unwrap_or_default())
-            .filter_map(|address| address.0)
-            .collect();
-        Slice { service, ports: checked_ports(self.ports.unwrap_or_default()), ready }
-    }
-}
-
-impl SliceEndpoint {
-    /// Whether it takes new connections; unknown counts as yes.
-    fn is_ready(&self) -> bool {
-        self.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
-    }
-}
-
-/// The ports that have a number: a slice's port without one stands for all, and no service has it.
-fn checked_ports(ports: Vec<PortDocument>) -> Vec<Port> {
-    let checked = ports.into_iter().filter_map(|port| {
-        Some(Port {
-            name: port.name.unwrap_or_default(),
-            protocol: port.protocol.0,
-            port: port.port?.get(),
-        })
-    });
-    checked.collect()
+fn in_order<T: Ord>(mut values: Vec<T>) -> Vec<T> {
+    values.sort_unstable();
+    values.dedup();
+    values
 }

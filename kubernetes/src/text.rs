@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use model::{Prefix, Protocol};
+use model::{Name, Prefix, PrefixError, Protocol};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -33,6 +33,16 @@ pub(crate) struct LabelValue(String);
 #[serde(try_from = "String")]
 pub(crate) struct Address(pub Option<IpAddr>);
 
+/// A prefix; a bare address is none, as in Cilium.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Cidr(pub Prefix);
+
+/// The name of a host outside, as an ExternalName service has it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct HostName(pub Name);
+
 /// The protocol of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -55,6 +65,10 @@ pub(crate) enum TextError {
     SpecialAddress(IpAddr),
     #[error("`{0}` is not TCP, UDP or SCTP")]
     Protocol(String),
+    #[error(transparent)]
+    Prefix(PrefixError),
+    #[error("`{0}` is no host's name: at most 253 letters, digits, `-` and `.`")]
+    HostName(String),
 }
 
 impl ObjectName {
@@ -156,6 +170,28 @@ impl TryFrom<String> for PortProtocol {
             "SCTP" => Ok(Self(Protocol::SCTP)),
             other => Err(TextError::Protocol(plain(other))),
         }
+    }
+}
+
+impl TryFrom<String> for Cidr {
+    type Error = TextError;
+
+    fn try_from(text: String) -> Result<Self, TextError> {
+        // What is so long is no prefix, and too long for a message.
+        plain(&text).parse().map(Self).map_err(TextError::Prefix)
+    }
+}
+
+impl TryFrom<String> for HostName {
+    type Error = TextError;
+
+    fn try_from(text: String) -> Result<Self, TextError> {
+        let refused = || TextError::HostName(plain(&text));
+        let name = text.strip_suffix('.').unwrap_or(&text);
+        if !is_subdomain(&name.to_ascii_lowercase(), 253) {
+            return Err(refused());
+        }
+        name.parse().map(Self).map_err(|_| refused())
     }
 }
 

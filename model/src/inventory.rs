@@ -1,10 +1,11 @@
-//! What exists around a node: pods, services and namespaces, pruned to what enforcement needs.
+//! What exists around a node: pods, services, nodes and groups of prefixes, pruned to what
+//! enforcement needs.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::{EndpointName, Labels, Prefix, Protocol};
+use crate::{EndpointName, Labels, Name, Prefix, Protocol};
 
 /// A pod, or anything else with addresses and labels that a manifest describes as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,10 +43,20 @@ pub enum Attachment {
 pub struct Service {
     /// Namespace and name.
     pub name: EndpointName,
+    /// Its own labels.
+    pub labels: Labels,
+    /// Whether it selects pods. The backends of one that does not are written by hand, and may lie
+    /// anywhere.
+    pub selects_pods: bool,
+    /// The name that it stands for, if it is an ExternalName service; it then has no addresses,
+    /// ports' backends or backends.
+    pub external_name: Option<Name>,
     /// The addresses where clients meet it; empty for a headless one.
     pub addresses: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
+    /// The addresses of all ready backends, whatever the port, of both families, in order.
+    pub backends: Vec<IpAddr>,
 }
 
 /// One port of a service.
@@ -57,6 +68,32 @@ pub struct ServicePort {
     pub protocol: Protocol,
     /// The port at the service's addresses.
     pub port: u16,
+    /// The port at every node's addresses, if it has one there.
+    pub node_port: Option<u16>,
     /// The ready backends, each at its own port, of both families, in order.
     pub backends: Vec<SocketAddr>,
+}
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterNode {
+    /// Its name.
+    pub name: String,
+    /// Its labels, of source `node`.
+    pub labels: Labels,
+    /// Its addresses, inside the cluster and outside; no two the same.
+    pub addresses: Vec<IpAddr>,
+    /// The ranges that its pods' addresses come from.
+    pub pod_prefixes: Vec<Prefix>,
+}
+
+/// A group of prefixes that rules refer to by its name or labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CidrGroup {
+    /// Its name.
+    pub name: String,
+    /// Its own labels.
+    pub labels: Labels,
+    /// Its prefixes, in order; no two the same.
+    pub prefixes: Vec<Prefix>,
 }

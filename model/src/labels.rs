@@ -12,7 +12,8 @@ pub enum Source {
     Reserved,
     /// `any`: in a selector, a label of any source.
     Any,
-    /// Another source, legal in a document, carried by no label here.
+    /// Another source: `node` for the labels of a node; others are legal in a document, and no
+    /// label here has them.
     Other(String),
 }
 
@@ -64,6 +65,11 @@ impl Label {
     /// A label of a Kubernetes object.
     pub fn kubernetes(key: impl Into<String>, value: impl Into<String>) -> Self {
         Self { key: key.into(), source: Source::Kubernetes, value: value.into() }
+    }
+
+    /// A label of a node.
+    pub fn node(key: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { key: key.into(), source: Source::Other("node".to_owned()), value: value.into() }
     }
 }
 

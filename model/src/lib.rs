@@ -25,7 +25,7 @@ pub use change::{
 pub use endpoint::{EndpointId, EndpointName, Interface, NameNumber, TableId};
 pub use event::{DropEvent, DroppedPacket};
 pub use identity::{Identity, Scope};
-pub use inventory::{Attachment, Pod, Service, ServicePort};
+pub use inventory::{Attachment, CidrGroup, ClusterNode, Pod, Service, ServicePort};
 pub use labels::{Label, Labels, Source};
 pub use name::{Name, NameBuf, NameError, NameRef};
 pub use pattern::{LabelGlob, Pattern, PatternError, PatternKind};

@@ -71,12 +71,17 @@ impl Bench {
             name: String::new(),
             protocol,
             port: 53,
+            node_port: None,
             backends: backends.clone(),
         };
         let service = Service {
             name: name.clone(),
+            labels: Labels::default(),
+            selects_pods: true,
+            external_name: None,
             addresses: vec![CLUSTER_IP.parse().unwrap()],
             ports: vec![port(Protocol::UDP), port(Protocol::TCP)],
+            backends: backends.iter().map(SocketAddr::ip).collect(),
         };
         self.inventory.services.insert(name, service);
     }

@@ -11,6 +11,8 @@ use proptest::{prop_assert_eq, proptest};
 
 use super::*;
 
+mod cluster;
+
 #[test]
 fn a_pod_gets_its_namespaces_labels_and_its_own() {
     let inventory = read(&[
