@@ -5,11 +5,11 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -71,6 +71,7 @@ fn echo_datagram(to: IpAddr) -> io::Result<()> {
 pub struct Transfer {
     stream: TcpStream,
     received: Arc<AtomicU64>,
+    last: Arc<Mutex<Instant>>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -83,16 +84,23 @@ impl Transfer {
             .map_err(io::Error::other)??;
         stream.write_all(b"GET /drip HTTP/1.1\r\nhost: lab\r\n\r\n")?;
         let received = Arc::new(AtomicU64::new(0));
+        let last = Arc::new(Mutex::new(Instant::now()));
         let reader = std::thread::spawn({
-            let (mut stream, received) = (stream.try_clone()?, Arc::clone(&received));
-            move || count(&mut stream, &received)
+            let mut stream = stream.try_clone()?;
+            let (received, last) = (Arc::clone(&received), Arc::clone(&last));
+            move || count(&mut stream, &received, &last)
         });
-        Ok(Transfer { stream, received, reader: Some(reader) })
+        Ok(Transfer { stream, received, last, reader: Some(reader) })
     }
 
     /// The octets that have arrived.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
+    }
+
+    /// When something last arrived.
+    pub fn last_arrival(&self) -> Instant {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until more has arrived than by now; at 10 lines a second, 1.5 s is long.
@@ -103,7 +111,7 @@ impl Transfer {
 
     /// Waits, within `limit`, for a moment from which nothing arrives any more.
     pub fn ends(&self, limit: Duration) -> Result<Duration, TimedOut> {
-        wait_until("the end of the transfer", limit, || self.goes_on().is_err())
+        wait_until("the end of the transfer", limit, || self.last_arrival().elapsed() >= STALLED)
     }
 }
 
@@ -117,10 +125,11 @@ impl Drop for Transfer {
     }
 }
 
-fn count(stream: &mut TcpStream, received: &AtomicU64) {
+fn count(stream: &mut TcpStream, received: &AtomicU64, last: &Mutex<Instant>) {
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
         // A buffer's length fits.
         received.fetch_add(length as u64, Ordering::Relaxed);
+        *last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }
