@@ -68,6 +68,7 @@ pub enum LabError {
 #[derive(Debug)]
 pub struct Pod {
     spec: PodSpec,
+    place: u8,
     addresses: (Ipv4Addr, Ipv6Addr),
     host_interface: String,
     resolv_conf: PathBuf,
@@ -311,6 +312,17 @@ impl Lab {
         Ok(self.manifests.remove(&manifests::pod_name(&pod.spec))?)
     }
 
+    /// Takes a pod's veth away, and leaves the pod and its manifest as they are.
+    pub fn cut(&self, path: &str) -> Result<(), LabError> {
+        Ok(self.node.ip(&format!("link del {}\n", self.pod(path).host_interface))?)
+    }
+
+    /// Gives a pod whose veth was taken away another one with the same names and addresses.
+    pub fn wire(&self, path: &str) -> Result<(), LabError> {
+        let Pod { namespace, place, host_interface, .. } = self.pod(path);
+        Ok(links::lay_pod(&self.node, namespace, self.topology, *place, host_interface)?)
+    }
+
     fn write_namespaces(&self) -> Result<(), LabError> {
         let names: BTreeSet<&str> =
             self.pods.values().map(|pod| pod.spec.namespace.as_str()).collect();
@@ -341,7 +353,15 @@ impl Ground<'_> {
         };
         manifests.write(&manifests::pod_name(&spec), &manifests::pod(&spec, &facts))?;
         let resolv_conf = self.write_resolv_conf(&spec.namespace)?;
-        Ok(Pod { spec, addresses, host_interface, resolv_conf, _services: services, namespace })
+        Ok(Pod {
+            spec,
+            place,
+            addresses,
+            host_interface,
+            resolv_conf,
+            _services: services,
+            namespace,
+        })
     }
 
     /// The resolver configuration of the pods in a Kubernetes namespace.

@@ -80,6 +80,13 @@ fn ip(namespace: &Namespace, script: &str) -> Result<(), LinkError> {
     feed(namespace, &["ip", "-batch", "-"], script)
 }
 
+impl Namespace {
+    /// Runs commands of `ip` inside, one a line, up to the first that fails.
+    pub fn ip(&self, script: &str) -> Result<(), LinkError> {
+        ip(self, script)
+    }
+}
+
 /// What holds in every namespace of the lab before its links are made.
 fn prepare(namespace: &Namespace) -> Result<(), LinkError> {
     namespace.set_sysctls(&[

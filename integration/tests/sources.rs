@@ -1,0 +1,305 @@
+//! Manifests as the daemon's source: what is written, changed and removed is in force within a
+//! second, and what is broken harms nothing but itself.
+
+use std::{
+    fs,
+    net::{IpAddr, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use integration::{Daemon, Lab, LabOptions, Pod, Ports, Reach, soon};
+
+const CLIENT: &str = "default/client";
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The echo service of one address, for the pods with this label.
+fn echo_of(name: &str, app: &str, address: &str) -> String {
+    format!(
+        r#"apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata:
+  name: {name}
+  namespace: default
+spec:
+  endpointSelector:
+    matchLabels:
+      app: {app}
+  egress:
+  - toCIDR: [{address}]
+    toPorts:
+    - ports:
+      - port: "7"
+        protocol: UDP
+"#
+    )
+}
+
+#[test]
+fn a_policy_that_is_added_changed_or_removed_is_in_force_within_a_second() {
+    let (lab, daemon) = begin();
+    let client = lab.pod(CLIENT);
+    let (one, two) = (ip("203.0.113.10"), ip("203.0.113.11"));
+    assert_eq!(daemon.enforcement(CLIENT), "open");
+
+    let added = silent_after(client, two, || {
+        lab.policy("echo", &echo_of("echo", "client", "203.0.113.10/32")).unwrap();
+    });
+    println!("an added policy is in force after {added:?}");
+    assert!(added < SECOND);
+    assert_eq!(client.echo(one), Reach::Open);
+
+    let changed = answered_after(client, two, || {
+        lab.policy("echo", &echo_of("echo", "client", "203.0.113.11/32")).unwrap();
+    });
+    println!("a changed policy is in force after {changed:?}");
+    assert!(changed < SECOND);
+    assert_eq!(client.echo(one), Reach::Silent);
+
+    // As an editor does that writes in place.
+    let changed = answered_after(client, one, || {
+        let file = lab.manifests().directory().join("policy-echo.yaml");
+        fs::write(file, echo_of("echo", "client", "203.0.113.10/32")).unwrap();
+    });
+    println!("a policy changed in place is in force after {changed:?}");
+    assert!(changed < SECOND);
+    assert_eq!(client.echo(two), Reach::Silent);
+
+    let removed = answered_after(client, two, || lab.remove_policy("echo").unwrap());
+    println!("a policy's removal is in force after {removed:?}");
+    assert!(removed < SECOND);
+    assert_eq!(daemon.enforcement(CLIENT), "open");
+    assert_eq!(daemon.problems(), [""; 0]);
+}
+
+#[test]
+fn a_broken_document_is_named_by_its_place_and_its_last_good_version_stays() {
+    let lab = Lab::new(LabOptions::default()).unwrap();
+    let good = echo_of("echo", "client", "203.0.113.10/32");
+    lab.policy("echo", &good).unwrap();
+    lab.policy("others", &echo_of("others", "other", "203.0.113.20/32")).unwrap();
+    let daemon = Daemon::start(&lab, &[]).unwrap();
+    let (client, other) = (lab.pod(CLIENT), lab.pod("default/other"));
+
+    for (broken, problem) in [
+        (
+            good.replace("toPorts", "toPort"),
+            "policy-echo.yaml:12:5: spec.egress[0].toPort: is no field that is known here; did you mean toPorts?",
+        ),
+        (
+            good.replace("203.0.113.10/32", "203.0.113.10/33"),
+            "policy-echo.yaml:11:14: spec.egress[0].toCIDR[0]: ",
+        ),
+        (
+            good.replace("\"7\"", "\"70000\""),
+            "policy-echo.yaml:14:15: spec.egress[0].toPorts[0].ports[0].port: ",
+        ),
+        (good.replace("[203.0.113.10/32]", "[203.0.113.10/32"), "policy-echo.yaml:"),
+    ] {
+        lab.policy("echo", &broken).unwrap();
+        soon("a problem is told", || daemon.problems().len() == 1);
+        let told = daemon.problems().remove(0);
+        println!("{told}");
+        assert!(told.starts_with(problem), "{told:?} instead of {problem:?}");
+        let status = daemon.ctl_json(&["status"]).unwrap();
+        let stale = status["staleFiles"].as_array().unwrap();
+        assert_eq!(stale.len(), 1);
+        assert!(stale[0]["file"].as_str().unwrap().ends_with("/policy-echo.yaml"));
+        assert_eq!(status["policies"], 2);
+        assert_eq!(client.echo(ip("203.0.113.10")), Reach::Open);
+        assert_eq!(client.echo(ip("203.0.113.20")), Reach::Silent);
+        assert_eq!(other.echo(ip("203.0.113.20")), Reach::Open);
+
+        // The others are read as if nothing were wrong.
+        let took = answered_after(other, ip("203.0.113.21"), || {
+            lab.policy("others", &echo_of("others", "other", "203.0.113.21/32")).unwrap();
+        });
+        assert!(took < SECOND, "{took:?}");
+        lab.policy("others", &echo_of("others", "other", "203.0.113.20/32")).unwrap();
+
+        lab.policy("echo", &good).unwrap();
+        soon("the problem is gone", || daemon.problems().is_empty());
+        assert_eq!(daemon.ctl_json(&["status"]).unwrap()["staleFiles"], serde_json::json!([]));
+    }
+}
+
+#[test]
+fn a_file_that_was_never_good_is_told_and_its_good_documents_are_not_taken_for_all() {
+    let lab = Lab::new(LabOptions::default()).unwrap();
+    let good = echo_of("echo", "client", "203.0.113.10/32");
+    let broken = echo_of("second", "client", "nonsense");
+    lab.policy("two", &format!("{good}---\n{broken}")).unwrap();
+    let daemon = Daemon::start(&lab, &[]).unwrap();
+    let told = daemon.problems();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("policy-two.yaml:27:14: spec.egress[0].toCIDR[0]: "), "{told:?}");
+    soon("the repaired file is read", || {
+        lab.policy("two", &good).unwrap();
+        daemon.problems().is_empty() && daemon.enforcement(CLIENT) == "enforced"
+    });
+}
+
+#[test]
+fn fields_that_are_not_enforced_yet_are_refused_by_their_names() {
+    let (lab, daemon) = begin();
+    let rule = |rule: &str| {
+        format!(
+            "apiVersion: cilium.io/v2\n\
+             kind: CiliumNetworkPolicy\n\
+             metadata: {{name: later, namespace: default}}\n\
+             spec:\n  endpointSelector: {{}}\n  {rule}\n"
+        )
+    };
+    for (text, field) in [
+        ("egress: [{toEntities: [world]}]", "spec.egress[0].toEntities"),
+        ("egress: [{toServices: [{k8sService: {serviceName: a}}]}]", "spec.egress[0].toServices"),
+        ("egress: [{toNodes: [{}]}]", "spec.egress[0].toNodes"),
+        ("egress: [{icmps: [{fields: [{type: 8}]}]}]", "spec.egress[0].icmps"),
+        ("egressDeny: [{toCIDR: [203.0.113.0/24]}]", "spec.egressDeny"),
+        (
+            "egress: [{toPorts: [{ports: [{port: \"80\"}], rules: {http: [{}]}}]}]",
+            "spec.egress[0].toPorts[0].rules.http",
+        ),
+        (
+            "egress: [{toPorts: [{ports: [{port: \"443\"}], serverNames: [a.b]}]}]",
+            "spec.egress[0].toPorts[0].serverNames",
+        ),
+        (
+            "egress: [{toCIDRSet: [{cidr: 203.0.113.0/24, except: [203.0.113.8/29]}]}]",
+            "spec.egress[0].toCIDRSet",
+        ),
+    ] {
+        lab.policy("later", &rule(text)).unwrap();
+        soon("it is refused", || {
+            let problems = daemon.problems();
+            problems.len() == 1 && problems[0].contains(&format!(" {field}"))
+        });
+        let told = daemon.problems().remove(0);
+        println!("{told}");
+        assert!(told.contains("not enforced yet"), "{told}");
+        // Refused whole, and so nothing of it is in force.
+        assert_eq!(daemon.enforcement(CLIENT), "open");
+        lab.remove_policy("later").unwrap();
+        soon("it is forgotten", || daemon.problems().is_empty());
+    }
+}
+
+#[test]
+fn a_namespaces_label_decides_whom_a_policy_selects() {
+    let lab = Lab::new(LabOptions::default()).unwrap();
+    let example = include_str!("../../examples/default-deny.yaml");
+    lab.policy("default-deny", example).unwrap();
+    let daemon = Daemon::start(&lab, &[]).unwrap();
+    let backend = lab.pod("prod/backend");
+    assert_eq!(daemon.enforcement("prod/backend"), "open");
+
+    let namespaces = lab.manifests().directory().join("namespaces.yaml");
+    let before = fs::read_to_string(&namespaces).unwrap();
+    let mut labels = String::new();
+    for document in before.split("---\n") {
+        let closed = document.contains("name: \"prod\"");
+        let more = if closed { "    egress: closed\n" } else { "" };
+        labels.push_str(&format!("---\n{document}{more}"));
+    }
+    let took = silent_after(backend, ip("203.0.113.10"), || {
+        lab.manifests().write("namespaces", &labels).unwrap();
+    });
+    println!("a namespace's new label is in force after {took:?}");
+    assert!(took < SECOND);
+    assert_eq!(daemon.enforcement("prod/backend"), "enforced");
+    assert_eq!(daemon.enforcement(CLIENT), "open");
+
+    let took = answered_after(backend, ip("203.0.113.10"), || {
+        lab.manifests().write("namespaces", &before).unwrap();
+    });
+    println!("a namespace's lost label is in force after {took:?}");
+    assert!(took < SECOND);
+    assert_eq!(daemon.problems(), [""; 0]);
+}
+
+#[test]
+fn a_pods_changed_labels_change_what_is_enforced_on_it_and_who_may_reach_it() {
+    let lab = Lab::new(LabOptions::default()).unwrap();
+    let to_gold = r#"
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: to-gold, namespace: default}
+spec:
+  endpointSelector: {matchLabels: {app: client}}
+  egress:
+  - toEndpoints:
+    - matchLabels: {tier: gold}
+"#;
+    lab.policy("to-gold", to_gold).unwrap();
+    let daemon = Daemon::start(&lab, &[]).unwrap();
+    let (client, other) = (lab.pod(CLIENT), lab.pod("default/other"));
+    assert_eq!(client.echo(other.addresses()[0]), Reach::Silent);
+
+    let manifest = lab.manifests().directory().join("pod-default-other.yaml");
+    let before = fs::read_to_string(&manifest).unwrap();
+    let after = before.replace("    \"app\": \"other\"\n", "    \"tier\": \"gold\"\n");
+    assert_ne!(before, after);
+    let number = daemon.endpoint("default/other")["id"].clone();
+    for (text, address) in [(&after, other.addresses()[0]), (&after, other.addresses()[1])] {
+        let took = answered_after(client, address, || {
+            lab.manifests().write("pod-default-other", text).unwrap();
+        });
+        println!("a pod's new label is in force after {took:?}");
+        assert!(took < SECOND);
+    }
+    assert_eq!(daemon.endpoint("default/other")["id"], number, "it is the same endpoint");
+    let took = silent_after(client, other.addresses()[0], || {
+        lab.manifests().write("pod-default-other", &before).unwrap();
+    });
+    println!("a pod's lost label is in force after {took:?}");
+    assert!(took < SECOND);
+}
+
+fn begin() -> (Lab, Daemon) {
+    let lab = Lab::new(LabOptions::default()).unwrap();
+    let daemon = Daemon::start(&lab, &["--log-level", "debug"]).unwrap();
+    (lab, daemon)
+}
+
+/// How long after a change the echo service answers the pod.
+fn answered_after(pod: &Pod, address: IpAddr, change: impl FnOnce()) -> Duration {
+    let socket = echo_socket(pod, address);
+    change();
+    let start = Instant::now();
+    while !echoes(&socket) {
+        assert!(start.elapsed() < 10 * SECOND, "{address} does not answer");
+    }
+    start.elapsed()
+}
+
+/// How long after a change the echo service still answers the pod, which it does before.
+fn silent_after(pod: &Pod, address: IpAddr, change: impl FnOnce()) -> Duration {
+    let socket = echo_socket(pod, address);
+    assert!(echoes(&socket), "{address} answers before the change");
+    change();
+    let start = Instant::now();
+    let mut last = Duration::ZERO;
+    while start.elapsed() < last + SECOND / 2 {
+        if echoes(&socket) {
+            last = start.elapsed();
+        }
+        assert!(last < 10 * SECOND, "{address} still answers");
+    }
+    last
+}
+
+fn echo_socket(pod: &Pod, address: IpAddr) -> UdpSocket {
+    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = pod.namespace().run(|| UdpSocket::bind(any)).unwrap().unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    socket.connect((address, Ports::ECHO)).unwrap();
+    socket
+}
+
+fn echoes(socket: &UdpSocket) -> bool {
+    let mut buffer = [0; 8];
+    socket.send(b"?").is_ok() && socket.recv(&mut buffer).is_ok()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
