@@ -13,8 +13,9 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
-    /// Its number in the maps.
-    pub id: EndpointId,
+    /// Its number in the maps; absent while nothing stands there for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<EndpointId>,
     /// Its pod's name.
     pub name: String,
     /// Its pod's namespace.

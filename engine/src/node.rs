@@ -205,6 +205,11 @@ impl Node {
         Some(Change::PutEndpoint(*interface, *entry))
     }
 
+    /// The identity that stands for these labels, if a pod has them.
+    pub fn identity_of(&self, labels: &Labels) -> Option<Identity> {
+        self.labels.number(labels).map(Identity)
+    }
+
     /// The labels that an identity stands for.
     pub fn labels_of(&self, identity: Identity) -> Option<&Labels> {
         self.labels.iter().find(|(_, number, _)| *number == identity.0).map(|(labels, ..)| labels)

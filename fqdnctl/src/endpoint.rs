@@ -54,7 +54,7 @@ fn list(client: &Client, output: &Output) -> anyhow::Result<()> {
 
 fn row(endpoint: &api::Endpoint, wide: bool) -> Vec<Cell> {
     let mut row = vec![
-        Cell::new(endpoint.id),
+        Cell::or_none(endpoint.id),
         Cell::new(&endpoint.namespace),
         Cell::new(&endpoint.name),
         enforcement(endpoint),

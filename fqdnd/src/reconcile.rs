@@ -12,7 +12,8 @@ use bpf::{Datapath, Hook};
 use engine::leases::Leases;
 use engine::{Bindings, Inventory, LocalEndpoint, Node, Plan, VerdictTable, difference};
 use model::{
-    Attachment, Change, DropReason, EndpointEntry, EndpointId, Enforcement, Interface, State,
+    Attachment, Change, DropReason, EndpointEntry, EndpointId, Enforcement, Identity, Interface,
+    Labels, State,
 };
 use rustc_hash::FxHashSet;
 use tracing::{debug, error, info, warn};
@@ -391,6 +392,11 @@ impl Reconciler {
     /// What is known.
     pub fn inventory(&self) -> &Inventory {
         &self.inventory
+    }
+
+    /// What the policies of other endpoints know pods with these labels as.
+    pub fn identity_of(&self, labels: &Labels) -> Identity {
+        self.node.identity_of(labels).unwrap_or(Identity::INIT)
     }
 
     /// What is wrong with the inventory, or with the last revision.

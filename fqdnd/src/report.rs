@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use engine::LocalEndpoint;
-use model::{EndpointId, EndpointName, Enforcement, NameRef};
+use engine::{BindingError, LocalEndpoint};
+use model::{DropReason, EndpointId, EndpointName, Enforcement, Interface, NameRef};
 
 use crate::clock;
 use crate::daemon::Shared;
@@ -43,7 +43,7 @@ pub fn status(shared: &Shared, reconciler: &Reconciler) -> Result<api::Status> {
     })
 }
 
-fn by_reason(drops: impl Iterator<Item = (model::DropReason, u64)>) -> BTreeMap<String, u64> {
+fn by_reason(drops: impl Iterator<Item = (DropReason, u64)>) -> BTreeMap<String, u64> {
     let mut sums = BTreeMap::new();
     for (reason, count) in drops {
         *sums.entry(reason.as_str().to_owned()).or_default() += count;
@@ -52,8 +52,9 @@ fn by_reason(drops: impl Iterator<Item = (model::DropReason, u64)>) -> BTreeMap<
 }
 
 fn counts(reconciler: &Reconciler) -> api::EndpointCounts {
-    let mut counts = api::EndpointCounts::default();
-    for local in reconciler.endpoints().values() {
+    let unbound = unbound(reconciler);
+    let mut counts = api::EndpointCounts { denied: unbound.len() as u64, ..Default::default() };
+    for (_, local) in listed(reconciler, &unbound) {
         *match local.entry.enforcement {
             Enforcement::Open => &mut counts.open,
             Enforcement::Table(_) => &mut counts.enforced,
@@ -114,17 +115,106 @@ pub fn endpoints(shared: &Shared, reconciler: &Reconciler) -> Result<Vec<api::En
         let stats = leases.stats();
         held.insert(id, (stats.names as u64, stats.leases as u64));
     });
-    let endpoints = reconciler.endpoints().iter().map(|(id, local)| {
-        let own = drops.iter().filter(|((endpoint, _), _)| endpoint == id);
+    let held = |id: EndpointId| {
+        let own = drops.iter().filter(|((endpoint, _), _)| *endpoint == id);
         let drops = by_reason(own.map(|((_, reason), count)| (*reason, *count)));
-        let (names, leases) = held.get(id).copied().unwrap_or_default();
-        endpoint(shared, reconciler, *id, local, Held { names, leases, drops })
-    });
-    let mut endpoints: Vec<api::Endpoint> = endpoints.collect();
+        let (names, leases) = held.get(&id).copied().unwrap_or_default();
+        Held { names, leases, drops }
+    };
+    let unbound = unbound(reconciler);
+    let bound = listed(reconciler, &unbound)
+        .map(|(id, local)| endpoint(shared, reconciler, id, local, held(id)));
+    let mut endpoints: Vec<api::Endpoint> = bound.collect();
+    endpoints.extend(unbound.iter().map(|pod| {
+        let held = pod.closed.map(|(id, _)| held(id)).unwrap_or_default();
+        unbound_endpoint(shared, reconciler, pod, held)
+    }));
     endpoints.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     Ok(endpoints)
 }
 
+/// A pod of this node that is bound to no interface.
+struct Unbound<'a> {
+    name: &'a EndpointName,
+    reason: &'static str,
+    /// The interface that it claims, where it is closed for that.
+    closed: Option<(EndpointId, Interface)>,
+}
+
+/// The pods whose record says how they are to be bound, and that are not.
+fn unbound(reconciler: &Reconciler) -> Vec<Unbound<'_>> {
+    let bindings = &reconciler.inventory().bindings;
+    let problems = bindings.problems.iter();
+    let unbound = problems.filter(|(name, _)| !bindings.bound.contains_key(*name));
+    let closed = |interface: Interface| {
+        let mut endpoints = reconciler.endpoints().iter();
+        let found = endpoints.find(|(_, local)| local.interface == interface && is_closed(local));
+        found.map(|(id, _)| (*id, interface))
+    };
+    unbound
+        .map(|(name, error)| {
+            let (reason, closed) = match error {
+                BindingError::NotFound(_) => ("interface-not-found", None),
+                BindingError::ClaimedTwice { interface, .. }
+                | BindingError::Held { interface, .. }
+                | BindingError::Moved { claimed: interface, .. } => {
+                    (DropReason::EndpointConflict.as_str(), closed(*interface))
+                }
+            };
+            Unbound { name, reason, closed }
+        })
+        .collect()
+}
+
+/// The endpoints but for closed interfaces that are listed with those who claim them.
+fn listed<'a>(
+    reconciler: &'a Reconciler,
+    unbound: &'a [Unbound<'_>],
+) -> impl Iterator<Item = (EndpointId, &'a LocalEndpoint)> {
+    let claimed: BTreeSet<EndpointId> =
+        unbound.iter().filter_map(|pod| pod.closed.map(|(id, _)| id)).collect();
+    let endpoints = reconciler.endpoints().iter();
+    endpoints.filter(move |(id, _)| !claimed.contains(id)).map(|(id, local)| (*id, local))
+}
+
+fn is_closed(local: &LocalEndpoint) -> bool {
+    matches!(local.entry.enforcement, Enforcement::Closed(_))
+}
+
+fn unbound_endpoint(
+    shared: &Shared,
+    reconciler: &Reconciler,
+    unbound: &Unbound<'_>,
+    held: Held,
+) -> api::Endpoint {
+    let node = shared.node.borrow().clone();
+    let pod = reconciler.inventory().pods.get(unbound.name);
+    let interface = unbound.closed.and_then(|(_, interface)| node.link(interface));
+    api::Endpoint {
+        id: unbound.closed.map(|(id, _)| id),
+        name: unbound.name.name.clone(),
+        namespace: unbound.name.namespace.clone(),
+        identity: pod.map_or(model::Identity::INIT, |pod| reconciler.identity_of(&pod.labels)),
+        labels: pod.map_or_else(Vec::new, labels),
+        interface: interface.map(|link| link.name.clone()),
+        bridge: None,
+        addresses: pod.map_or_else(Vec::new, |pod| pod.addresses.clone()),
+        enforcement: api::Enforcement::Denied,
+        reason: Some(unbound.reason.to_owned()),
+        table: None,
+        generation: 0,
+        policies: Vec::new(),
+        names: held.names,
+        leases: held.leases,
+        drops: held.drops,
+    }
+}
+
+fn labels(pod: &model::Pod) -> Vec<String> {
+    pod.labels.iter().map(ToString::to_string).collect()
+}
+
+#[derive(Default)]
 struct Held {
     names: u64,
     leases: u64,
@@ -147,12 +237,11 @@ fn endpoint(
     };
     let pod = reconciler.inventory().pods.get(&local.name);
     api::Endpoint {
-        id,
+        id: Some(id),
         name: local.name.name.clone(),
         namespace: local.name.namespace.clone(),
         identity: local.identity.unwrap_or(model::Identity::INIT),
-        labels: pod
-            .map_or_else(Vec::new, |pod| pod.labels.iter().map(ToString::to_string).collect()),
+        labels: pod.map_or_else(Vec::new, labels),
         interface: link(local.interface),
         bridge: local.entry.bridge.and_then(link),
         addresses: local.addresses.clone(),

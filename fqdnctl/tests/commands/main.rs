@@ -346,7 +346,7 @@ fn status() -> Status {
 
 fn endpoints() -> Vec<Endpoint> {
     let web = Endpoint {
-        id: EndpointId(1),
+        id: Some(EndpointId(1)),
         name: "web".into(),
         namespace: "prod".into(),
         identity: Identity(256),
@@ -364,7 +364,7 @@ fn endpoints() -> Vec<Endpoint> {
         drops: [("policy-denied".to_owned(), 2), ("spoofed-source".to_owned(), 1)].into(),
     };
     let db = Endpoint {
-        id: EndpointId(2),
+        id: Some(EndpointId(2)),
         name: "db".into(),
         interface: None,
         bridge: None,
