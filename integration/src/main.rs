@@ -1,10 +1,14 @@
 //! `fqdnd-lab`: the lab from a shell.
 
+mod demo;
+
 use std::{net::IpAddr, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use integration::{Lab, LabOptions, Load, Topology};
+
+use crate::demo::Demo;
 
 /// A Kubernetes node, its pods and an outside world, in network namespaces of this machine.
 #[derive(Debug, Parser)]
@@ -16,6 +20,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show what fqdnd does, step by step, on two of the examples; fails if a step does.
+    Demo(DemoArguments),
     /// Make a lab, say what is in it and keep it until Ctrl-C.
     Up(LabArguments),
     /// Look up fresh names and connect to their addresses at once; fails if a first packet is lost.
@@ -36,6 +42,35 @@ struct LabArguments {
 enum TopologyChoice {
     Routed,
     Bridged,
+}
+
+#[derive(Debug, Args)]
+struct DemoArguments {
+    #[command(flatten)]
+    lab: LabArguments,
+    /// How programs are attached; auto is tcx where the kernel has it.
+    #[arg(long, value_enum, default_value_t = AttachChoice::Auto)]
+    attach: AttachChoice,
+    /// Leave everything as it is at the end, until Ctrl-C.
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AttachChoice {
+    Auto,
+    Tcx,
+    Clsact,
+}
+
+impl AttachChoice {
+    fn as_configured(self) -> &'static str {
+        match self {
+            AttachChoice::Auto => "auto",
+            AttachChoice::Tcx => "tcx",
+            AttachChoice::Clsact => "clsact",
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -67,9 +102,15 @@ struct LoadArguments {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
+        Command::Demo(arguments) => demo(&arguments),
         Command::Up(arguments) => up(&arguments),
         Command::Load(arguments) => load(&arguments),
     }
+}
+
+fn demo(arguments: &DemoArguments) -> Result<()> {
+    let lab = options(&arguments.lab);
+    Demo { lab, attach: arguments.attach.as_configured(), keep: arguments.keep }.run()
 }
 
 fn up(arguments: &LabArguments) -> Result<()> {
@@ -112,10 +153,14 @@ fn load(arguments: &LoadArguments) -> Result<()> {
 }
 
 fn make(arguments: &LabArguments) -> Result<Lab> {
+    Ok(Lab::new(options(arguments))?)
+}
+
+fn options(arguments: &LabArguments) -> LabOptions {
     let topology = match arguments.topology {
         TopologyChoice::Routed => Topology::Routed,
         TopologyChoice::Bridged => Topology::Bridged,
     };
     let br_netfilter = !arguments.no_br_netfilter;
-    Ok(Lab::new(LabOptions { br_netfilter, ..LabOptions::with_topology(topology) })?)
+    LabOptions { br_netfilter, ..LabOptions::with_topology(topology) }
 }
