@@ -1,6 +1,7 @@
 # The targets a user needs. Each installs what it lacks from Debian's packages and says so.
 #
-#   make demo       the lab, the daemon and the examples, step by step
+#   make demo       the lab, the daemon and the examples, step by step; DEMO= takes its flags, such
+#                   as --keep, --topology bridged or --attach clsact
 #   make test       everything that is tested; as root, since it makes network namespaces
 #   make check      formatting, lints, documentation, imports, duplicates
 #   make install    DESTDIR= and PREFIX= as usual
@@ -33,7 +34,7 @@ build: needs
 	$(CARGO) build --locked --workspace --bins --profile $(PROFILE)
 
 demo: build
-	$(as_root) $(built)/fqdnd-lab demo
+	$(as_root) $(built)/fqdnd-lab demo $(DEMO)
 
 # The lab's tests run one at a time: each has a node of its own, and the clock counts in them.
 test: build
