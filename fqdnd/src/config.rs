@@ -52,6 +52,15 @@ impl Config {
             None if Path::new(DEFAULT_PATH).exists() => read(Path::new(DEFAULT_PATH))?,
             None => Keys::default(),
         };
+        Self::new(flags, file)
+    }
+
+    /// Reads a file's text, without any flags.
+    pub fn parse(text: &str) -> Result<Self> {
+        Self::new(Keys::default(), parse(text)?)
+    }
+
+    fn new(flags: Keys, file: Keys) -> Result<Self> {
         let config = Self {
             manifests: flags.manifests.or(file.manifests).unwrap_or_default(),
             socket: flags.socket.or(file.socket).unwrap_or_else(|| DEFAULT_SOCKET.into()),

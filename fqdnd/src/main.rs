@@ -4,7 +4,6 @@
 mod admin;
 mod check;
 mod clock;
-mod config;
 mod daemon;
 mod detach;
 mod events;
@@ -19,7 +18,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use config::{Config, Keys};
+use fqdnd::config;
+use fqdnd::config::{Config, Keys};
 
 const LONG_ABOUT: &str = "\
 fqdnd enforces the egress side of CiliumNetworkPolicy on this node: it answers each pod's DNS \

@@ -1,0 +1,3 @@
+//! What of the daemon others read too: its configuration.
+
+pub mod config;
