@@ -67,10 +67,22 @@ static __always_inline __u32 exact_tuple(const struct packet *packet, struct bpf
 	return sizeof(tuple->ipv4);
 }
 
+/*
+ * Whether a socket is the proxy's: it has our mark, which takes privileges to set. While there is
+ * no proxy, whoever comes by one of its ports gets nothing that was meant for it.
+ */
+static __always_inline bool is_proxys(struct bpf_sock *socket, const struct settings *settings)
+{
+	struct bpf_sock *full = bpf_sk_fullsock(socket);
+
+	return full && (full->mark & settings->mark_mask) == settings->mark_answer;
+}
+
 static __always_inline struct bpf_sock *find_worker(struct __sk_buff *skb,
 						    const struct settings *settings,
 						    const struct packet *packet)
 {
+	struct bpf_sock *found;
 	bool udp = packet->protocol == IPPROTO_UDP;
 	__u32 workers = udp ? settings->udp_workers : settings->tcp_workers;
 	struct bpf_sock_tuple tuple;
@@ -89,8 +101,15 @@ static __always_inline struct bpf_sock *find_worker(struct __sk_buff *skb,
 		return NULL;
 	size = loopback_tuple(packet, port, &tuple);
 	if (udp)
-		return bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
-	return bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+		found = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	else
+		found = bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!found)
+		return NULL;
+	if (is_proxys(found, settings))
+		return found;
+	bpf_sk_release(found);
+	return NULL;
 }
 
 /*

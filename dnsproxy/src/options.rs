@@ -7,7 +7,8 @@ use std::time::Duration;
 /// The proxy's settings.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The firewall mark of what the proxy sends to clients. It must not lead back to the proxy.
+    /// The firewall mark of what the proxy sends to clients, and of the sockets that intercepted
+    /// packets may be given to. It must not lead back to the proxy.
     pub answer_mark: u32,
     /// How many threads serve UDP; each has a port of its own.
     pub workers: NonZeroUsize,

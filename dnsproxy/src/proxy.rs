@@ -118,7 +118,8 @@ impl Proxy {
 
     fn start_worker(&mut self, gate: Gate) -> Result<(), Error> {
         let number = self.udp_ports.len();
-        let listeners = socket::udp_listeners().map_err(Error::UdpListener)?;
+        let listeners =
+            socket::udp_listeners(gate.options.answer_mark).map_err(Error::UdpListener)?;
         let port = listeners.0.local_addr().map_err(Error::UdpListener)?.port();
         let worker = Worker::open(gate, listeners, &self.stop.workers)
             .map_err(|source| Error::Worker { worker: number, source })?;

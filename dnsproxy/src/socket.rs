@@ -74,13 +74,14 @@ impl Family {
     }
 }
 
-/// Transparent UDP sockets at one port of both loopback addresses.
-pub(crate) fn udp_listeners() -> io::Result<Pair<UdpSocket>> {
-    pair(udp_listener, UdpSocket::local_addr)
+/// Transparent UDP sockets at one port of both loopback addresses. `mark` tells that they are the
+/// proxy's.
+pub(crate) fn udp_listeners(mark: u32) -> io::Result<Pair<UdpSocket>> {
+    pair(|family, port| udp_listener(family, port, mark), UdpSocket::local_addr)
 }
 
-/// Transparent TCP listeners at one port of both loopback addresses. What they accept carries
-/// `mark`.
+/// Transparent TCP listeners at one port of both loopback addresses. They, and what they accept,
+/// carry `mark`.
 pub(crate) fn tcp_listeners(mark: u32) -> io::Result<Pair<TcpListener>> {
     pair(|family, port| tcp_listener(family, port, mark), TcpListener::local_addr)
 }
@@ -106,8 +107,9 @@ fn is_without_ipv6(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
-fn udp_listener(family: Family, port: u16) -> io::Result<UdpSocket> {
+fn udp_listener(family: Family, port: u16, mark: u32) -> io::Result<UdpSocket> {
     let socket = transparent(family, Type::DGRAM, Protocol::UDP)?;
+    socket.set_mark(mark)?;
     match family {
         Family::V4 => setsockopt(&socket, Ipv4OrigDstAddr, &true)?,
         Family::V6 => setsockopt(&socket, Ipv6OrigDstAddr, &true)?,

@@ -345,6 +345,7 @@ impl Proxy {
         // Of IPv6 sockets too: it is one bit of the socket's.
         setsockopt(&udp, sockopt::IpTransparent, &true).unwrap();
         setsockopt(&tcp, sockopt::IpTransparent, &true).unwrap();
+        setsockopt(&udp, sockopt::Mark, &0x1000).unwrap();
         setsockopt(&tcp, sockopt::Mark, &0x1000).unwrap();
         Self { udp, tcp }
     }

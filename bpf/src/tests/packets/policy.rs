@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use super::frames::{ACK, SYN, TCP, UDP};
 use super::*;
 
@@ -126,6 +128,12 @@ fn on_a_bridge_port_a_query_goes_to_the_bridge_while_the_proxy_lives() {
         with_workers.udp_ports = vec![socket.local_addr().unwrap().port()];
         with_workers.tcp_ports = vec![listener.local_addr().unwrap().port()];
         world.datapath().configure(&with_workers).unwrap();
+        // Without the proxy's mark, they are somebody else's who came by its ports.
+        assert_eq!(world.send_udp(family, family.dns, 53), unavailable);
+        assert_eq!(world.send_tcp(family, family.dns, 53, SYN), unavailable);
+        let mark = with_workers.marks.answer;
+        setsockopt(&socket, sockopt::Mark, &mark).unwrap();
+        setsockopt(&listener, sockopt::Mark, &mark).unwrap();
         assert_eq!(world.send_udp(family, family.dns, 53), Redirect);
         assert_eq!(world.send_tcp(family, family.dns, 53, SYN), Redirect);
     });
