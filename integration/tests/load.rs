@@ -1,0 +1,160 @@
+//! Answers and the kernel keep step under load: whoever connects the moment an answer arrives
+//! loses no packet, whatever else goes on.
+
+use std::{collections::BTreeMap, thread, time::Duration};
+
+use integration::{Daemon, Lab, LabOptions, Load, LoadReport, PodSpec, Topology, soon};
+
+const PODS: [&str; 4] = ["load/one", "load/two", "load/three", "load/four"];
+
+/// A policy that lets the pods look up fresh names and connect to port 443 of their addresses.
+fn fresh(selector: &str) -> String {
+    format!(
+        "
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {{name: fresh, namespace: load}}
+spec:
+  endpointSelector: {{}}
+  egress:
+  - toEndpoints:
+    - matchLabels: {{k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}}
+    toPorts:
+    - ports: [{{port: \"53\", protocol: ANY}}]
+      rules:
+        dns:
+        - matchPattern: '{selector}'
+  - toFQDNs:
+    - matchPattern: '{selector}'
+    toPorts:
+    - ports: [{{port: \"443\", protocol: TCP}}]
+"
+    )
+}
+
+fn lab(topology: Topology) -> Lab {
+    let mut options = LabOptions::with_topology(topology);
+    options.pods = PODS.map(PodSpec::new).to_vec();
+    let lab = Lab::new(options).unwrap();
+    lab.policy("fresh", &fresh("*.fresh.example")).unwrap();
+    lab
+}
+
+/// Both families and both transports, each from a pod of its own; no two share a name.
+fn loads(lab: &Lab, lookups: u32) -> [Load; 4] {
+    let [service4, service6] = lab.dns_service();
+    let load = |server, tcp, ipv6, number: u32| Load {
+        tcp,
+        ipv6,
+        clients: 1,
+        lookups,
+        first: 20_000 * number,
+        ..Load::new(server)
+    };
+    [
+        load(service4, false, false, 0),
+        load(service4, true, true, 1),
+        load(service6, false, true, 2),
+        load(service6, true, false, 3),
+    ]
+}
+
+/// Runs the loads side by side, and meanwhile whatever else there is to do.
+fn run(lab: &Lab, loads: &[Load; 4], meanwhile: impl FnOnce()) -> Vec<LoadReport> {
+    thread::scope(|scope| {
+        let running: Vec<_> = PODS
+            .iter()
+            .zip(loads)
+            .map(|(pod, load)| scope.spawn(|| load.run(lab.pod(pod).namespace()).unwrap()))
+            .collect();
+        meanwhile();
+        running.into_iter().map(|load| load.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn four_clients_look_up_twenty_thousand_fresh_names_and_lose_no_first_packet() {
+    let lab = lab(Topology::Routed);
+    let daemon = Daemon::start(&lab, &[]).unwrap();
+    let reports = run(&lab, &loads(&lab, 5_000), || ());
+    for (pod, report) in PODS.iter().zip(&reports) {
+        println!("{pod}: {report}");
+        assert!(report.is_clean(), "{pod}: {report}");
+        assert_eq!((report.lookups, report.connected), (5_000, 5_000));
+        assert_eq!(daemon.drops(pod), BTreeMap::new());
+        assert_eq!(daemon.endpoint(pod)["names"], 5_000);
+    }
+    assert_eq!(lab.questions().total(), 20_000);
+    assert_eq!(daemon.count("dns", "learned"), 20_000);
+    let limits = daemon.ctl_json(&["status"]).unwrap()["limits"].clone();
+    println!("limits: {limits}");
+}
+
+/// More names than an endpoint may have: the oldest give way, none that was just answered does.
+#[test]
+fn four_clients_of_one_pod_lose_no_first_packet_where_names_give_way_to_newer_ones() {
+    let lab = lab(Topology::Bridged);
+    let daemon = Daemon::start(&lab, &["--cache-names", "500"]).unwrap();
+    let load = Load { lookups: 4_000, ..Load::new(lab.dns_service()[0]) };
+    let report = load.run(lab.pod(PODS[0]).namespace()).unwrap();
+    println!("{report}");
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(daemon.drops(PODS[0]), BTreeMap::new());
+    let names = daemon.endpoint(PODS[0])["names"].as_u64().unwrap();
+    assert!(names <= 500, "{names}");
+}
+
+#[test]
+fn a_policy_that_changes_under_load_costs_no_packet_of_what_it_still_allows() {
+    let lab = lab(Topology::Routed);
+    let daemon = Daemon::start(&lab, &[]).unwrap();
+    let loads = loads(&lab, 1_500);
+    let reports = run(&lab, &loads, || {
+        for change in 0..20 {
+            let selector = ["**.example", "*.fresh.example", "f*.fresh.example"][change % 3];
+            let before = revision(&daemon);
+            lab.policy("fresh", &fresh(selector)).unwrap();
+            soon("the changed policy", || revision(&daemon) > before);
+        }
+    });
+    for (pod, report) in PODS.iter().zip(&reports) {
+        println!("{pod}: {report}");
+        assert!(report.is_clean(), "{pod}: {report}");
+        assert_eq!(daemon.drops(pod), BTreeMap::new());
+    }
+}
+
+#[test]
+fn a_daemon_killed_under_load_leaves_no_answer_that_the_kernel_does_not_know() {
+    let lab = lab(Topology::Routed);
+    let mut daemon = Daemon::start(&lab, &[]).unwrap();
+    // Without end, but for the time.
+    let mut loads = loads(&lab, 20_000);
+    loads.iter_mut().for_each(|load| load.limit = Duration::from_secs(8));
+    let asked = || lab.questions().total();
+    let reports = run(&lab, &loads, || {
+        for _ in 0..2 {
+            let before = asked();
+            soon("500 questions", || asked() >= before + 500);
+            daemon.kill9().unwrap();
+            daemon.restart().unwrap();
+        }
+        let before = asked();
+        soon("questions again", || asked() > before);
+    });
+    for (pod, report) in PODS.iter().zip(&reports) {
+        println!("{pod}: {report}");
+        assert_eq!(
+            (report.first_packet_drops, report.failed_connections),
+            (0, 0),
+            "{pod}: {report}"
+        );
+        assert!(report.connected > 100, "{pod}: {report}");
+        let drops = daemon.drops(pod);
+        assert!(drops.keys().all(|reason| reason == "proxy-unavailable"), "{pod}: {drops:?}");
+    }
+}
+
+fn revision(daemon: &Daemon) -> Option<u64> {
+    daemon.ctl_json(&["status"]).unwrap()["appliedRevision"].as_u64()
+}
