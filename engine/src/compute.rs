@@ -9,7 +9,7 @@ use model::{
     Digest, DropReason, EndpointEntry, EndpointId, EndpointName, Enforcement, Frontend, Identity,
     Interface, Labels, NumberKind, Pod, Prefix, Protocol, Row, State, TableId, Verdict,
 };
-use policy::{Rule, Subject, TableRow};
+use policy::{Context, Rule, Subject, TableRow};
 use rustc_hash::FxHashMap;
 
 use crate::generations::{self, longest_match};
@@ -38,14 +38,14 @@ pub(crate) struct Computation {
 /// What an identity stands for.
 enum Destination {
     Pods(Labels),
-    Outside(Prefix),
+    Outside(Prefix, Labels),
 }
 
 impl Destination {
     fn subject(&self) -> Subject<'_> {
         match self {
             Self::Pods(labels) => Subject::Labels(labels),
-            Self::Outside(prefix) => Subject::Prefix(*prefix),
+            Self::Outside(prefix, labels) => Subject::Outside { prefix: *prefix, labels },
         }
     }
 }
@@ -68,8 +68,10 @@ impl Computation {
     /// Finds the rules of each bound pod, and makes tables for rule sets not met before.
     fn choose_tables(&mut self, node: &mut Node, inventory: &Inventory) -> Result<(), PlanError> {
         let dns_pods = dns_pods(node, inventory);
-        let dns_digest = identity::digest("dns-pods", dns_pods.iter().map(text_of));
+        let services = inventory.services.iter().map(|(name, own)| (name.clone(), own.into()));
+        let context = Context { dns_pods, services: services.collect(), ..Context::default() };
         let mut digests = RuleDigests::default();
+        let mut contexts: BTreeMap<TableKey, Digest> = BTreeMap::new();
         for name in inventory.bindings.bound.keys() {
             let Some(pod) = inventory.pods.get(name) else { continue };
             let (rules, _) = select(&inventory.policies, &pod.labels);
@@ -79,11 +81,13 @@ impl Computation {
             let mut key: TableKey = rules.iter().map(|rule| digests.of(rule)).collect();
             key.sort_unstable();
             key.dedup();
-            key.push(dns_digest);
+            let about = contexts.entry(key.clone());
+            let digest = || identity::digest("context", [context.canonical_for(&rules)]);
+            key.push(*about.or_insert_with(digest));
             if !node.tables.contains_key(&key) {
                 let digest = || identity::digest("table", key.iter());
                 let number = node.table_numbers.assign(&key, digest)?;
-                let compiled = Arc::new(policy::Table::compile(&rules, &dns_pods));
+                let compiled = Arc::new(policy::Table::compile(&rules, &context));
                 let numbers = Arc::clone(&node.set_numbers);
                 let limit = node.settings.sets_per_table;
                 let table = VerdictTable::new(TableId(number), compiled, numbers, limit);
@@ -112,7 +116,7 @@ impl Computation {
             named.flat_map(|cached| cached.table.rules().prefixes()).collect();
         for (root, identity) in roots {
             self.desired.prefixes.insert(root, identity);
-            self.subjects.insert(identity, Destination::Outside(root));
+            self.subjects.insert(identity, Destination::Outside(root, Labels::default()));
         }
         for prefix in named {
             if prefix.is_v4_mapped() || roots.iter().any(|(root, _)| *root == prefix) {
@@ -122,7 +126,7 @@ impl Computation {
             let identity = Identity(node.cidrs.assign(&prefix, digest)?);
             self.desired.numbers.insert((NumberKind::Identity, identity.0), digest());
             self.desired.prefixes.insert(prefix, identity);
-            self.subjects.insert(identity, Destination::Outside(prefix));
+            self.subjects.insert(identity, Destination::Outside(prefix, Labels::default()));
         }
         Ok(())
     }
@@ -430,16 +434,14 @@ fn service_verdict(
 }
 
 /// The labels of the pods behind the cluster's DNS service.
-fn dns_pods(node: &Node, inventory: &Inventory) -> Vec<Labels> {
+fn dns_pods(node: &Node, inventory: &Inventory) -> BTreeSet<Labels> {
     let Some(service) = inventory.services.get(&node.settings.dns_service) else {
-        return Vec::new();
+        return BTreeSet::new();
     };
     let ports = service.ports.iter().flat_map(|port| &port.backends);
     let backends: BTreeSet<IpAddr> = ports.map(std::net::SocketAddr::ip).collect();
     let serves = |pod: &&Pod| pod.addresses.iter().any(|address| backends.contains(address));
-    let labels: BTreeSet<&Labels> =
-        inventory.pods.values().filter(serves).map(|pod| &pod.labels).collect();
-    labels.into_iter().cloned().collect()
+    inventory.pods.values().filter(serves).map(|pod| pod.labels.clone()).collect()
 }
 
 fn text_of(labels: &Labels) -> String {

@@ -106,6 +106,7 @@ impl Snapshot {
         }
         view.allows(identity, protocol, port, question.name)
             || identity.is_outside()
+                && view.verdict(identity, protocol, port) != Some(Verdict::Deny)
                 && view.allows_by_lease(resolved(endpoint, address), protocol, port, question.name)
     }
 

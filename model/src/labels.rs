@@ -118,7 +118,11 @@ impl FromIterator<Label> for Labels {
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.source.as_str(), self.key)?;
-        if self.value.is_empty() { Ok(()) } else { write!(f, "={}", self.value) }
+        match (self.key.is_empty(), self.value.is_empty()) {
+            (_, true) => Ok(()),
+            (true, false) => f.write_str(&self.value),
+            (false, false) => write!(f, "={}", self.value),
+        }
     }
 }
 

@@ -34,6 +34,23 @@ pub struct Document {
     pub(crate) root: Node,
 }
 
+/// Why a document is no object, and what can be told of it all the same.
+#[derive(Clone, Debug)]
+pub(crate) struct DocumentError {
+    pub problem: Problem,
+    pub kind: String,
+    pub namespace: Option<String>,
+    pub name: String,
+}
+
+impl DocumentError {
+    fn new(problem: Problem, root: Option<&Node>) -> Self {
+        let kind = root.and_then(|root| header(root, "kind").ok()).unwrap_or_default().to_owned();
+        let (namespace, name) = root.map(full_name).unwrap_or_default();
+        Self { problem, kind, namespace, name }
+    }
+}
+
 impl Document {
     /// The namespace of an object that names none.
     pub const DEFAULT_NAMESPACE: &'static str = "default";
@@ -43,11 +60,10 @@ impl Document {
     /// The documents of a file's text, and what is wrong with the others.
     pub fn read_all(file: &Arc<Path>, text: &str) -> (Vec<Self>, Vec<Problem>) {
         let (mut documents, mut problems) = (Vec::new(), Vec::new());
-        for node in yaml::parse(file, text) {
-            match node {
-                Ok(Node { value: Value::Null, .. }) => {}
-                Ok(node) => Self::read_object(file, node, &mut documents, &mut problems),
-                Err(problem) => problems.push(problem),
+        for read in Self::read_each(file, text) {
+            match read {
+                Ok(document) => documents.push(document),
+                Err(error) => problems.push(error.problem),
             }
         }
         if let Some(more) = problems.len().checked_sub(MAX_PROBLEMS).filter(|more| *more > 0) {
@@ -58,30 +74,36 @@ impl Document {
         (documents, problems)
     }
 
-    fn read_object(
-        file: &Arc<Path>,
-        root: Node,
-        documents: &mut Vec<Self>,
-        problems: &mut Vec<Problem>,
-    ) {
+    /// Each document of a file's text that has content, in order.
+    pub(crate) fn read_each(file: &Arc<Path>, text: &str) -> Vec<Result<Self, DocumentError>> {
+        let mut documents = Vec::new();
+        for node in yaml::parse(file, text) {
+            match node {
+                Ok(Node { value: Value::Null, .. }) => {}
+                Ok(node) => Self::read_object(file, node, &mut documents),
+                Err(problem) => documents.push(Err(DocumentError::new(problem, None))),
+            }
+        }
+        documents
+    }
+
+    fn read_object(file: &Arc<Path>, root: Node, documents: &mut Vec<Result<Self, DocumentError>>) {
         let (kind, api_version) = match (header(&root, "kind"), header(&root, "apiVersion")) {
             (Ok(kind), Ok(api_version)) => (kind.to_owned(), api_version.to_owned()),
             (Err(flaw), _) | (_, Err(flaw)) => {
-                problems.push(Problem::new(file, flaw.0, flaw.1, flaw.2));
+                let problem = Problem::new(file, flaw.0, flaw.1, flaw.2);
+                documents.push(Err(DocumentError::new(problem, Some(&root))));
                 return;
             }
         };
         if kind.ends_with("List") && list(&root, "items").is_some() {
             for item in into_items(root) {
-                Self::read_object(file, item, documents, problems);
+                Self::read_object(file, item, documents);
             }
             return;
         }
-        let metadata = root.field("metadata");
-        let text = |key| metadata.and_then(|metadata| metadata.field(key)).and_then(Node::as_text);
-        let (name, namespace) = (text("name"), text("namespace"));
-        let (name, namespace) = (name.unwrap_or_default().to_owned(), namespace.map(str::to_owned));
-        documents.push(Self {
+        let (namespace, name) = full_name(&root);
+        documents.push(Ok(Self {
             file: Arc::clone(file),
             line: root.place.line,
             kind,
@@ -89,7 +111,7 @@ impl Document {
             name,
             namespace,
             root,
-        });
+        }));
     }
 
     /// Reads the document as a type of the caller's.
@@ -110,6 +132,13 @@ impl Document {
         let field = keys.iter().fold(String::new(), |path, key| join(&path, key));
         Problem::new(&self.file, place, field, message)
     }
+}
+
+/// The namespace and name of an object, as far as it has them.
+fn full_name(root: &Node) -> (Option<String>, String) {
+    let metadata = root.field("metadata");
+    let text = |key| metadata.and_then(|metadata| metadata.field(key)).and_then(Node::as_text);
+    (text("namespace").map(str::to_owned), text("name").unwrap_or_default().to_owned())
 }
 
 /// A header field's text, or the place, field and reason why there is none.

@@ -6,20 +6,31 @@
 //! whole or refused with the place and the reason: no field is ever ignored in silence.
 #![forbid(unsafe_code)]
 
+mod audit;
+mod context;
 mod document;
+mod explain;
+mod options;
 mod pattern_index;
 mod problem;
+mod report;
 mod rule;
 mod selector;
 mod spec;
 mod table;
 mod yaml;
 
+pub use audit::{Population, audit};
+pub use context::{Context, ServiceFacts, Wants};
 pub use document::Document;
+pub use explain::{Decision, Destination, Explanation, Lack, Near, Packet, explain};
+pub use options::{Options, SelectorScope};
 pub use pattern_index::{PatternIndex, SelectorId};
 pub use problem::Problem;
+pub use report::{Report, check};
 pub use rule::{
-    Application, Egress, EndpointPeer, Origin, Peers, Policy, PolicyKey, PortRule, Rule,
+    Application, Direction, Egress, EndpointPeer, Entity, NamedPort, Origin, Peers, Policy,
+    PolicyKey, PortRule, PrefixBase, PrefixPeer, Rule, ServicePeer, Spot, Unenforced,
 };
 pub use selector::{LabelSelector, Operator, Requirement, SelectorIndex};
 pub use table::{NameFilter, Subject, Table, TableRow};

@@ -1,15 +1,22 @@
 //! Checked policies: what a document means, with everything resolved that can be without knowing
 //! the cluster.
+//!
+//! An entry or port rule that needs what is not enforced here stays in its place and says so
+//! ([`Unenforced`]): it allows nothing, and explanations can name it.
 
-use std::collections::BTreeSet;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use model::{Labels, Pattern, PortPrefix, Prefix};
+use model::{Labels, Pattern, PortPrefix, Prefix, Protocol};
 
 use crate::problem::Problem;
 use crate::selector::LabelSelector;
+
+mod canonical;
+mod entity;
+
+pub use entity::Entity;
 
 /// One CiliumNetworkPolicy or CiliumClusterwideNetworkPolicy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +27,9 @@ pub struct Policy {
     pub rules: Vec<Arc<Rule>>,
     /// What is worth knowing, but is no error.
     pub warnings: Vec<Problem>,
+    /// What is valid and not enforced here, so that the rule which needs it allows nothing. Each
+    /// of them is one of the warnings too.
+    pub unenforced: Vec<Problem>,
     /// Whether private addresses of outside names may be learned by its toFQDNs rules.
     pub allow_private: bool,
 }
@@ -44,6 +54,17 @@ pub struct Origin {
     pub line: usize,
 }
 
+/// The place of a part of a rule in its file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Spot {
+    /// The line, the first is 1.
+    pub line: usize,
+    /// The column in characters, the first is 1.
+    pub column: usize,
+    /// The path of the field, such as `spec.egress[0].toPorts[1]`.
+    pub field: Arc<str>,
+}
+
 /// What the endpoints that a policy selects may send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -57,31 +78,49 @@ pub struct Rule {
     pub allow_private: bool,
     /// What is allowed.
     pub egress: Vec<Egress>,
+    /// What is denied, whatever else allows it.
+    pub denied: Vec<Egress>,
 }
 
-/// Destinations and ports that are allowed together.
+/// What an entry does with the packets that it covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// An entry of `egress`.
+    Allow,
+    /// An entry of `egressDeny`.
+    Deny,
+}
+
+/// Destinations and ports that are allowed, or denied, together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Egress {
-    /// The line of the entry, the first is 1.
-    pub line: usize,
+    /// The entry.
+    pub at: Spot,
+    /// The field that names the destinations; the entry where there is none.
+    pub peers_at: Spot,
     /// The destinations.
     pub peers: Peers,
-    /// The ports; none where the document names none, so that every protocol passes.
+    /// The ports; none where the document names none, so that every protocol is meant.
     pub ports: Option<Vec<PortRule>>,
+    /// What the entry as a whole needs and is not enforced here: it allows nothing then.
+    pub unenforced: Option<Unenforced>,
 }
 
 /// The destinations of an entry. One of them only: Cilium takes no two kinds in one entry.
-///
-/// What is not enforced yet (entities, services, prefixes with exceptions, nodes) is refused when
-/// it is read, and gets a kind of its own here when it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peers {
     /// Every destination: the entry names no kind.
     All,
     /// Pods by label. Empty selects nothing, as do the others.
     Endpoints(Vec<EndpointPeer>),
+    /// Parts of the cluster and of the world by fixed names.
+    Entities(Vec<Entity>),
+    /// The ready backends of services.
+    Services(Vec<ServicePeer>),
+    /// Other nodes by label, [`Labels`] of theirs and `reserved:remote-node` required.
+    Nodes(Vec<LabelSelector>),
     /// Addresses outside the cluster by prefix.
-    Prefixes(Vec<Prefix>),
+    Prefixes(Vec<PrefixPeer>),
     /// Addresses outside the cluster by the names that resolved to them.
     Names(Vec<Pattern>),
 }
@@ -96,13 +135,57 @@ pub struct EndpointPeer {
     pub unscoped: Option<LabelSelector>,
 }
 
+/// Services: all that fulfil what is set. Where nothing is set, none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServicePeer {
+    /// The name.
+    pub name: Option<String>,
+    /// The namespace; without it, all of them.
+    pub namespace: Option<String>,
+    /// The service's own labels.
+    pub selector: Option<LabelSelector>,
+}
+
+/// Prefixes, less others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PrefixPeer {
+    /// The prefixes.
+    pub base: PrefixBase,
+    /// What is taken away from them, and from nothing else.
+    pub except: Vec<Prefix>,
+}
+
+/// Where the prefixes of an entry stand.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PrefixBase {
+    /// In the entry.
+    Prefix(Prefix),
+    /// In the group of this name.
+    Group(String),
+    /// In all groups with these labels.
+    Groups(LabelSelector),
+}
+
 /// Ports, and what may be said there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortRule {
-    /// Protocols and ports; empty allows nothing.
+    /// The item of `toPorts` or `icmps`.
+    pub at: Spot,
+    /// Protocols and ports, types in the place of ports for ICMP; empty allows nothing.
     pub ports: Vec<PortPrefix>,
+    /// Ports that each destination pod names itself.
+    pub named: Vec<NamedPort>,
     /// Judged by a proxy, where there are such rules.
     pub application: Option<Application>,
+}
+
+/// A port by the name that a pod's containers give it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamedPort {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The name, in lower case.
+    pub name: String,
 }
 
 /// Rules for what is said on a connection.
@@ -110,6 +193,36 @@ pub struct PortRule {
 pub enum Application {
     /// The names that may be asked for; none where it is empty.
     Dns(Vec<Pattern>),
+    /// Rules that nothing here judges: the ports are not opened by them.
+    Unenforced(Unenforced),
+}
+
+/// What Cilium knows, a document may say, and is not enforced here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unenforced {
+    /// `authentication`, but for the mode `disabled`.
+    Authentication,
+    /// `toGroups`.
+    Groups,
+    /// `listener`.
+    Listener,
+    /// `serverNames`.
+    ServerNames,
+    /// `terminatingTLS` or `originatingTLS`.
+    Tls,
+    /// `rules.http`.
+    Http,
+    /// `rules.kafka`.
+    Kafka,
+    /// `rules.l7proto`.
+    Protocol,
+}
+
+impl Policy {
+    /// Whether everything the document asks for is enforced.
+    pub fn is_enforced_whole(&self) -> bool {
+        self.unenforced.is_empty()
+    }
 }
 
 impl Rule {
@@ -118,58 +231,95 @@ impl Rule {
         self.subject.matches(labels)
     }
 
-    /// Everything the rule means, as text: two rules with the same text are the same in effect,
-    /// wherever they were read and in whatever order their parts stood.
-    pub fn canonical(&self) -> String {
-        let egress: BTreeSet<String> = self.egress.iter().map(Egress::canonical).collect();
-        let mut text = format!(
-            "subject({}) deny({}) private({})",
-            self.subject, self.default_deny, self.allow_private
-        );
-        for entry in egress {
-            text.push('\n');
-            text.push_str(&entry);
-        }
-        text
+    /// Its entries, what is allowed first.
+    pub fn entries(&self) -> impl Iterator<Item = (Direction, &Egress)> {
+        let allowed = self.egress.iter().map(|entry| (Direction::Allow, entry));
+        allowed.chain(self.denied.iter().map(|entry| (Direction::Deny, entry)))
     }
 }
 
 impl Egress {
-    fn canonical(&self) -> String {
-        let mut text = self.peers.canonical();
-        let Some(ports) = &self.ports else { return text + " ports(all)" };
-        for rule in ports.iter().map(PortRule::canonical).collect::<BTreeSet<_>>() {
-            // Writing to a String cannot fail.
-            let _ = write!(text, " {rule}");
-        }
-        text
+    /// The port rules; where the document names no ports, one for all of them.
+    pub(crate) fn port_rules(&self) -> impl Iterator<Item = PortRuleRef<'_>> {
+        let named = self.ports.iter().flatten().map(PortRuleRef::Written);
+        named.chain(self.ports.is_none().then_some(PortRuleRef::Every))
     }
 }
 
-impl Peers {
-    fn canonical(&self) -> String {
+/// A port rule of an entry, or what its absence stands for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PortRuleRef<'a> {
+    Written(&'a PortRule),
+    /// Every protocol and port.
+    Every,
+}
+
+impl<'a> PortRuleRef<'a> {
+    pub(crate) fn ports(self) -> &'a [PortPrefix] {
         match self {
-            Self::All => "all".to_owned(),
-            Self::Endpoints(peers) => format!("pods({})", sorted(peers)),
-            Self::Prefixes(prefixes) => format!("prefixes({})", sorted(prefixes)),
-            Self::Names(patterns) => format!("names({})", sorted(patterns)),
+            Self::Written(rule) => &rule.ports,
+            Self::Every => &[PortPrefix::Any],
+        }
+    }
+
+    pub(crate) fn named(self) -> &'a [NamedPort] {
+        match self {
+            Self::Written(rule) => &rule.named,
+            Self::Every => &[],
+        }
+    }
+
+    pub(crate) fn application(self) -> Option<&'a Application> {
+        match self {
+            Self::Written(rule) => rule.application.as_ref(),
+            Self::Every => None,
         }
     }
 }
 
-impl PortRule {
-    fn canonical(&self) -> String {
-        let ports = sorted(&self.ports);
-        match &self.application {
-            None => format!("ports({ports})"),
-            Some(Application::Dns(patterns)) => format!("ports({ports}; dns {})", sorted(patterns)),
+impl PrefixPeer {
+    /// One prefix, whole.
+    pub fn whole(prefix: Prefix) -> Self {
+        Self { base: PrefixBase::Prefix(prefix), except: Vec::new() }
+    }
+}
+
+impl Unenforced {
+    /// The field that asks for it.
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::Authentication => "authentication",
+            Self::Groups => "toGroups",
+            Self::Listener => "listener",
+            Self::ServerNames => "serverNames",
+            Self::Tls => "terminatingTLS and originatingTLS",
+            Self::Http => "rules.http",
+            Self::Kafka => "rules.kafka",
+            Self::Protocol => "rules.l7proto",
         }
     }
 }
 
-fn sorted(items: &[impl fmt::Display]) -> String {
-    let items: BTreeSet<String> = items.iter().map(ToString::to_string).collect();
-    items.into_iter().collect::<Vec<_>>().join(" | ")
+impl fmt::Display for Unenforced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.field())
+    }
+}
+
+impl Direction {
+    /// The direction as people and machines read it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl PolicyKey {
@@ -185,15 +335,6 @@ impl fmt::Display for PolicyKey {
         match &self.namespace {
             Some(namespace) => write!(f, "{namespace}/{}", self.name),
             None => f.write_str(&self.name),
-        }
-    }
-}
-
-impl fmt::Display for EndpointPeer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.unscoped {
-            None => write!(f, "[{}]", self.selector),
-            Some(unscoped) => write!(f, "[{}] dns [{unscoped}]", self.selector),
         }
     }
 }

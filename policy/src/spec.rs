@@ -1,23 +1,34 @@
 //! Documents to policies: every field checked, every problem named at its place.
 //!
-//! A field that Cilium knows and that is not enforced here is refused, as is one that nobody
-//! knows: a policy is in force as a whole or not at all. Where Cilium's code and its CRD schema
-//! differ in what they take, the stricter one is followed.
+//! A field that nobody knows is refused. One that Cilium knows and that is not enforced here is
+//! checked and noted, and the rule that needs it allows nothing. Where Cilium's code and its CRD
+//! schema differ in what they take, the stricter one is followed.
 
 use std::sync::Arc;
 
 use model::Labels;
 
 use crate::document::Document;
+use crate::options::Options;
 use crate::problem::Problem;
-use crate::rule::{Origin, Policy, PolicyKey, Rule};
+use crate::rule::{Direction, Origin, Policy, PolicyKey, Rule};
 use crate::selector::{LabelSelector, Requirement};
 
+mod application;
 mod egress;
 mod fields;
+mod hints;
+mod http;
+mod icmp;
+mod kafka;
+mod names;
 mod ports;
+mod prefixes;
 mod selector;
+mod services;
+mod tls;
 
+use egress::Scope;
 use fields::{At, Check, Fields};
 
 const NAMESPACED: &str = "CiliumNetworkPolicy";
@@ -73,20 +84,39 @@ impl Policy {
         is_ciliums.then(|| PolicyKey { namespace, name: document.name.clone() })
     }
 
+    /// Whether objects of this kind are policies.
+    pub(crate) fn is_kind(kind: &str) -> bool {
+        matches!(kind, NAMESPACED | CLUSTERWIDE)
+    }
+
     /// Checks a document that is a policy.
     pub fn read(document: &Document) -> Result<Self, Vec<Problem>> {
-        let mut check = Check::new(&document.file);
-        let root = At::root(&document.root);
-        let policy = read(&mut check, document, &root);
-        let (mut problems, warnings) = check.finish();
+        Self::read_with(document, Options::default())
+    }
+
+    /// Checks a document that is a policy, reading it as the options say.
+    pub fn read_with(document: &Document, options: Options) -> Result<Self, Vec<Problem>> {
+        Self::check(document, options).0
+    }
+
+    /// The policy, or what is wrong with it; and the warnings in both cases.
+    pub(crate) fn check(
+        document: &Document,
+        options: Options,
+    ) -> (Result<Self, Vec<Problem>>, Vec<Problem>) {
+        let mut check = Check::new(&document.file, options);
+        let policy = read(&mut check, document, &At::root(&document.root));
+        let mut found = check.finish();
         match policy {
-            Some(policy) if problems.is_empty() => Ok(Self { warnings, ..policy }),
-            Some(_) => Err(problems),
-            None => {
-                if problems.is_empty() {
-                    problems.push(document.problem_at(&[], "is no policy"));
+            Some(policy) if found.problems.is_empty() => {
+                let (warnings, unenforced) = (found.warnings.clone(), found.unenforced);
+                (Ok(Self { warnings, unenforced, ..policy }), found.warnings)
+            }
+            policy => {
+                if policy.is_none() && found.problems.is_empty() {
+                    found.problems.push(document.problem_at(&[], "is no policy"));
                 }
-                Err(problems)
+                (Err(found.problems), found.warnings)
             }
         }
     }
@@ -116,7 +146,8 @@ fn read(check: &mut Check, document: &Document, root: &At<'_>) -> Option<Policy>
             Origin { policy: key.clone(), file: Arc::clone(&document.file), line: spec.line() };
         rules.extend(rule(check, spec, origin, allow_private).map(Arc::new));
     }
-    Some(Policy { key, rules, warnings: Vec::new(), allow_private })
+    hints::warn(check, &rules);
+    Some(Policy { key, rules, warnings: Vec::new(), unenforced: Vec::new(), allow_private })
 }
 
 /// Checks the metadata, and tells whether the policy lifts the rebinding guard.
@@ -128,10 +159,12 @@ fn metadata(check: &mut Check, document: &Fields<'_>, key: &PolicyKey) -> Option
     let fields = check.fields(&at, METADATA)?;
     match fields.field("name") {
         None => check.problem(&at, "name must be set"),
-        Some(name) => check_dns_name(check, &name, 253, true),
+        Some(name) => check_name(check, &name),
     }
     if let Some(namespace) = fields.field("namespace") {
-        check_dns_name(check, &namespace, 63, false);
+        if check.text(&namespace).is_some_and(|name| !is_dns_name(name, 63, false)) {
+            check.warn(&namespace, "is no name that a namespace can have, so nothing is selected");
+        }
         if key.is_clusterwide() {
             check.warn(&namespace, format!("has no meaning in a {CLUSTERWIDE}"));
         }
@@ -155,9 +188,19 @@ fn metadata(check: &mut Check, document: &Fields<'_>, key: &PolicyKey) -> Option
     Some(allow_private)
 }
 
-/// Checks a Kubernetes name: RFC 1123 labels, several with dots between if `dots`.
-fn check_dns_name(check: &mut Check, at: &At<'_>, max: usize, dots: bool) {
+/// Checks an object's name.
+fn check_name(check: &mut Check, at: &At<'_>) {
     let Some(text) = check.text(at) else { return };
+    if !is_dns_name(text, 253, true) {
+        let message = format!(
+            "`{text}` is no Kubernetes name: up to 253 lower-case letters, digits, `-`, `.`"
+        );
+        check.problem(at, message);
+    }
+}
+
+/// Whether this is a Kubernetes name: RFC 1123 labels, several with dots between if `dots`.
+fn is_dns_name(text: &str, max: usize, dots: bool) -> bool {
     let is_alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_label = |label: &str| {
         let bytes = label.as_bytes();
@@ -165,16 +208,7 @@ fn check_dns_name(check: &mut Check, at: &At<'_>, max: usize, dots: bool) {
             && bytes.first().copied().is_some_and(is_alphanumeric)
             && bytes.last().copied().is_some_and(is_alphanumeric)
     };
-    let valid = if dots { text.split('.').all(is_label) } else { is_label(text) };
-    if text.len() > max || !valid {
-        let dot = if dots { ", `.`" } else { "" };
-        check.problem(
-            at,
-            format!(
-                "`{text}` is no Kubernetes name: up to {max} lower-case letters, digits, `-`{dot}"
-            ),
-        );
-    }
+    text.len() <= max && if dots { text.split('.').all(is_label) } else { is_label(text) }
 }
 
 /// Checks one spec; none if it says nothing of egress, or nothing that could be understood.
@@ -192,21 +226,20 @@ fn rule(check: &mut Check, at: &At<'_>, origin: Origin, allow_private: bool) -> 
             check.warn(fields.at(key), "is not looked at: only egress is enforced here");
         }
     }
-    if !denied.is_empty() {
-        check.not_yet(fields.at("egressDeny"));
-    }
     if egress.is_empty() && denied.is_empty() && ingress.iter().all(Vec::is_empty) {
         check.problem(at, "needs at least one of egress, egressDeny, ingress, ingressDeny");
     }
-    if egress.is_empty() {
+    if egress.is_empty() && denied.is_empty() {
         return None;
     }
-    let egress: Vec<_> = egress
-        .iter()
-        .filter_map(|entry| egress::read(check, entry, namespace.as_deref()))
-        .collect();
+    let mut read = |entries: &[At<'_>], direction| -> Vec<_> {
+        let scope = Scope { namespace: namespace.as_deref(), direction };
+        entries.iter().filter_map(|entry| egress::read(check, entry, scope)).collect()
+    };
+    let egress = read(&egress, Direction::Allow);
+    let denied = read(&denied, Direction::Deny);
     let default_deny = enabled.unwrap_or(true);
-    Some(Rule { origin, subject: subject?, default_deny, allow_private, egress })
+    Some(Rule { origin, subject: subject?, default_deny, allow_private, egress, denied })
 }
 
 /// The entries of a section; none where it is absent or empty, which mean the same.
@@ -250,7 +283,7 @@ fn subject(
             return None;
         }
         (None, Some(nodes)) => {
-            check.not_yet(&nodes);
+            node_subject(check, &nodes, namespace);
             return None;
         }
     };
@@ -266,6 +299,19 @@ fn subject(
     // As in Cilium, the policy's namespace takes the place of one written with its source.
     written.labels.retain(|requirement| !(other(requirement) && requirement.source == own.source));
     Some(written.into_selector().and(own))
+}
+
+/// Checks a `nodeSelector`: a policy for nodes themselves, of which this is none.
+fn node_subject(check: &mut Check, at: &At<'_>, namespace: Option<&str>) {
+    if namespace.is_some() {
+        check.problem(at, format!("is for a {CLUSTERWIDE} only; use endpointSelector"));
+        return;
+    }
+    selector::read(check, at);
+    check.not_enforced(
+        at,
+        "what nodes themselves send is not enforced here, so the rule does nothing",
+    );
 }
 
 /// `enableDefaultDeny.egress`, where it is set.

@@ -1,25 +1,28 @@
 //! The verdicts of endpoints that the same rules select.
 //!
-//! A table answers for a level at a time: for every destination, for a pod with certain labels,
-//! for the addresses under a prefix, for a set of names. Whoever judges a packet reads all levels
-//! that its destination is on and unites them ([`Verdict::union`]). The rows of one level never
-//! hide each other: a row has already taken in what the wider rows say.
+//! A table answers for a level at a time: for every destination, for what carries certain labels
+//! in the cluster, for the addresses under a prefix outside of it, for a set of names. Whoever
+//! judges a packet reads all levels that its destination is on and unites them
+//! ([`Verdict::union`]). The rows of one level never hide each other: a row has already taken in
+//! what the wider rows say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use model::{Labels, NameRef, Pattern, PortPrefix, Prefix, Protocol, Verdict};
+use model::{Label, Labels, NameRef, Pattern, PortPrefix, Prefix, Protocol, Source, Verdict};
 use prefix_trie::joint::JointPrefixMap;
-use rustc_hash::FxHashMap;
 
+use crate::context::{Context, Wants, named_ports};
 use crate::pattern_index::{PatternIndex, SelectorId};
-use crate::rule::{Application, Egress, Peers, PortRule, Rule};
+use crate::rule::{NamedPort, Rule};
 use crate::selector::SelectorIndex;
 
+mod build;
 mod filter;
-mod fold;
+pub(crate) mod fold;
 
+use build::Build;
 use filter::Filters;
 pub use filter::NameFilter;
 use fold::{Effect, Fold};
@@ -30,15 +33,21 @@ pub struct Table {
     enforces: bool,
     grants: Vec<Grant>,
     any: Vec<GrantId>,
-    pods: SelectorIndex<GrantId>,
+    /// Those of `any` with ports that each pod names itself.
+    any_named: Vec<GrantId>,
+    /// What `cluster` means: every label set in the cluster.
+    cluster: Vec<GrantId>,
+    labelled: SelectorIndex<GrantId>,
     dns_pods: BTreeSet<Labels>,
     /// Rules for DNS by selectors that hold whatever the namespace, for DNS pods only.
     dns_by_pod: SelectorIndex<GrantId>,
-    prefixes: JointPrefixMap<IpNet, Vec<GrantId>>,
+    prefixes: JointPrefixMap<IpNet, Vec<PrefixGrant>>,
+    excepts: Vec<Vec<Prefix>>,
     selectors: Vec<Pattern>,
     by_selector: Vec<Selected>,
     index: PatternIndex,
     filters: Filters,
+    wants: Wants,
 }
 
 /// Destinations that a level of a table is about.
@@ -47,10 +56,15 @@ pub enum Subject<'a> {
     /// Every destination: what rules without a destination say, and what holds where no rule
     /// asks for default deny.
     Any,
-    /// A pod with these labels.
+    /// What carries these labels in the cluster: pods, nodes, anything reserved.
     Labels(&'a Labels),
-    /// Addresses outside the cluster under this prefix, and under no longer one of the table's.
-    Prefix(Prefix),
+    /// Addresses outside the cluster.
+    Outside {
+        /// They lie under this prefix, and under no longer one of the table's.
+        prefix: Prefix,
+        /// What they carry beside `reserved:world`, such as `reserved:kube-apiserver`.
+        labels: &'a Labels,
+    },
     /// Addresses outside the cluster of names that exactly these selectors match.
     Names(&'a [SelectorId]),
 }
@@ -58,7 +72,7 @@ pub enum Subject<'a> {
 /// One row of a level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableRow {
-    /// The protocols and ports.
+    /// The protocols and ports; types in the place of ports for ICMP.
     pub ports: PortPrefix,
     /// What happens to their packets.
     pub verdict: Verdict,
@@ -67,15 +81,26 @@ pub struct TableRow {
     pub filter: Option<Arc<NameFilter>>,
 }
 
-/// Ports that are allowed together, in the same way. Rules share them.
+/// Ports that are allowed or denied together, in the same way. Rules share them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Grant {
     ports: Vec<PortPrefix>,
+    named: Vec<NamedPort>,
     effect: Effect,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct GrantId(usize);
+
+/// What the rules say of a prefix, unless an address lies in one of the exceptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct PrefixGrant {
+    grant: GrantId,
+    except: Option<ExceptId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ExceptId(usize);
 
 /// What the rules say of a selector of names.
 #[derive(Clone, Debug, Default)]
@@ -85,17 +110,13 @@ struct Selected {
 }
 
 impl Table {
-    /// The table of endpoints that these rules select, in a cluster whose DNS pods have these
-    /// labels.
-    pub fn compile(rules: &[Arc<Rule>], dns_pods: &[Labels]) -> Self {
-        let mut build = Build::default();
+    /// The table of endpoints that these rules select, in such a cluster.
+    pub fn compile(rules: &[Arc<Rule>], context: &Context) -> Self {
+        let mut build = Build::new(context);
         for rule in rules {
-            for egress in &rule.egress {
-                build.add(egress, rule.allow_private);
-            }
+            build.add(rule);
         }
-        let enforces = rules.iter().any(|rule| rule.default_deny);
-        build.finish(enforces, dns_pods.iter().cloned().collect())
+        build.finish(rules.iter().any(|rule| rule.default_deny))
     }
 
     /// Whether what no row allows is denied. Where it is not, [`Subject::Any`] has a row that
@@ -108,10 +129,7 @@ impl Table {
     /// is the level's verdict; none: the level says nothing.
     pub fn rows(&self, subject: Subject<'_>) -> Vec<TableRow> {
         let mut fold = Fold::default();
-        for grant in self.grants(subject) {
-            let grant = &self.grants[grant.0];
-            grant.ports.iter().for_each(|ports| fold.add(*ports, &grant.effect));
-        }
+        self.visit(subject, |ports, effect| fold.add(ports, effect));
         if matches!(subject, Subject::Any) && !self.enforces {
             fold.allow_the_rest();
         }
@@ -119,7 +137,7 @@ impl Table {
     }
 
     /// The names that may be asked for at a port of a destination that is on all these levels;
-    /// none if no rule for DNS covers it.
+    /// none if no rule for DNS covers it, or if the port is denied there.
     ///
     /// Rules without a destination count too. A plain allow beside a rule for DNS lets every name
     /// be asked for, save the one that stands for absent default deny.
@@ -130,27 +148,30 @@ impl Table {
         port: u16,
     ) -> Option<Arc<NameFilter>> {
         let mut lists = BTreeSet::new();
-        let mut allowed = false;
+        let (mut allowed, mut denied) = (false, false);
         for subject in levels.iter().copied().chain([Subject::Any]) {
-            for grant in self.grants(subject) {
-                let grant = &self.grants[grant.0];
-                if !grant.ports.iter().any(|ports| ports.covers(protocol, port)) {
-                    continue;
+            self.visit(subject, |ports, effect| {
+                if !ports.covers(protocol, port) {
+                    return;
                 }
-                match grant.effect {
+                match effect {
                     Effect::Allow => allowed = true,
-                    Effect::Dns(list) => {
-                        lists.insert(list);
-                    }
+                    Effect::Deny => denied = true,
+                    Effect::Dns(list) => drop(lists.insert(*list)),
                 }
-            }
+            });
         }
-        (!lists.is_empty()).then(|| self.filters.filter(allowed, &lists))
+        (!denied && !lists.is_empty()).then(|| self.filters.filter(allowed, &lists))
     }
 
-    /// The prefixes that rules name, in order.
+    /// The prefixes that rules name, their exceptions too, in order.
     pub fn prefixes(&self) -> impl Iterator<Item = Prefix> {
         self.prefixes.keys().filter_map(|net| Prefix::new(net.addr(), net.prefix_len()))
+    }
+
+    /// The labels beside those of objects that must be given to [`Self::rows`] where they apply.
+    pub fn wants(&self) -> &Wants {
+        &self.wants
     }
 
     /// The patterns of all toFQDNs rules, in order and no two the same. A [`SelectorId`] is an
@@ -173,19 +194,43 @@ impl Table {
         self.by_selector.get(usize::try_from(selector.0).ok()?)
     }
 
+    /// Calls `found` with the ports and effects of everything that is said at one level.
+    fn visit(&self, subject: Subject<'_>, mut found: impl FnMut(PortPrefix, &Effect)) {
+        let grants = self.grants(subject);
+        for grant in grants.iter().map(|id| &self.grants[id.0]) {
+            grant.ports.iter().for_each(|ports| found(*ports, &grant.effect));
+        }
+        let Subject::Labels(labels) = subject else { return };
+        let named = named_ports(labels);
+        if named.is_empty() {
+            return;
+        }
+        let everywhere = self.any_named.iter().copied();
+        for id in grants.into_iter().chain(everywhere).collect::<BTreeSet<_>>() {
+            let grant = &self.grants[id.0];
+            for (own, port) in named.iter().filter(|(own, _)| grant.named.contains(own)) {
+                found(PortPrefix::port(own.protocol, *port), &grant.effect);
+            }
+        }
+    }
+
     /// What rules grant at one level, in order.
     fn grants(&self, subject: Subject<'_>) -> BTreeSet<GrantId> {
         match subject {
             Subject::Any => self.any.iter().copied().collect(),
             Subject::Labels(labels) => {
-                let widened = self
-                    .dns_pods
-                    .contains(labels)
-                    .then(|| self.dns_by_pod.matching(labels).copied());
-                self.pods.matching(labels).copied().chain(widened.into_iter().flatten()).collect()
+                let is_dns = !self.dns_by_pod.is_empty() && self.dns_pods.contains(&own(labels));
+                let widened = is_dns.then(|| self.dns_by_pod.matching(labels).copied());
+                let selected = self.labelled.matching(labels).chain(&self.cluster).copied();
+                selected.chain(widened.into_iter().flatten()).collect()
             }
-            Subject::Prefix(prefix) => {
-                self.prefixes.cover_values(&prefix.net()).flatten().copied().collect()
+            Subject::Outside { prefix, labels } => {
+                let covering = self.prefixes.cover_values(&prefix.net()).flatten();
+                let own = covering.filter(|own| !self.is_excepted(own.except, prefix));
+                let labelled = self.labelled.matching(&outside(prefix, labels)).copied();
+                let is_cluster = labels.values(&Source::Reserved, API_SERVER).next().is_some();
+                let cluster = self.cluster.iter().copied().filter(|_| is_cluster);
+                own.map(|own| own.grant).chain(labelled).chain(cluster).collect()
             }
             Subject::Names(selectors) => selectors
                 .iter()
@@ -194,103 +239,30 @@ impl Table {
                 .collect(),
         }
     }
+
+    fn is_excepted(&self, except: Option<ExceptId>, prefix: Prefix) -> bool {
+        let excepts = except.map_or(&[][..], |id| &self.excepts[id.0]);
+        excepts.iter().any(|own| own.contains(prefix))
+    }
 }
 
-/// A table being compiled.
-#[derive(Default)]
-struct Build {
-    grants: Vec<Grant>,
-    grant_ids: FxHashMap<Grant, GrantId>,
-    any: BTreeSet<GrantId>,
-    pods: SelectorIndex<GrantId>,
-    dns_by_pod: SelectorIndex<GrantId>,
-    prefixes: BTreeMap<Prefix, BTreeSet<GrantId>>,
-    names: FxHashMap<Pattern, Selected>,
-    filters: Filters,
+/// The labels of an object without those that a table wants beside them.
+pub(crate) fn own(labels: &Labels) -> Labels {
+    labels.iter().filter(|label| !label.key.is_empty()).cloned().collect()
 }
 
-impl Build {
-    fn add(&mut self, egress: &Egress, allow_private: bool) {
-        let all = [PortRule { ports: vec![PortPrefix::Any], application: None }];
-        for rule in egress.ports.as_deref().unwrap_or(&all) {
-            let grant = self.grant(rule);
-            self.allow(&egress.peers, grant);
-        }
-        // Names that are granted no port are still selectors, so that their addresses are known.
-        if let Peers::Names(patterns) = &egress.peers {
-            for pattern in patterns {
-                self.names.entry(pattern.clone()).or_default().allow_private |= allow_private;
-            }
-        }
-    }
+/// The reserved label of the API server, which belongs to the cluster wherever it is.
+pub(crate) const API_SERVER: &str = "kube-apiserver";
 
-    fn grant(&mut self, rule: &PortRule) -> GrantId {
-        let effect = match &rule.application {
-            None => Effect::Allow,
-            Some(Application::Dns(patterns)) => Effect::Dns(self.filters.list(patterns)),
-        };
-        let mut ports = rule.ports.clone();
-        ports.sort_unstable();
-        ports.dedup();
-        let grant = Grant { ports, effect };
-        if let Some(id) = self.grant_ids.get(&grant) {
-            return *id;
-        }
-        let id = GrantId(self.grants.len());
-        self.grants.push(grant.clone());
-        self.grant_ids.insert(grant, id);
-        id
-    }
-
-    fn allow(&mut self, peers: &Peers, grant: GrantId) {
-        let is_dns = matches!(self.grants[grant.0].effect, Effect::Dns(_));
-        match peers {
-            Peers::All => {
-                self.any.insert(grant);
-            }
-            Peers::Endpoints(peers) => {
-                for peer in peers {
-                    self.pods.insert(&peer.selector, grant);
-                    if let Some(unscoped) = peer.unscoped.as_ref().filter(|_| is_dns) {
-                        self.dns_by_pod.insert(unscoped, grant);
-                    }
-                }
-            }
-            Peers::Prefixes(prefixes) => {
-                for prefix in prefixes {
-                    self.prefixes.entry(*prefix).or_default().insert(grant);
-                }
-            }
-            Peers::Names(patterns) => {
-                for pattern in patterns {
-                    self.names.entry(pattern.clone()).or_default().grants.insert(grant);
-                }
-            }
-        }
-    }
-
-    fn finish(self, enforces: bool, dns_pods: BTreeSet<Labels>) -> Table {
-        let mut names: Vec<(Pattern, Selected)> = self.names.into_iter().collect();
-        names.sort_by(|a, b| a.0.cmp(&b.0));
-        let (selectors, by_selector): (Vec<_>, Vec<_>) = names.into_iter().unzip();
-        let mut prefixes = JointPrefixMap::new();
-        for (prefix, grants) in self.prefixes {
-            prefixes.insert(prefix.net(), grants.into_iter().collect());
-        }
-        Table {
-            enforces,
-            grants: self.grants,
-            any: self.any.into_iter().collect(),
-            pods: self.pods,
-            dns_pods,
-            dns_by_pod: self.dns_by_pod,
-            prefixes,
-            index: PatternIndex::new(&selectors),
-            selectors,
-            by_selector,
-            filters: self.filters,
-        }
-    }
+/// The labels of addresses outside the cluster, those that say so included.
+pub(crate) fn outside(prefix: Prefix, labels: &Labels) -> Labels {
+    let family = if prefix.address().is_ipv4() { "world-ipv4" } else { "world-ipv6" };
+    let world = ["world", family].map(|key| Label {
+        key: key.to_owned(),
+        source: Source::Reserved,
+        value: String::new(),
+    });
+    labels.iter().cloned().chain(world).collect()
 }
 
 #[cfg(test)]

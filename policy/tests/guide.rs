@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use model::{Label, Labels, NameBuf, NameRef, Protocol, Verdict};
-use policy::{Document, Policy, Subject, Table};
+use policy::{Context, Document, Policy, Subject, Table};
 
 /// The policy `backend` of the namespace `prod` with this egress.
 fn policy(egress: &str) -> Policy {
@@ -37,7 +37,8 @@ fn table(policy: &Policy) -> Table {
     let backend = pod("prod", "app", "backend");
     assert!(policy.rules.iter().all(|rule| rule.selects(&backend)));
     assert!(!policy.rules.iter().any(|rule| rule.selects(&pod("dev", "app", "backend"))));
-    Table::compile(&policy.rules, &[pod("kube-system", "k8s-app", "kube-dns")])
+    let dns_pods = [pod("kube-system", "k8s-app", "kube-dns")].into();
+    Table::compile(&policy.rules, &Context { dns_pods, ..Context::default() })
 }
 
 fn rows(table: &Table, labels: &Labels) -> Vec<String> {
@@ -96,7 +97,10 @@ fn outside_prefixes() {
 ",
     );
     let table = table(&policy);
-    let rows = table.rows(Subject::Prefix("172.31.0.0/16".parse().unwrap()));
+    let rows = table.rows(Subject::Outside {
+        prefix: "172.31.0.0/16".parse().unwrap(),
+        labels: &Labels::default(),
+    });
     let shown: Vec<_> = rows.iter().map(|row| (row.ports.to_string(), row.verdict)).collect();
     assert_eq!(shown, [("3306/TCP".to_owned(), Verdict::Allow)]);
     assert_eq!(table.rows(Subject::Any), []);

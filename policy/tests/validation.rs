@@ -1,7 +1,7 @@
 //! Documents that Cilium takes or refuses, and what is said of them here.
 //!
-//! Where its code and its CRD schema differ, the stricter of them counts. What both take and is
-//! not enforced here is refused for that reason and no other.
+//! Where its code and its CRD schema differ, the stricter of them counts, but that kafka rules and
+//! the entities world-ipv4 and world-ipv6 are taken.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -55,78 +55,38 @@ fn takes_what_cilium_takes() {
     for entry in [
         r#"{toFQDNs: [{matchName: example.com}], toPorts: [{ports: [{port: "443", protocol: TCP}]}]}"#,
         "{}",
+        "{toServices: [{}]}",
         "{toFQDNs: []}",
         r#"{toFQDNs: [{matchPattern: "a.**.com"}]}"#,
         r#"{toPorts: [{ports: [{port: "65535", protocol: TCP}]}]}"#,
+        r#"{toPorts: [{ports: [{port: "http", protocol: TCP}]}]}"#,
         r#"{toPorts: [{ports: [{port: "443", protocol: ANY}]}]}"#,
         "{toPorts: [{ports: []}]}",
         r#"{toPorts: [{ports: [{port: "1000", endPort: 2000, protocol: TCP}]}]}"#,
+        r#"{toPorts: [{ports: [{port: "80", endPort: 90, protocol: TCP}], rules: {http: [{method: GET}]}}]}"#,
+        "{toCIDRSet: [{cidr: 10.0.0.0/8, except: [10.0.0.0/8]}]}",
+        "{toCIDRSet: [{cidr: 10.0.0.0/8, except: [10.1.2.3/16]}]}",
+        "{toCIDRSet: [{cidrGroupRef: g}]}",
+        "{toCIDRSet: [{cidrGroupRef: g, except: [10.0.0.0/8]}]}",
+        "{toCIDRSet: [{cidrGroupSelector: {matchLabels: {a: b}}}]}",
+        "{toEntities: [all, world, world-ipv4, world-ipv6, cluster, host, remote-node, kube-apiserver, ingress, init, health, unmanaged, none]}",
+        r#"{toPorts: [{ports: [{port: "80", protocol: TCP}], rules: {http: [{host: "*.example.com"}]}}]}"#,
+        r#"{toPorts: [{ports: [{port: "80", protocol: TCP}], rules: {http: []}}]}"#,
+        "{toPorts: [{rules: {http: [{method: GET}]}}]}",
         r#"{toPorts: [{ports: [{port: "53", protocol: SCTP}], rules: {dns: [{matchPattern: "*"}]}}]}"#,
+        r#"{toPorts: [{ports: [{port: "443", protocol: TCP}], serverNames: [example.com, "*.a.b", "**.c"]}]}"#,
+        r#"{toPorts: [{ports: [{port: "443", protocol: TCP}], listener: {envoyConfig: {name: e}, name: l, priority: 100}}]}"#,
+        r#"{toPorts: [{ports: [{port: "443", protocol: TCP}], terminatingTLS: {secret: {name: s}}, serverNames: [a], rules: {http: [{}]}}]}"#,
+        r#"{toPorts: [{ports: [{port: "9092", protocol: TCP}], rules: {kafka: [{role: produce, topic: t}, {apiKey: Fetch, apiVersion: "5", clientID: c}]}}]}"#,
+        r#"{toPorts: [{ports: [{port: "1", protocol: TCP}], rules: {l7proto: r2d2, l7: [{cmd: READ}]}}]}"#,
+        "{icmps: [{fields: [{type: -1}]}]}",
+        "{icmps: [{fields: [{type: 8, family: IPv4}, {type: EchoRequest, family: IPv6}, {type: '0'}]}]}",
+        "{toEndpoints: [{}], authentication: {mode: disabled}}",
+        "{toEndpoints: [{}], authentication: {mode: required}}",
+        "{toGroups: [{aws: {labels: {a: b}, region: r, securityGroupsIds: [s], securityGroupsNames: [g]}}]}",
+        "{toNodes: [{matchLabels: {role: ingress}}]}",
     ] {
         assert_eq!(in_entry(entry), Vec::<String>::new(), "{entry}");
-    }
-}
-
-#[test]
-fn refuses_what_is_not_enforced_yet() {
-    for (entry, field) in [
-        ("{toServices: [{}]}", "toServices"),
-        (
-            r#"{toPorts: [{ports: [{port: "80", endPort: 90, protocol: TCP}], rules: {http: [{method: GET}]}}]}"#,
-            "toPorts[0].rules.http",
-        ),
-        ("{toCIDRSet: [{cidr: 10.0.0.0/8, except: [10.0.0.0/8]}]}", "toCIDRSet"),
-        ("{toCIDRSet: [{cidr: 10.0.0.0/8, except: [10.1.2.3/16]}]}", "toCIDRSet"),
-        ("{toCIDRSet: [{}]}", "toCIDRSet"),
-        ("{toCIDRSet: [{cidrGroupRef: g}]}", "toCIDRSet"),
-        ("{toEntities: [World]}", "toEntities"),
-        (
-            "{toEntities: [all, world, world-ipv4, world-ipv6, cluster, host, remote-node, kube-apiserver, ingress, init, health, unmanaged, none]}",
-            "toEntities",
-        ),
-        (
-            r#"{toPorts: [{ports: [{port: "80", protocol: UDP}], rules: {http: [{method: GET}]}}]}"#,
-            "toPorts[0].rules.http",
-        ),
-        (
-            r#"{toPorts: [{ports: [{port: "0", protocol: TCP}], rules: {http: [{method: GET}]}}]}"#,
-            "toPorts[0].rules.http",
-        ),
-        (
-            r#"{toPorts: [{ports: [{port: "80", protocol: TCP}], rules: {http: [{host: "*.example.com"}]}}]}"#,
-            "toPorts[0].rules.http",
-        ),
-        (
-            r#"{toPorts: [{ports: [{port: "80", protocol: TCP}], rules: {http: [{headerMatches: [{name: X, mismatch: FOO}]}]}}]}"#,
-            "toPorts[0].rules.http",
-        ),
-        (
-            r#"{toPorts: [{ports: [{port: "80", protocol: TCP}], rules: {http: []}}]}"#,
-            "toPorts[0].rules.http",
-        ),
-        ("{toPorts: [{rules: {http: [{method: GET}]}}]}", "toPorts[0].rules.http"),
-        (
-            r#"{toPorts: [{ports: [{port: "443", protocol: TCP}], serverNames: [example.com]}]}"#,
-            "toPorts[0].serverNames",
-        ),
-        (
-            r#"{toPorts: [{ports: [{port: "443", protocol: TCP}], serverNames: [""]}]}"#,
-            "toPorts[0].serverNames",
-        ),
-        (
-            r#"{toPorts: [{ports: [{port: "443", protocol: TCP}], listener: {envoyConfig: {name: e}, name: l, priority: 1000}}]}"#,
-            "toPorts[0].listener",
-        ),
-        ("{icmps: [{fields: [{type: Foo, family: IPv4}]}]}", "icmps"),
-        ("{icmps: [{fields: [{type: -1}]}]}", "icmps"),
-        (
-            r#"{icmps: [{fields: [{type: 8}]}], toPorts: [{ports: [{port: "80", protocol: TCP}]}]}"#,
-            "icmps",
-        ),
-        ("{toEndpoints: [{}], authentication: {mode: mtls}}", "authentication"),
-    ] {
-        let message = "is not enforced yet, so no policy that has it is accepted";
-        assert_eq!(in_entry(entry), [format!("spec.egress[0].{field}: {message}")], "{entry}");
     }
 }
 
@@ -169,6 +129,52 @@ fn refuses_what_cilium_refuses() {
         ),
         ("{toEndpoints: [null]}", "toEndpoints[0]: must be a map, not null"),
         (
+            "{toCIDRSet: [{}]}",
+            "toCIDRSet[0]: one of cidr, cidrGroupRef and cidrGroupSelector must be set",
+        ),
+        (
+            "{toCIDRSet: [{cidr: 10.0.0.0/8, cidrGroupRef: g}]}",
+            "toCIDRSet[0]: must have one of cidr, cidrGroupRef and cidrGroupSelector only",
+        ),
+        (
+            "{toCIDRSet: [{cidr: 10.0.0.0/8, except: [11.0.0.0/16]}]}",
+            "toCIDRSet[0].except[0]: `11.0.0.0/16` does not lie inside of `10.0.0.0/8`",
+        ),
+        (
+            "{toCIDRSet: [{cidr: 10.0.0.0/8, except: ['fd00::/16']}]}",
+            "toCIDRSet[0].except[0]: `fd00::/16` does not lie inside of `10.0.0.0/8`",
+        ),
+        (
+            "{toEntities: [World]}",
+            "toEntities[0]: `World` is none of all, cluster, health, host, ingress, init, \
+             kube-apiserver, none, remote-node, unmanaged, world, world-ipv4, world-ipv6; did you \
+             mean world?",
+        ),
+        (
+            "{toEndpoints: [{}], authentication: {mode: mtls}}",
+            "authentication.mode: `mtls` is none of disabled, required, test-always-fail",
+        ),
+        ("{toEndpoints: [{}], authentication: {}}", "authentication: mode must be set"),
+        (
+            "{icmps: [{fields: [{type: Foo, family: IPv4}]}]}",
+            "icmps[0].fields[0].type: `Foo` is none of DestinationUnreachable, Echo, EchoReply, \
+             EchoRequest, ExtendedEchoReply, ExtendedEchoRequest, ParameterProblem, Photuris, \
+             Redirect, RouterAdvertisement, RouterSelection, TimeExceeded, Timestamp, \
+             TimestampReply",
+        ),
+        (
+            "{icmps: [{fields: [{type: 8, family: ipv4}]}]}",
+            "icmps[0].fields[0].family: `ipv4` is none of IPv4, IPv6; did you mean IPv4?",
+        ),
+        (
+            r#"{icmps: [{fields: [{type: 8}]}], toPorts: [{ports: [{port: "80", protocol: TCP}]}]}"#,
+            "icmps: must not stand beside toPorts: write an entry for each",
+        ),
+        (
+            "{toServices: [{k8sServiceSelector: {namespace: a}}]}",
+            "toServices[0].k8sServiceSelector: selector must be set; `{}` selects every service",
+        ),
+        (
             "{fromEndpoints: [{}]}",
             "fromEndpoints: is no field that is known here; did you mean toEndpoints?",
         ),
@@ -188,10 +194,6 @@ fn refuses_ports_that_cilium_refuses() {
         (
             "{port: 443, protocol: TCP}",
             "port: must be text, not the number 443; quote it if text is meant",
-        ),
-        (
-            r#"{port: "http", protocol: TCP}"#,
-            "port: named ports such as `http` are not enforced yet",
         ),
         (
             r#"{port: "my_port", protocol: TCP}"#,
@@ -255,11 +257,66 @@ fn refuses_rules_that_cilium_refuses() {
             &["ports[0]: must be TCP where rules.dns is empty, as in Cilium"],
         ),
         (
-            r#"ports: [{port: "80"}], rules: {http: [{method: GET}], kafka: [{role: produce}]}"#,
+            r#"ports: [{port: "80", protocol: TCP}], rules: {http: [{method: GET}], kafka: [{role: produce}]}"#,
+            &["rules.kafka: must not stand beside rules for another protocol: write an item for \
+               each"],
+        ),
+        (
+            r#"ports: [{port: "80", protocol: UDP}], rules: {http: [{method: GET}]}"#,
+            &["ports[0]: must be TCP beside rules.http"],
+        ),
+        (
+            r#"ports: [{port: "80", protocol: ANY}, {port: "81"}], rules: {kafka: []}"#,
             &[
-                "rules.http: is not enforced yet, so no policy that has it is accepted",
-                "rules.kafka: is not enforced yet, so no policy that has it is accepted",
+                "ports[0]: must be TCP beside rules.kafka",
+                "ports[1]: must be TCP beside rules.kafka",
             ],
+        ),
+        (
+            r#"ports: [{port: "0", protocol: TCP}], rules: {http: [{method: GET}]}"#,
+            &["ports[0]: must not be port 0 beside rules: name the port"],
+        ),
+        (
+            r#"ports: [{port: "80", protocol: TCP}], rules: {http: [{path: "(", headerMatches: [{name: X, mismatch: FOO}, {value: a}]}]}"#,
+            &[
+                "rules.http[0].path: `(` is no regular expression: unclosed group",
+                "rules.http[0].headerMatches[0].mismatch: `FOO` is none of ADD, DELETE, LOG, REPLACE",
+                "rules.http[0].headerMatches[1]: name must be set",
+            ],
+        ),
+        (
+            r#"ports: [{port: "80", protocol: TCP}], rules: {http: [{path: "*/a"}]}"#,
+            &["rules.http[0].path: `*/a` is no regular expression: repetition operator missing \
+               expression; for any text write `.*/a`"],
+        ),
+        (
+            r#"ports: [{port: "1", protocol: TCP}], rules: {kafka: [{role: produce, apiKey: fetch}, {role: admin}, {apiVersion: "-1"}, {topic: "a b"}]}"#,
+            &[
+                "rules.kafka[0].role: must not stand beside apiKey: write an item for each",
+                "rules.kafka[1].role: `admin` is none of consume, produce",
+                "rules.kafka[2].apiVersion: `-1` is no version from 0 to 32767",
+                "rules.kafka[3].topic: `a b` is no topic: letters, digits, `.`, `_` and `-`",
+            ],
+        ),
+        (
+            r#"ports: [{port: "1", protocol: TCP}], rules: {l7: [{a: b}]}"#,
+            &["rules.l7: needs l7proto beside it"],
+        ),
+        (
+            r#"ports: [{port: "443", protocol: TCP}], serverNames: [""]"#,
+            &["serverNames[0]: must not be empty"],
+        ),
+        (
+            r#"ports: [{port: "443", protocol: TCP}], serverNames: [a], rules: {http: [{method: GET}]}"#,
+            &["serverNames: must not stand beside rules unless terminatingTLS is there"],
+        ),
+        (
+            r#"ports: [{port: "443", protocol: TCP}], listener: {envoyConfig: {name: e}, name: l, priority: 1000}"#,
+            &["listener.priority: 1000 is no priority from 1 to 100"],
+        ),
+        (
+            r#"ports: [{port: "443", protocol: TCP}], listener: {name: l}, originatingTLS: {}"#,
+            &["listener: envoyConfig must be set", "originatingTLS: secret must be set"],
         ),
     ] {
         let expected: Vec<String> =
@@ -293,7 +350,7 @@ fn checks_selectors_and_sections() {
         ),
         (
             "endpointSelector: {}, egressDeny: [{toFQDNs: [{matchName: example.com}]}]",
-            &["spec.egressDeny: is not enforced yet, so no policy that has it is accepted"],
+            &["spec.egressDeny[0].toFQDNs: is for egress only: egressDeny has no such field"],
         ),
         (
             "endpointSelector: {}, egress: [{}], policyTypes: [Egress]",
@@ -368,8 +425,14 @@ fn checks_what_stands_around_the_spec() {
         ["spec.nodeSelector: must not stand beside endpointSelector"]
     );
     assert_eq!(
-        in_clusterwide("spec: {nodeSelector: {}, egress: [{}]}"),
-        ["spec.nodeSelector: is not enforced yet, so no policy that has it is accepted"]
+        in_clusterwide(
+            r#"spec: {nodeSelector: {}, egress: [{toPorts: [{ports: [{port: "53", protocol: UDP}], rules: {dns: [{matchPattern: "*"}]}}]}]}"#
+        ),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        in_policy("spec: {nodeSelector: {}, egress: [{}]}"),
+        ["spec.nodeSelector: is for a CiliumClusterwideNetworkPolicy only; use endpointSelector"]
     );
     let metadata = |version: &str, metadata: &str| {
         problems(&format!(

@@ -1,11 +1,14 @@
-//! The entries of `egress`.
+//! The entries of `egress` and `egressDeny`.
 
-use model::{Labels, Pattern, Prefix, Source};
+use model::{Labels, Pattern, Source};
 
-use crate::rule::{Application, Egress, EndpointPeer, Peers};
+use crate::options::SelectorScope;
+use crate::rule::{
+    Application, Direction, Egress, EndpointPeer, Entity, Peers, PortRule, Spot, Unenforced,
+};
 use crate::selector::{LabelSelector, Operator, Requirement};
 use crate::spec::fields::{At, Check, Fields};
-use crate::spec::{ports, selector};
+use crate::spec::{icmp, names, ports, prefixes, selector, services};
 
 /// The fields that name destinations. Cilium takes one of them in an entry.
 const KINDS: &[&str] = &[
@@ -18,46 +21,82 @@ const KINDS: &[&str] = &[
     "toNodes",
     "toServices",
 ];
-const ENTRY: &[&str] = &[
-    "authentication",
-    "icmps",
-    "toCIDR",
-    "toCIDRSet",
-    "toEndpoints",
-    "toEntities",
-    "toFQDNs",
-    "toGroups",
-    "toNodes",
-    "toPorts",
-    "toServices",
-];
+/// The fields of an entry beside them.
+const ASIDES: &[&str] = &["authentication", "icmps", "toPorts"];
+const MODES: &[&str] = &["disabled", "required", "test-always-fail"];
 
-/// Reads an entry of a policy in `namespace`, or of a clusterwide one.
-pub(super) fn read(check: &mut Check, at: &At<'_>, namespace: Option<&str>) -> Option<Egress> {
-    let fields = check.fields(at, ENTRY)?;
-    if let Some(authentication) = check.present(&fields, "authentication") {
-        check.not_yet(&authentication);
+/// What is told to the readers of an entry's parts.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    /// The policy's namespace; none for a clusterwide one.
+    pub(super) namespace: Option<&'a str>,
+    pub(super) direction: Direction,
+}
+
+/// Reads an entry.
+pub(super) fn read(check: &mut Check, at: &At<'_>, scope: Scope<'_>) -> Option<Egress> {
+    let known: Vec<&str> = KINDS.iter().chain(ASIDES).copied().collect();
+    let fields = check.fields(at, &known)?;
+    if scope.direction == Direction::Deny {
+        check.for_egress_only(&fields, &["authentication", "toFQDNs"]);
     }
-    let icmps = check.present(&fields, "icmps").and_then(|icmps| check.list(&icmps));
-    if icmps.is_some_and(|icmps| !icmps.is_empty()) {
-        check.not_yet(fields.at("icmps"));
-    }
-    let ports =
-        check.present(&fields, "toPorts").and_then(|to_ports| ports::read(check, &to_ports));
-    let peers = peers(check, &fields, namespace)?;
-    let rules = ports.iter().flatten();
-    let asks = rules.clone().any(|rule| matches!(rule.application, Some(Application::Dns(_))));
-    if asks {
-        warn_of_dns_pods(check, &fields, &peers, namespace);
+    let unenforced = authentication(check, &fields);
+    let ports = all_ports(check, &fields, scope);
+    let peers = peers(check, &fields, scope)?;
+    if ports.iter().flatten().any(PortRule::is_for_dns) {
+        warn_of_dns_pods(check, &fields, &peers.peers, scope);
     }
     // Without destinations and ports an entry allows nothing: `egress: [{}]` is how Cilium's
     // policies say that nothing may be sent.
-    let ports = if peers == Peers::All { ports.or(Some(Vec::new())) } else { ports };
-    Some(Egress { line: at.line(), peers, ports })
+    let ports = if peers.peers == Peers::All { ports.or(Some(Vec::new())) } else { ports };
+    Some(Egress {
+        at: at.spot(),
+        peers_at: peers.at,
+        peers: peers.peers,
+        ports,
+        unenforced: unenforced.or(peers.unenforced),
+    })
 }
 
-/// The destinations of an entry.
-fn peers(check: &mut Check, fields: &Fields<'_>, namespace: Option<&str>) -> Option<Peers> {
+impl PortRule {
+    fn is_for_dns(&self) -> bool {
+        matches!(self.application, Some(Application::Dns(_)))
+    }
+}
+
+fn authentication(check: &mut Check, fields: &Fields<'_>) -> Option<Unenforced> {
+    let at = check.present(fields, "authentication")?;
+    let own = check.fields(&at, &["mode"])?;
+    let Some(mode) = check.present(&own, "mode") else {
+        check.problem(&at, "mode must be set");
+        return None;
+    };
+    if check.one_of(&mode, MODES)? == "disabled" {
+        return None;
+    }
+    check.unenforced(&at, Unenforced::Authentication, "the entry allows nothing");
+    Some(Unenforced::Authentication)
+}
+
+/// The ports, or the ICMP types in their place.
+fn all_ports(check: &mut Check, fields: &Fields<'_>, scope: Scope<'_>) -> Option<Vec<PortRule>> {
+    let icmps = check.present(fields, "icmps").and_then(|icmps| icmp::read(check, &icmps));
+    let to_ports = check.present(fields, "toPorts");
+    let ports = to_ports.and_then(|to_ports| ports::read(check, &to_ports, scope.direction));
+    if icmps.is_some() && ports.is_some() {
+        check.problem(fields.at("icmps"), "must not stand beside toPorts: write an entry for each");
+    }
+    icmps.or(ports)
+}
+
+/// The destinations of an entry, and what they need that is not enforced.
+struct Read {
+    at: Spot,
+    peers: Peers,
+    unenforced: Option<Unenforced>,
+}
+
+fn peers(check: &mut Check, fields: &Fields<'_>, scope: Scope<'_>) -> Option<Read> {
     let mut named: Option<(&str, Vec<At<'_>>)> = None;
     let mut others = Vec::new();
     for kind in KINDS {
@@ -72,24 +111,25 @@ fn peers(check: &mut Check, fields: &Fields<'_>, namespace: Option<&str>) -> Opt
             _ => named = Some((kind, items)),
         }
     }
-    let Some((kind, items)) = named else { return Some(Peers::All) };
+    let Some((kind, items)) = named else {
+        return Some(Read { at: fields.itself().spot(), peers: Peers::All, unenforced: None });
+    };
     for other in others {
         let message = format!("{kind} and {other} must not stand in one entry: write one for each");
         check.problem(fields.at(other), message);
     }
-    Some(match kind {
-        "toEndpoints" => {
-            Peers::Endpoints(each(&items, |item| endpoint_peer(check, item, namespace)))
-        }
-        "toCIDR" => Peers::Prefixes(each(&items, |item| prefix(check, item))),
-        "toFQDNs" => Peers::Names(each(&items, |item| pattern(check, item))),
-        // Present and empty selects nothing, whatever the kind.
-        _ if items.is_empty() => Peers::Prefixes(Vec::new()),
-        _ => {
-            check.not_yet(fields.at(kind));
-            return None;
-        }
-    })
+    let at = fields.at(kind);
+    let peers = match kind {
+        "toEndpoints" => Peers::Endpoints(each(&items, |item| endpoints(check, item, scope))),
+        "toEntities" => Peers::Entities(each(&items, |item| entity(check, item))),
+        "toServices" => Peers::Services(each(&items, |item| services::read(check, item))),
+        "toNodes" => Peers::Nodes(each(&items, |item| nodes(check, item))),
+        "toCIDR" => Peers::Prefixes(each(&items, |item| prefixes::plain(check, item))),
+        "toCIDRSet" => Peers::Prefixes(each(&items, |item| prefixes::set(check, item))),
+        "toFQDNs" => Peers::Names(each(&items, |item| names::selector(check, item))),
+        _ => return Some(groups(check, at, &items, scope)),
+    };
+    Some(Read { at: at.spot(), peers, unenforced: None })
 }
 
 fn each<T>(items: &[At<'_>], read: impl FnMut(&At<'_>) -> Option<T>) -> Vec<T> {
@@ -97,31 +137,50 @@ fn each<T>(items: &[At<'_>], read: impl FnMut(&At<'_>) -> Option<T>) -> Vec<T> {
 }
 
 /// An item of `toEndpoints`, with the namespaces that it means.
-fn endpoint_peer(check: &mut Check, at: &At<'_>, namespace: Option<&str>) -> Option<EndpointPeer> {
+fn endpoints(check: &mut Check, at: &At<'_>, scope: Scope<'_>) -> Option<EndpointPeer> {
     let written = selector::read(check, at)?.into_selector();
-    let namespace_key = format!("k8s:{}", Labels::NAMESPACE);
-    if names_reserved(&written)
-        || written.requirements().any(|own| is_key(own, |key| key == Labels::NAMESPACE))
-    {
-        return Some(EndpointPeer { selector: written, unscoped: None });
+    let is_pod = || Requirement::new(&namespace_key(), Operator::Exists);
+    let as_written = |selector| Some(EndpointPeer { selector, unscoped: None });
+    if written.requirements().any(|own| own.source == Source::Reserved) {
+        return as_written(written);
     }
-    let Some(namespace) = namespace else {
+    if written.requirements().any(|own| is_key(own, |key| key == Labels::NAMESPACE)) {
+        return as_written(pods_only(written, scope.direction));
+    }
+    let Some(namespace) = scope.namespace else {
         // Every pod has the key, and nothing outside the cluster does.
-        let is_pod = Requirement::new(&namespace_key, Operator::Exists);
-        return Some(EndpointPeer { selector: written.and(is_pod), unscoped: None });
+        return as_written(written.and(is_pod()));
     };
     let is_namespace_label = |key: &str| {
         key.strip_prefix(Labels::NAMESPACE_LABELS).is_some_and(|rest| rest.starts_with('.'))
     };
     if written.requirements().any(|own| is_key(own, is_namespace_label)) {
-        return Some(EndpointPeer { selector: written, unscoped: None });
+        return as_written(pods_only(written, scope.direction));
     }
-    let scoped = written.clone().and(Requirement::label(&namespace_key, namespace));
+    if check.options.selector_scope == SelectorScope::AllNamespaces {
+        return as_written(written.and(is_pod()));
+    }
+    let scoped = written.clone().and(Requirement::label(&namespace_key(), namespace));
     Some(EndpointPeer { selector: scoped, unscoped: Some(written) })
 }
 
-fn names_reserved(selector: &LabelSelector) -> bool {
-    selector.requirements().any(|requirement| requirement.source == Source::Reserved)
+fn namespace_key() -> String {
+    format!("k8s:{}", Labels::NAMESPACE)
+}
+
+/// Keeps a selector such as `namespace notin (a)` from allowing what is no pod at all. What is
+/// denied by it is left as wide as Cilium has it.
+fn pods_only(selector: LabelSelector, direction: Direction) -> LabelSelector {
+    let present = |own: &Requirement| {
+        matches!(own.operator, Operator::In(_) | Operator::Exists)
+            && is_key(own, |key| {
+                key == Labels::NAMESPACE || key.starts_with(Labels::NAMESPACE_LABELS)
+            })
+    };
+    if direction == Direction::Deny || selector.requirements().any(present) {
+        return selector;
+    }
+    selector.and(Requirement::new(&namespace_key(), Operator::Exists))
 }
 
 /// Whether the requirement is on a label of pods with such a key.
@@ -129,13 +188,8 @@ fn is_key(requirement: &Requirement, fits: impl Fn(&str) -> bool) -> bool {
     matches!(requirement.source, Source::Kubernetes | Source::Any) && fits(&requirement.key)
 }
 
-fn warn_of_dns_pods(
-    check: &mut Check,
-    fields: &Fields<'_>,
-    peers: &Peers,
-    namespace: Option<&str>,
-) {
-    let (Peers::Endpoints(peers), Some(namespace)) = (peers, namespace) else { return };
+fn warn_of_dns_pods(check: &mut Check, fields: &Fields<'_>, peers: &Peers, scope: Scope<'_>) {
+    let (Peers::Endpoints(peers), Some(namespace)) = (peers, scope.namespace) else { return };
     if peers.iter().any(|peer| peer.unscoped.is_some()) {
         let message = format!(
             "selects the cluster's DNS pods too where their labels match, for rules.dns; Cilium \
@@ -146,38 +200,59 @@ fn warn_of_dns_pods(
     }
 }
 
-fn prefix(check: &mut Check, at: &At<'_>) -> Option<Prefix> {
-    match check.text(at)?.parse() {
-        Ok(prefix) => Some(prefix),
-        Err(error) => {
-            check.problem(at, error.to_string());
-            None
+fn entity(check: &mut Check, at: &At<'_>) -> Option<Entity> {
+    let name = check.one_of(at, &Entity::names())?;
+    Entity::parse(name)
+}
+
+/// An item of `toNodes`: as in Cilium, other nodes are meant, not the pod's own.
+fn nodes(check: &mut Check, at: &At<'_>) -> Option<LabelSelector> {
+    let written = selector::read(check, at)?.into_selector();
+    Some(written.and(Requirement::new("reserved:remote-node", Operator::Exists)))
+}
+
+/// `toGroups`: nobody here knows the addresses of a cloud's groups.
+fn groups(check: &mut Check, at: &At<'_>, items: &[At<'_>], scope: Scope<'_>) -> Read {
+    for item in items {
+        let Some(group) = check.fields(item, &["aws"]) else { continue };
+        let Some(aws) = check.present(&group, "aws") else { continue };
+        let known = ["labels", "region", "securityGroupsIds", "securityGroupsNames"];
+        let Some(aws) = check.fields(&aws, &known) else { continue };
+        check.optional_text(&aws, "region");
+        for key in ["securityGroupsIds", "securityGroupsNames"] {
+            let list = check.present(&aws, key).and_then(|list| check.list(&list));
+            for name in list.into_iter().flatten() {
+                check.text(&name);
+            }
+        }
+        let labels = check.present(&aws, "labels").and_then(|labels| check.entries(&labels));
+        for (_, value) in labels.into_iter().flatten() {
+            check.text(&value);
+        }
+    }
+    if items.is_empty() {
+        return Read { at: at.spot(), peers: Peers::Prefixes(Vec::new()), unenforced: None };
+    }
+    match scope.direction {
+        Direction::Allow => {
+            check.unenforced(at, Unenforced::Groups, "the entry allows nothing");
+            let peers = Peers::Prefixes(Vec::new());
+            Read { at: at.spot(), peers, unenforced: Some(Unenforced::Groups) }
+        }
+        // A denial that cannot be looked up must not open what it was to close.
+        Direction::Deny => {
+            check.unenforced(
+                at,
+                Unenforced::Groups,
+                "the entry denies everything outside the cluster",
+            );
+            let peers = Peers::Entities(vec![Entity::WORLD]);
+            Read { at: at.spot(), peers, unenforced: None }
         }
     }
 }
 
-/// An item of `toFQDNs` or `rules.dns`: a `matchName` or a `matchPattern`.
-pub(super) fn pattern(check: &mut Check, at: &At<'_>) -> Option<Pattern> {
-    let fields = check.fields(at, &["matchName", "matchPattern"])?;
-    let (name, pattern) =
-        (check.present(&fields, "matchName"), check.present(&fields, "matchPattern"));
-    let (at, read): (_, fn(&str) -> _) = match (name, pattern) {
-        (Some(name), None) => (name, Pattern::match_name),
-        (None, Some(pattern)) => (pattern, Pattern::match_pattern),
-        (Some(_), Some(pattern)) => {
-            check.problem(&pattern, "must not stand beside matchName: write an item for each");
-            return None;
-        }
-        (None, None) => {
-            check.problem(at, "one of matchName and matchPattern must be set");
-            return None;
-        }
-    };
-    match read(check.text(&at)?) {
-        Ok(pattern) => Some(pattern),
-        Err(error) => {
-            check.problem(&at, error.to_string());
-            None
-        }
-    }
+/// An item of `rules.dns`.
+pub(super) fn question(check: &mut Check, at: &At<'_>) -> Option<Pattern> {
+    names::read(check, at)
 }

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::document::join;
+use crate::options::Options;
 use crate::problem::{Place, Problem};
+use crate::rule::{Spot, Unenforced};
 use crate::yaml::{Entry, Node, Value};
 
 /// The most problems, and the most warnings, that are told of one document.
@@ -16,9 +18,18 @@ const MAX_COMPARED: usize = 64;
 
 /// What has been found so far.
 pub(super) struct Check {
+    pub(super) options: Options,
     file: Arc<Path>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+    unenforced: Vec<Problem>,
+}
+
+/// Everything that was found.
+pub(super) struct Findings {
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
+    pub(super) unenforced: Vec<Problem>,
 }
 
 /// A value, and the path that leads to it.
@@ -42,6 +53,30 @@ impl<'n> At<'n> {
     /// The line where the value begins.
     pub(super) fn line(&self) -> usize {
         self.node.place.line
+    }
+
+    /// The value, if it is a whole number.
+    pub(super) fn number(&self) -> Option<i64> {
+        match self.node.value {
+            Value::Integer(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Whether this is the value of such a field.
+    pub(super) fn is_field(&self, key: &str) -> bool {
+        self.path.strip_suffix(key).is_some_and(|path| path.is_empty() || path.ends_with('.'))
+    }
+
+    /// What of the path comes after that of an outer value.
+    pub(super) fn field_after(&self, outer: &At<'_>) -> &str {
+        self.path.strip_prefix(&outer.path).unwrap_or(&self.path).trim_start_matches('.')
+    }
+
+    /// The value's place, to be kept.
+    pub(super) fn spot(&self) -> Spot {
+        let Place { line, column } = self.node.place;
+        Spot { line, column, field: self.path.as_str().into() }
     }
 
     fn entry(&self, entry: &'n Entry) -> (&'n str, Self) {
@@ -72,15 +107,23 @@ impl<'n> Fields<'n> {
 }
 
 impl Check {
-    pub(super) fn new(file: &Arc<Path>) -> Self {
-        Self { file: Arc::clone(file), problems: Vec::new(), warnings: Vec::new() }
+    pub(super) fn new(file: &Arc<Path>, options: Options) -> Self {
+        Self {
+            options,
+            file: Arc::clone(file),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            unenforced: Vec::new(),
+        }
     }
 
-    /// The problems and the warnings, in the order of the text.
-    pub(super) fn finish(mut self) -> (Vec<Problem>, Vec<Problem>) {
-        self.problems.sort();
-        self.warnings.sort();
-        (self.problems, self.warnings)
+    /// What was found, in the order of the text.
+    pub(super) fn finish(self) -> Findings {
+        let Self { mut problems, mut warnings, mut unenforced, .. } = self;
+        problems.sort();
+        warnings.sort();
+        unenforced.sort();
+        Findings { problems, warnings, unenforced }
     }
 
     pub(super) fn problem(&mut self, at: &At<'_>, message: impl Into<String>) {
@@ -99,9 +142,25 @@ impl Check {
         }
     }
 
-    /// Refuses a field that Cilium knows.
-    pub(super) fn not_yet(&mut self, at: &At<'_>) {
-        self.problem(at, "is not enforced yet, so no policy that has it is accepted");
+    /// Warns at a place that was kept.
+    pub(super) fn warn_at(&mut self, spot: &Spot, message: impl Into<String>) {
+        if self.warnings.len() < MAX_TOLD {
+            self.warnings.push(spot.problem(&self.file, message));
+        }
+    }
+
+    /// Notes a field that is valid and not enforced here.
+    pub(super) fn unenforced(&mut self, at: &At<'_>, what: Unenforced, so: &str) {
+        self.not_enforced(at, format!("{what} is not enforced here, so {so}"));
+    }
+
+    /// Notes, with a message of its own, what is valid and not enforced here.
+    pub(super) fn not_enforced(&mut self, at: &At<'_>, message: impl Into<String>) {
+        if self.unenforced.len() < MAX_TOLD {
+            let problem = at.spot().problem(&self.file, message);
+            self.unenforced.push(problem.clone());
+            self.warnings.push(problem);
+        }
     }
 
     fn expected(&mut self, at: &At<'_>, what: &str) {
@@ -131,6 +190,15 @@ impl Check {
         Some(Fields { at: at.clone(), entries })
     }
 
+    /// Refuses fields that entries of `egressDeny` do not have.
+    pub(super) fn for_egress_only(&mut self, fields: &Fields<'_>, keys: &[&str]) {
+        for key in keys {
+            if let Some((_, at)) = fields.entries.iter().find(|(known, _)| known == key) {
+                self.problem(at, "is for egress only: egressDeny has no such field");
+            }
+        }
+    }
+
     /// The value of a field that must not be null, if it is there.
     pub(super) fn present<'n>(&mut self, fields: &Fields<'n>, key: &str) -> Option<At<'n>> {
         let (_, at) = fields.entries.iter().find(|(known, _)| *known == key)?;
@@ -158,6 +226,43 @@ impl Check {
         text
     }
 
+    /// The text of a field, if it is there and is text.
+    pub(super) fn optional_text<'n>(
+        &mut self,
+        fields: &Fields<'n>,
+        key: &str,
+    ) -> Option<(At<'n>, &'n str)> {
+        let at = self.present(fields, key)?;
+        let text = self.text(&at)?;
+        Some((at, text))
+    }
+
+    /// The text of a field that must be there and not be empty.
+    pub(super) fn required_text<'n>(
+        &mut self,
+        fields: &Fields<'n>,
+        key: &str,
+    ) -> Option<(At<'n>, &'n str)> {
+        match self.present(fields, key) {
+            None => self.problem(fields.itself(), format!("{key} must be set")),
+            Some(at) => match self.text(&at)? {
+                "" => self.problem(&at, "must not be empty"),
+                text => return Some((at, text)),
+            },
+        }
+        None
+    }
+
+    /// One of some texts.
+    pub(super) fn one_of<'n>(&mut self, at: &At<'n>, known: &[&str]) -> Option<&'n str> {
+        let text = self.text(at)?;
+        if known.contains(&text) {
+            return Some(text);
+        }
+        self.problem(at, format!("`{text}` is none of {}{}", known.join(", "), meant(text, known)));
+        None
+    }
+
     pub(super) fn boolean(&mut self, at: &At<'_>) -> Option<bool> {
         let Value::Bool(value) = at.node.value else {
             self.expected(at, "true or false");
@@ -177,16 +282,29 @@ impl Check {
 
 /// The message for a field that nobody knows, with the known one that it is most like.
 fn unknown_field(field: &str, known: &[&str]) -> String {
+    format!("is no field that is known here{}", meant(field, known))
+}
+
+/// The question which of the known words was meant, if one is like the written one.
+fn meant(field: &str, known: &[&str]) -> String {
     if field.len() > MAX_COMPARED {
-        return "is no field that is known here".to_owned();
+        return String::new();
     }
     let like = |known: &&str| {
         strsim::damerau_levenshtein(&known.to_ascii_lowercase(), &field.to_ascii_lowercase())
     };
     match known.iter().copied().min_by_key(like) {
         Some(nearest) if like(&nearest) <= 3.min(field.chars().count() / 2) => {
-            format!("is no field that is known here; did you mean {nearest}?")
+            format!("; did you mean {nearest}?")
         }
-        _ => "is no field that is known here".to_owned(),
+        _ => String::new(),
+    }
+}
+
+impl Spot {
+    /// Something to say of the place.
+    pub(crate) fn problem(&self, file: &Arc<Path>, message: impl Into<String>) -> Problem {
+        let place = Place { line: self.line, column: self.column };
+        Problem::new(file, place, &*self.field, message)
     }
 }

@@ -1,120 +1,172 @@
 //! The items of `toPorts`.
 
-use model::{Pattern, PortPrefix, Protocol};
+use model::{PortPrefix, Protocol};
 
-use crate::rule::{Application, PortRule};
-use crate::spec::egress;
+use crate::rule::{Application, Direction, NamedPort, PortRule, Unenforced};
+use crate::spec::application::{self, Kind};
 use crate::spec::fields::{At, Check, Fields};
+use crate::spec::tls;
 
 /// The most `ports` in an item.
 const MAX_PORTS: usize = 40;
-const DNS_PORT: u16 = 53;
 /// The protocols that `ANY` and an absent protocol stand for.
 const ANY: &[Protocol] = &[Protocol::TCP, Protocol::UDP, Protocol::SCTP];
 
 const ITEM: &[&str] =
     &["listener", "originatingTLS", "ports", "rules", "serverNames", "terminatingTLS"];
-const RULES: &[&str] = &["dns", "http", "kafka", "l7", "l7proto"];
+
+/// Of them, those that only what is allowed may have.
+const FOR_EGRESS: &[&str] =
+    &["listener", "originatingTLS", "rules", "serverNames", "terminatingTLS"];
 
 /// Ports as they were written.
 struct Written<'n> {
     at: At<'n>,
     protocols: &'static [Protocol],
-    first: u16,
-    last: u16,
+    port: WrittenPort,
+}
+
+enum WrittenPort {
+    Range(u16, u16),
+    Named(String),
 }
 
 /// Reads `toPorts`; empty is as absent.
-pub(super) fn read(check: &mut Check, at: &At<'_>) -> Option<Vec<PortRule>> {
+pub(super) fn read(check: &mut Check, at: &At<'_>, direction: Direction) -> Option<Vec<PortRule>> {
     let items = check.list(at)?;
-    let rules: Vec<PortRule> = items.iter().filter_map(|item| port_rule(check, item)).collect();
+    let read = |item| port_rule(check, item, direction);
+    let rules: Vec<PortRule> = items.iter().filter_map(read).collect();
     (!items.is_empty()).then_some(rules)
 }
 
-fn port_rule(check: &mut Check, at: &At<'_>) -> Option<PortRule> {
+fn port_rule(check: &mut Check, at: &At<'_>, direction: Direction) -> Option<PortRule> {
     let fields = check.fields(at, ITEM)?;
-    for key in ["listener", "originatingTLS", "serverNames", "terminatingTLS"] {
-        if let Some(field) = check.present(&fields, key) {
-            check.not_yet(&field);
-        }
+    if direction == Direction::Deny {
+        check.for_egress_only(&fields, FOR_EGRESS);
     }
     let written = match check.present(&fields, "ports") {
         Some(ports) => Some(read_ports(check, &ports)?),
         None => None,
     };
-    match check.present(&fields, "rules") {
-        Some(rules) => application_rule(check, &rules, written),
-        None => Some(plain_rule(check, &fields, written.as_deref().unwrap_or_default())),
-    }
-}
-
-fn plain_rule(check: &mut Check, fields: &Fields<'_>, written: &[Written<'_>]) -> PortRule {
+    let rules = check.present(&fields, "rules");
+    let around = tls::read(check, &fields, rules.as_ref());
+    let rules = match &rules {
+        Some(rules) => Some((rules, application::read(check, rules)?)),
+        None => None,
+    };
+    let application = match (&rules, around) {
+        (_, Some(around)) => Some(Application::Unenforced(around)),
+        (Some((_, rules)), None) => Some(rules.application.clone()),
+        (None, None) => None,
+    };
+    let written = match (written, &rules) {
+        (None, Some((at, rules))) => meant_ports(check, at, rules.kind),
+        (written, Some((at, rules))) => {
+            let written = written.unwrap_or_default();
+            check_ports(check, at, rules, &written);
+            written
+        }
+        (written, None) => written.unwrap_or_default(),
+    };
     if written.is_empty() {
-        check.warn(fields.itself(), "has no ports, so it allows nothing");
+        check.warn(fields.itself(), "has no ports, so it covers nothing");
     }
-    let ports = written.iter().flat_map(|ports| ports.prefixes(ports.protocols)).collect();
-    PortRule { ports, application: None }
+    if let Some(Application::Unenforced(what)) = application {
+        note(check, &fields, what);
+    }
+    let carries =
+        |protocol: &Protocol| rules.is_none() || matches!(*protocol, Protocol::TCP | Protocol::UDP);
+    Some(PortRule {
+        at: at.spot(),
+        ports: written.iter().flat_map(|ports| ports.prefixes(carries)).collect(),
+        named: written.iter().flat_map(|ports| ports.named(carries)).collect(),
+        application,
+    })
 }
 
-fn application_rule(
+fn note(check: &mut Check, fields: &Fields<'_>, what: Unenforced) {
+    let at = match what {
+        Unenforced::Listener => fields.at("listener"),
+        Unenforced::ServerNames => fields.at("serverNames"),
+        Unenforced::Tls if fields.field("terminatingTLS").is_some() => fields.at("terminatingTLS"),
+        Unenforced::Tls => fields.at("originatingTLS"),
+        Unenforced::Http | Unenforced::Kafka | Unenforced::Protocol => fields.at("rules"),
+        Unenforced::Authentication | Unenforced::Groups => fields.itself(),
+    };
+    check.unenforced(at, what, "these ports are not opened");
+}
+
+/// The ports of rules that name none: those of the protocol itself.
+fn meant_ports<'n>(check: &mut Check, at: &At<'n>, kind: Kind) -> Vec<Written<'n>> {
+    const DNS: &[Protocol] = &[Protocol::UDP, Protocol::TCP];
+    let (port, protocols, message): (_, &[_], _) = match kind {
+        Kind::Dns => {
+            (53, DNS, "has no ports, so the DNS port 53 is meant, UDP and TCP; Cilium refuses this")
+        }
+        Kind::Http => (
+            80,
+            &[Protocol::TCP],
+            "has no ports, so the HTTP port 80 is meant; in Cilium this allows nothing",
+        ),
+        Kind::Kafka => (
+            9092,
+            &[Protocol::TCP],
+            "has no ports, so the Kafka port 9092 is meant; in Cilium this allows nothing",
+        ),
+        Kind::Other => return Vec::new(),
+    };
+    check.warn(at, message);
+    vec![Written { at: at.clone(), protocols, port: WrittenPort::Range(port, port) }]
+}
+
+/// Checks ports that stand beside rules for what is said there.
+fn check_ports(
     check: &mut Check,
     at: &At<'_>,
-    written: Option<Vec<Written<'_>>>,
-) -> Option<PortRule> {
-    let fields = check.fields(at, RULES)?;
-    for key in ["http", "kafka", "l7", "l7proto"] {
-        if let Some(field) = check.present(&fields, key) {
-            check.not_yet(&field);
-        }
+    rules: &application::Rules<'_>,
+    ports: &[Written<'_>],
+) {
+    let is_dns = rules.kind == Kind::Dns;
+    if is_dns && ports.is_empty() {
+        check.problem(&rules.at, "needs a port: `ports` is empty; left out, it means port 53");
     }
-    let Some(dns) = check.present(&fields, "dns") else {
-        if RULES.iter().all(|key| fields.field(key).is_none()) {
-            check.problem(at, "must have one of dns, http, kafka, l7proto");
+    for written in ports {
+        match written.port {
+            WrittenPort::Range(0, _) if is_dns => {
+                check.problem(&written.at, "must not be port 0 beside rules.dns: name the port");
+                continue;
+            }
+            WrittenPort::Range(0, _) => {
+                check.problem(&written.at, "must not be port 0 beside rules: name the port");
+                continue;
+            }
+            WrittenPort::Range(first, last) if is_dns && first != last => {
+                check.problem(&written.at, "must not be a range beside rules.dns");
+                continue;
+            }
+            WrittenPort::Range(..) | WrittenPort::Named(_) => {}
         }
-        return None;
-    };
-    let items = check.list(&dns)?;
-    let patterns: Vec<Pattern> =
-        items.iter().filter_map(|item| egress::pattern(check, item)).collect();
-    let ports = match written {
-        Some(written) => dns_ports(check, &dns, &written, items.is_empty()),
-        None => {
-            check.warn(
-                at,
-                "has no ports, so the DNS port 53 is meant, UDP and TCP; Cilium refuses this",
-            );
-            [Protocol::UDP, Protocol::TCP].map(|p| PortPrefix::port(p, DNS_PORT)).into()
-        }
-    };
-    Some(PortRule { ports, application: Some(Application::Dns(patterns)) })
+        check_protocols(check, at, rules, written);
+    }
 }
 
-/// The ports of a rule for DNS.
-fn dns_ports(
+fn check_protocols(
     check: &mut Check,
-    dns: &At<'_>,
-    written: &[Written<'_>],
-    is_empty: bool,
-) -> Vec<PortPrefix> {
-    if written.is_empty() {
-        check.problem(dns, "needs a port: `ports` is empty; left out, it means port 53");
-    }
-    let mut prefixes = Vec::new();
-    for ports in written {
-        if ports.first == 0 {
-            check.problem(&ports.at, "must not be port 0 beside rules.dns: name the port");
-        } else if ports.first != ports.last {
-            check.problem(&ports.at, "must not be a range beside rules.dns");
-        } else if is_empty && ports.protocols != [Protocol::TCP] {
-            check.problem(&ports.at, "must be TCP where rules.dns is empty, as in Cilium");
-        } else if ports.protocols == [Protocol::SCTP] {
-            check.warn(&ports.at, "allows nothing: there is no DNS over SCTP");
+    at: &At<'_>,
+    rules: &application::Rules<'_>,
+    written: &Written<'_>,
+) {
+    let is_tcp = written.protocols == [Protocol::TCP];
+    if rules.kind == Kind::Dns && !rules.is_empty {
+        if written.protocols == [Protocol::SCTP] {
+            check.warn(&written.at, "allows nothing: there is no DNS over SCTP");
         }
-        let carries_dns = |protocol: &Protocol| *protocol != Protocol::SCTP;
-        let protocols: Vec<_> = ports.protocols.iter().copied().filter(carries_dns).collect();
-        prefixes.extend(ports.prefixes(&protocols));
+    } else if !is_tcp && rules.kind == Kind::Dns {
+        check.problem(&written.at, "must be TCP where rules.dns is empty, as in Cilium");
+    } else if !is_tcp {
+        let field = rules.at.field_after(at);
+        check.problem(&written.at, format!("must be TCP beside rules.{field}"));
     }
-    prefixes
 }
 
 fn read_ports<'n>(check: &mut Check, at: &At<'n>) -> Option<Vec<Written<'n>>> {
@@ -137,31 +189,34 @@ fn read_port<'n>(check: &mut Check, at: &At<'n>) -> Option<Written<'n>> {
         return None;
     };
     let first = port_number(check, &port)?;
-    let last = match check.present(&fields, "endPort") {
-        Some(end) => end_port(check, &end, first)?,
-        None => first,
+    let end = check.present(&fields, "endPort");
+    let port = match (first, end) {
+        (WrittenPort::Range(first, _), Some(end)) => {
+            WrittenPort::Range(first, end_port(check, &end, first)?)
+        }
+        (WrittenPort::Named(name), Some(end)) => {
+            end_port(check, &end, 0)?;
+            check.warn(&end, format!("has no meaning beside the named port `{name}`"));
+            WrittenPort::Named(name)
+        }
+        (port, None) => port,
     };
-    Some(Written { at: at.clone(), protocols, first, last })
+    Some(Written { at: at.clone(), protocols, port })
 }
 
 fn protocols(check: &mut Check, at: &At<'_>) -> Option<&'static [Protocol]> {
-    Some(match check.text(at)? {
+    Some(match check.one_of(at, &["TCP", "UDP", "SCTP", "ANY"])? {
         "TCP" => &[Protocol::TCP],
         "UDP" => &[Protocol::UDP],
         "SCTP" => &[Protocol::SCTP],
-        "ANY" => ANY,
-        other => {
-            check.problem(at, format!("`{other}` is none of TCP, UDP, SCTP, ANY"));
-            return None;
-        }
+        _ => ANY,
     })
 }
 
-fn port_number(check: &mut Check, at: &At<'_>) -> Option<u16> {
+fn port_number(check: &mut Check, at: &At<'_>) -> Option<WrittenPort> {
     let text = check.text(at)?;
     if is_service_name(text) {
-        check.problem(at, format!("named ports such as `{text}` are not enforced yet"));
-        return None;
+        return Some(WrittenPort::Named(text.to_ascii_lowercase()));
     }
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     // Cilium reads a leading zero as Go does: what follows is octal.
@@ -173,7 +228,7 @@ fn port_number(check: &mut Check, at: &At<'_>) -> Option<u16> {
     if radix == 8 {
         check.warn(at, format!("`{text}` is octal because of its leading zero: port {port}"));
     }
-    Some(port)
+    Some(WrittenPort::Range(port, port))
 }
 
 /// The last port of a range, or `first` if there is none.
@@ -200,9 +255,17 @@ fn is_service_name(text: &str) -> bool {
 }
 
 impl Written<'_> {
-    fn prefixes(&self, protocols: &[Protocol]) -> Vec<PortPrefix> {
+    fn prefixes(&self, carries: impl Fn(&Protocol) -> bool) -> Vec<PortPrefix> {
+        let WrittenPort::Range(first, last) = self.port else { return Vec::new() };
         // Port 0 alone stands for every port.
-        let last = if self.last == 0 { u16::MAX } else { self.last };
-        protocols.iter().flat_map(|p| PortPrefix::range(*p, self.first, last)).collect()
+        let last = if last == 0 { u16::MAX } else { last };
+        let protocols = self.protocols.iter().filter(|protocol| carries(protocol));
+        protocols.flat_map(|protocol| PortPrefix::range(*protocol, first, last)).collect()
+    }
+
+    fn named(&self, carries: impl Fn(&Protocol) -> bool) -> Vec<NamedPort> {
+        let WrittenPort::Named(name) = &self.port else { return Vec::new() };
+        let protocols = self.protocols.iter().filter(|protocol| carries(protocol));
+        protocols.map(|protocol| NamedPort { protocol: *protocol, name: name.clone() }).collect()
     }
 }

@@ -77,7 +77,7 @@ spec:
             "p.yaml:12:7: spec.egress[0].toFQDNs[1].matchNames: is no field that is known here; \
              did you mean matchName?",
             "p.yaml:16:19: spec.egress[0].toPorts[0].ports[0].protocol: `tcp` is none of TCP, UDP, \
-             SCTP, ANY",
+             SCTP, ANY; did you mean TCP?",
             "p.yaml:18:7: spec.egress[1].toCIDR[0]: `10.0.0.1` has no `/`; write `10.0.0.1/32` \
              for this address alone",
             "p.yaml:19:3: spec.toEntities: is no field that is known here",
@@ -137,7 +137,7 @@ fn absent_empty_and_present_lists_differ() {
     assert_eq!(entry("{toCIDR: []}"), "prefixes() ports(all)");
     assert_eq!(entry("{toFQDNs: []}"), "names() ports(all)");
     assert_eq!(entry("{toEndpoints: []}"), "pods() ports(all)");
-    assert_eq!(entry("{toEntities: []}"), "prefixes() ports(all)");
+    assert_eq!(entry("{toEntities: []}"), "entities() ports(all)");
     assert_eq!(entry("{toFQDNs: [], toCIDR: [10.1.2.3/8]}"), "prefixes(10.0.0.0/8) ports(all)");
     assert_eq!(entry("{toCIDR: ['::/0'], toPorts: []}"), "prefixes(::/0) ports(all)");
 }

@@ -14,6 +14,8 @@ pub(super) enum Effect {
     Allow,
     /// Their questions are judged by a list of names.
     Dns(ListId),
+    /// They are dropped, whatever else is said.
+    Deny,
 }
 
 /// The rows of a level being folded.
@@ -25,6 +27,8 @@ pub(super) struct Fold {
 /// What several rules do with the same packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Effects {
+    /// A rule drops them.
+    deny: bool,
     /// A rule lets them pass.
     allow: bool,
     /// They pass if no rule says anything.
@@ -38,6 +42,7 @@ impl Fold {
         let effects = self.rows.entry(ports).or_default();
         match effect {
             Effect::Allow => effects.allow = true,
+            Effect::Deny => effects.deny = true,
             Effect::Dns(list) => {
                 effects.lists.insert(*list);
             }
@@ -70,7 +75,7 @@ impl Fold {
 }
 
 /// The prefixes that contain this one, the longest first.
-fn wider(prefix: PortPrefix) -> impl Iterator<Item = PortPrefix> {
+pub(crate) fn wider(prefix: PortPrefix) -> impl Iterator<Item = PortPrefix> {
     std::iter::successors(parent(prefix), |prefix| parent(*prefix))
 }
 
@@ -89,6 +94,7 @@ fn parent(prefix: PortPrefix) -> Option<PortPrefix> {
 impl Effects {
     fn union(&self, other: &Self) -> Self {
         Self {
+            deny: self.deny || other.deny,
             allow: self.allow || other.allow,
             rest: self.rest || other.rest,
             lists: self.lists.union(&other.lists).copied().collect(),
@@ -97,6 +103,9 @@ impl Effects {
 
     /// The verdict, and the lists where they matter.
     fn meaning(&self) -> (Verdict, Option<&BTreeSet<ListId>>) {
+        if self.deny {
+            return (Verdict::Deny, None);
+        }
         match (self.lists.is_empty(), self.allow) {
             (true, _) => (Verdict::Allow, None),
             (false, true) => (Verdict::Dns, None),

@@ -1,10 +1,11 @@
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use model::{Label, Name};
 
 use super::*;
-use crate::rule::{EndpointPeer, Origin, PolicyKey};
+use crate::rule::{Egress, EndpointPeer, Origin, Peers, PolicyKey, PortRule, PrefixPeer, Spot};
 use crate::selector::{LabelSelector, Requirement};
 use crate::{Document, Policy};
 
@@ -21,7 +22,11 @@ fn pod(namespace: &str, app: &str) -> Labels {
 /// The table of all endpoints of the namespace `prod`, in a cluster with one DNS pod.
 fn table(specs: &[&str]) -> Table {
     let rules: Vec<Arc<Rule>> = specs.iter().flat_map(|spec| policy(spec).rules).collect();
-    Table::compile(&rules, &[pod("kube-system", "kube-dns")])
+    Table::compile(&rules, &context())
+}
+
+fn context() -> Context {
+    Context { dns_pods: [pod("kube-system", "kube-dns")].into(), ..Context::default() }
 }
 
 fn policy(spec: &str) -> Policy {
@@ -48,6 +53,12 @@ fn show(row: &TableRow) -> String {
     }
 }
 
+/// Addresses under a prefix that carry no label of their own.
+fn outside(prefix: &str) -> Subject<'static> {
+    static NONE: LazyLock<Labels> = LazyLock::new(Labels::default);
+    Subject::Outside { prefix: prefix.parse().unwrap(), labels: &NONE }
+}
+
 fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
@@ -71,7 +82,7 @@ fn destinations_are_answered_level_by_level() {
     assert_eq!(shown(&table.rows(Subject::Any)), ["123/UDP allow"]);
     assert_eq!(shown(&table.rows(Subject::Labels(&pod("prod", "db")))), ["5432/TCP allow"]);
     assert_eq!(shown(&table.rows(Subject::Labels(&pod("dev", "db")))), Vec::<String>::new());
-    let prefix = |text: &str| shown(&table.rows(Subject::Prefix(text.parse().unwrap())));
+    let prefix = |text: &str| shown(&table.rows(outside(text)));
     assert_eq!(prefix("10.2.0.0/16"), ["80-81/TCP allow"]);
     assert_eq!(prefix("10.1.2.3/32"), ["any allow"]);
     assert_eq!(prefix("fd00::1/128"), ["80-81/TCP allow"]);
@@ -111,7 +122,7 @@ fn longer_ports_take_in_what_wider_ones_say() {
       rules: {dns: [{matchName: b.com}]}
     - ports: [{port: '5353', protocol: UDP}]
       rules: {dns: [{matchPattern: '*.c.com'}]}"]);
-    let prefix = Subject::Prefix("10.0.0.0/8".parse().unwrap());
+    let prefix = outside("10.0.0.0/8");
     assert_eq!(
         shown(&table.rows(prefix)),
         [
@@ -134,7 +145,7 @@ fn rules_for_dns_unite_their_names() {
         )
     };
     let table = table(&[&dns("*.b.com"), &dns("a.com"), &dns("a.com")]);
-    let rows = table.rows(Subject::Prefix("9.9.9.9/32".parse().unwrap()));
+    let rows = table.rows(outside("9.9.9.9/32"));
     assert_eq!(shown(&rows), ["53/UDP dns *.b.com a.com"]);
     let filter = rows[0].filter.as_ref().unwrap();
     assert!(filter.allows(name("a.com").as_ref()) && filter.allows(name("x.b.com").as_ref()));
@@ -189,7 +200,7 @@ fn a_plain_allow_on_another_level_lifts_the_filter() {
   - toPorts: [{ports: [{port: '53', protocol: UDP}]}]
   - toCIDR: [9.0.0.0/8]
     toPorts: [{ports: [{port: '53'}], rules: {dns: [{matchName: a.com}]}}]"]);
-    let level = [Subject::Prefix("9.0.0.0/8".parse().unwrap())];
+    let level = [outside("9.0.0.0/8")];
     assert!(table.name_filter(&level, Protocol::UDP, 53).unwrap().allows_all());
     assert!(!table.name_filter(&level, Protocol::TCP, 53).unwrap().allows_all());
     assert_eq!(table.name_filter(&[], Protocol::UDP, 53), None);
@@ -197,7 +208,7 @@ fn a_plain_allow_on_another_level_lifts_the_filter() {
 
 #[test]
 fn no_rules_leave_everything_open() {
-    let table = Table::compile(&[], &[]);
+    let table = Table::compile(&[], &Context::default());
     assert!(!table.enforces());
     assert_eq!(shown(&table.rows(Subject::Any)), ["any allow"]);
 }
@@ -220,9 +231,9 @@ fn filters_are_shared_while_they_are_held() {
 fn private_addresses_are_allowed_by_selector() {
     let rule = |name: &str, allow_private| {
         let peers = Peers::Names(vec![Pattern::match_name(name).unwrap()]);
-        rule(vec![Egress { line: 1, peers, ports: None }], allow_private, true)
+        rule(vec![entry(peers, None)], allow_private, true)
     };
-    let table = Table::compile(&[rule("a.com", false), rule("b.com", true)], &[]);
+    let table = Table::compile(&[rule("a.com", false), rule("b.com", true)], &Context::default());
     assert!(!table.allow_private(SelectorId(0)) && table.allow_private(SelectorId(1)));
     assert!(!table.allow_private(SelectorId(2)));
 }
@@ -237,22 +248,19 @@ fn ten_thousand_rules_compile_in_about_linear_time() {
             let peers = match i % 3 {
                 0 => Peers::Endpoints(vec![EndpointPeer { selector, unscoped: None }]),
                 1 => Peers::Names(vec![Pattern::match_pattern(&format!("*.x{i}.com")).unwrap()]),
-                _ => Peers::Prefixes(vec![Prefix::host(std::net::IpAddr::from([
-                    10,
-                    0,
-                    (i >> 8) as u8,
-                    i as u8,
-                ]))]),
+                _ => Peers::Prefixes(vec![PrefixPeer::whole(Prefix::host(
+                    std::net::IpAddr::from([10, 0, (i >> 8) as u8, i as u8]),
+                ))]),
             };
-            let ports = vec![PortRule { ports: vec![port(443)], application: None }];
-            rule(vec![Egress { line: 1, peers, ports: Some(ports) }], false, true)
+            let ports = vec![open(vec![port(443)])];
+            rule(vec![entry(peers, Some(ports))], false, true)
         };
         (0..count).map(entry).collect()
     };
     let once = |count: usize| {
         let rules = rules(count);
         let start = Instant::now();
-        let table = Table::compile(&rules, &[]);
+        let table = Table::compile(&rules, &Context::default());
         let compiled = start.elapsed();
         for i in 0..1000 {
             let labels = labels(&[("app", &format!("a{i}")), (Labels::NAMESPACE, "prod")]);
@@ -270,6 +278,16 @@ fn ten_thousand_rules_compile_in_about_linear_time() {
     assert!(many[0] < few[0] * 60 && many[1] < few[1] * 10, "{many:?} against {few:?}");
 }
 
+fn entry(peers: Peers, ports: Option<Vec<PortRule>>) -> Egress {
+    let at = Spot { line: 1, column: 1, field: "egress".into() };
+    Egress { peers_at: at.clone(), at, peers, ports, unenforced: None }
+}
+
+fn open(ports: Vec<PortPrefix>) -> PortRule {
+    let at = Spot { line: 1, column: 1, field: "toPorts".into() };
+    PortRule { at, ports, named: Vec::new(), application: None }
+}
+
 fn port(port: u16) -> PortPrefix {
     PortPrefix::port(Protocol::TCP, port)
 }
@@ -281,5 +299,5 @@ fn rule(egress: Vec<Egress>, allow_private: bool, default_deny: bool) -> Arc<Rul
         line: 1,
     };
     let subject = LabelSelector::everything();
-    Arc::new(Rule { origin, subject, default_deny, allow_private, egress })
+    Arc::new(Rule { origin, subject, default_deny, allow_private, egress, denied: Vec::new() })
 }

@@ -1,28 +1,56 @@
 //! Random rules against the obvious model: every rule asked for every packet.
 
-use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use model::{Label, Name};
+use model::{CidrGroup, EndpointName, Label, Name};
 use proptest::prelude::*;
+use proptest::sample::select;
 
-use super::{name, rule};
-use crate::rule::EndpointPeer;
+use super::{entry, name, open, rule};
+use crate::context::ServiceFacts;
+use crate::explain::{Destination, Packet, explain};
+use crate::rule::{
+    Application, Direction, Egress, EndpointPeer, Entity, Peers, PortRule, PrefixBase, PrefixPeer,
+    ServicePeer, Unenforced,
+};
 use crate::selector::{LabelSelector, Operator, Requirement};
 use crate::table::*;
 
+const NAMES: &[&str] = &["a", "b.a", "c.b.a", "d"];
+const PREFIXES: &[&str] = &[
+    "0.0.0.0/0",
+    "10.0.0.0/8",
+    "10.1.0.0/16",
+    "10.1.1.0/24",
+    "10.1.1.1/32",
+    "::/0",
+    "fd00::/8",
+    "fd00::1/128",
+];
+const ADDRESSES: &[&str] =
+    &["9.9.9.9", "10.0.0.1", "10.1.0.1", "10.1.1.1", "10.1.1.2", "2001::1", "fd00::1", "fd00::2"];
+
 fn any_ports() -> impl Strategy<Value = Vec<PortPrefix>> {
-    let protocol = || prop::sample::select(vec![Protocol::TCP, Protocol::UDP]);
+    let protocol = || select(vec![Protocol::TCP, Protocol::UDP]);
+    let icmp = || select(vec![Protocol::ICMP, Protocol::ICMPV6]);
     let one = prop_oneof![
         1 => Just(vec![PortPrefix::Any]),
         1 => protocol().prop_map(|protocol| vec![PortPrefix::Protocol(protocol)]),
+        1 => (icmp(), 0u16..10).prop_map(|(protocol, kind)| vec![PortPrefix::port(protocol, kind)]),
         4 => (protocol(), 0u16..70, 0u16..20)
             .prop_map(|(protocol, first, more)| PortPrefix::range(protocol, first, first + more)),
     ];
     prop::collection::vec(one, 0..3).prop_map(|lists| lists.concat())
 }
 
+fn any_named() -> impl Strategy<Value = Vec<NamedPort>> {
+    let one = (select(vec![Protocol::TCP, Protocol::UDP]), "[pq]")
+        .prop_map(|(protocol, name)| NamedPort { protocol, name });
+    prop::collection::vec(one, 0..2)
+}
+
 fn any_pattern() -> impl Strategy<Value = Pattern> {
-    prop::sample::select(vec!["a", "*", "*.a", "b*.a", "**.a", "c.b.a"])
+    select(vec!["a", "*", "*.a", "b*.a", "**.a", "c.b.a"])
         .prop_map(|text| Pattern::match_pattern(text).unwrap())
 }
 
@@ -37,172 +65,192 @@ fn any_selector() -> impl Strategy<Value = LabelSelector> {
     ];
     let requirement =
         ("[ab]", operator).prop_map(|(key, operator)| Requirement::new(&key, operator));
-    prop::collection::vec(requirement, 0..3).prop_map(|all| all.into_iter().collect())
+    let reserved =
+        select(vec!["host", "world", "kube-apiserver"]).prop_map(LabelSelector::reserved);
+    prop_oneof![
+        4 => prop::collection::vec(requirement, 0..3).prop_map(|all| all.into_iter().collect()),
+        1 => reserved,
+    ]
+}
+
+fn any_prefix() -> impl Strategy<Value = Prefix> {
+    select(PREFIXES).prop_map(|text| text.parse().unwrap())
+}
+
+fn any_prefix_peer() -> impl Strategy<Value = PrefixPeer> {
+    let base = prop_oneof![
+        4 => any_prefix().prop_map(PrefixBase::Prefix),
+        1 => "[gh]".prop_map(PrefixBase::Group),
+        1 => any_selector().prop_map(PrefixBase::Groups),
+    ];
+    (base, prop::collection::vec(any_prefix(), 0..3))
+        .prop_map(|(base, except)| PrefixPeer { base, except })
+}
+
+fn any_service() -> impl Strategy<Value = ServicePeer> {
+    let text = |values| prop::option::of(select::<&str>(values).prop_map(str::to_owned));
+    (text(vec!["s", "t", "e"]), text(vec!["n", "m"]), prop::option::of(any_selector()))
+        .prop_map(|(name, namespace, selector)| ServicePeer { name, namespace, selector })
 }
 
 fn any_peers() -> impl Strategy<Value = Peers> {
     let peer = (any_selector(), prop::option::of(any_selector()))
         .prop_map(|(selector, unscoped)| EndpointPeer { selector, unscoped });
+    let entity = select(Entity::names()).prop_map(|name| Entity::parse(name).unwrap());
     prop_oneof![
         Just(Peers::All),
         prop::collection::vec(peer, 0..3).prop_map(Peers::Endpoints),
-        prop::collection::vec(any_prefix(), 0..3).prop_map(Peers::Prefixes),
+        prop::collection::vec(entity, 0..3).prop_map(Peers::Entities),
+        prop::collection::vec(any_service(), 0..3).prop_map(Peers::Services),
+        prop::collection::vec(any_selector(), 0..2).prop_map(Peers::Nodes),
+        prop::collection::vec(any_prefix_peer(), 0..3).prop_map(Peers::Prefixes),
         any_patterns().prop_map(Peers::Names),
     ]
 }
 
-fn any_prefix() -> impl Strategy<Value = Prefix> {
-    prop::sample::select(vec![
-        "0.0.0.0/0",
-        "10.0.0.0/8",
-        "10.1.0.0/16",
-        "10.1.1.1/32",
-        "::/0",
-        "fd00::/8",
-    ])
-    .prop_map(|text| text.parse().unwrap())
+fn any_entry(direction: Direction) -> impl Strategy<Value = Egress> {
+    let application = match direction {
+        Direction::Deny => Just(None).boxed(),
+        Direction::Allow => prop_oneof![
+            3 => Just(None),
+            3 => any_patterns().prop_map(|patterns| Some(Application::Dns(patterns))),
+            1 => Just(Some(Application::Unenforced(Unenforced::Http))),
+        ]
+        .boxed(),
+    };
+    let ports = (any_ports(), any_named(), application)
+        .prop_map(|(ports, named, application)| PortRule { named, application, ..open(ports) });
+    let ports = prop::option::of(prop::collection::vec(ports, 0..4));
+    let unenforced = prop::bool::weighted(0.1).prop_map(move |unenforced| {
+        (unenforced && direction == Direction::Allow).then_some(Unenforced::Authentication)
+    });
+    (any_peers(), ports, unenforced)
+        .prop_map(|(peers, ports, unenforced)| Egress { unenforced, ..entry(peers, ports) })
 }
 
 fn any_rule() -> impl Strategy<Value = Arc<Rule>> {
-    let dns = any_patterns().prop_map(Application::Dns);
-    let ports = (any_ports(), prop::option::of(dns))
-        .prop_map(|(ports, application)| PortRule { ports, application });
-    let ports = prop::option::of(prop::collection::vec(ports, 0..4));
-    let egress = (any_peers(), ports).prop_map(|(peers, ports)| Egress { line: 1, peers, ports });
-    (prop::collection::vec(egress, 0..4), any::<bool>())
-        .prop_map(|(egress, deny)| rule(egress, false, deny))
+    let allowed = prop::collection::vec(any_entry(Direction::Allow), 0..4);
+    let denied = prop::collection::vec(any_entry(Direction::Deny), 0..2);
+    (allowed, denied, any::<bool>()).prop_map(|(egress, denied, deny)| {
+        let rule = rule(egress, false, deny);
+        Arc::new(Rule { denied, ..(*rule).clone() })
+    })
 }
 
-/// A destination that owns what a [`Subject`] borrows.
+fn any_labels() -> impl Strategy<Value = Labels> {
+    let one = prop_oneof![
+        4 => ("[ab]", "[xy]").prop_map(|(key, value)| Label::kubernetes(key, value)),
+        1 => select(vec!["host", "remote-node", "kube-apiserver", "health"]).prop_map(reserved),
+        1 => ("[nm]", "[st]").prop_map(|(namespace, name)| {
+            Wants::service_label(&EndpointName { namespace, name })
+        }),
+        1 => ("[pq]", select(vec![Protocol::TCP, Protocol::UDP]), 0u16..70)
+            .prop_map(|(name, protocol, port)| Wants::port_label(&name, protocol, port)),
+    ];
+    prop::collection::vec(one, 0..4).prop_map(|all| all.into_iter().collect())
+}
+
+fn reserved(name: &str) -> Label {
+    Label { key: name.to_owned(), source: Source::Reserved, value: String::new() }
+}
+
+fn any_context() -> impl Strategy<Value = Context> {
+    (any_labels(), any_labels(), prop::collection::vec(any_prefix(), 0..3)).prop_map(
+        |(dns, labels, prefixes)| {
+            let service = |namespace: &str, name: &str, external: Option<&str>| {
+                let name = EndpointName { namespace: namespace.into(), name: name.into() };
+                let external_name = external.map(|text| text.parse().unwrap());
+                (name, ServiceFacts { labels: own(&labels), external_name })
+            };
+            let services = [
+                service("n", "s", None),
+                service("n", "t", None),
+                service("m", "t", None),
+                service("m", "e", Some("b.a")),
+            ];
+            let group = CidrGroup { name: "g".into(), labels: own(&labels), prefixes };
+            Context {
+                dns_pods: [own(&dns)].into(),
+                services: services.into(),
+                cidr_groups: [("g".to_owned(), group)].into(),
+            }
+        },
+    )
+}
+
+/// A destination that owns what [`Destination`] borrows.
 #[derive(Clone, Debug)]
-enum Destination {
-    Any,
-    Pod(Labels),
-    Prefix(Prefix),
-    Name(Name),
+enum Owned {
+    Inside(Labels),
+    Outside(IpAddr, Labels, Vec<Name>),
 }
 
-fn any_destination() -> impl Strategy<Value = Destination> {
-    let pod = prop::collection::vec(("[ab]", "[xy]"), 0..3)
-        .prop_map(|all| all.into_iter().map(|(k, v)| Label::kubernetes(k, v)).collect());
+impl Owned {
+    fn borrow(&self) -> Destination<'_> {
+        match self {
+            Self::Inside(labels) => Destination::Inside(labels),
+            Self::Outside(address, labels, names) => {
+                Destination::Outside { address: *address, labels, names }
+            }
+        }
+    }
+}
+
+fn any_destination() -> impl Strategy<Value = Owned> {
+    let address = select(ADDRESSES).prop_map(|text| text.parse().unwrap());
+    let names = prop::collection::vec(select(NAMES).prop_map(name), 0..3);
     prop_oneof![
-        Just(Destination::Any),
-        pod.prop_map(Destination::Pod),
-        any_prefix().prop_map(Destination::Prefix),
-        prop::sample::select(vec!["a", "b.a", "c.b.a", "d"])
-            .prop_map(|text| Destination::Name(name(text))),
+        any_labels().prop_map(Owned::Inside),
+        (address, any_labels(), names)
+            .prop_map(|(address, labels, names)| Owned::Outside(address, labels, names)),
     ]
 }
 
-/// What the rules say of a destination and port at its level alone.
-fn expected(
-    rules: &[Arc<Rule>],
-    dns_pods: &[Labels],
-    destination: &Destination,
-    protocol: Protocol,
-    port: u16,
-) -> (bool, Option<BTreeSet<Pattern>>) {
-    let (mut allowed, mut names) = (false, None::<BTreeSet<Pattern>>);
-    for egress in rules.iter().flat_map(|rule| &rule.egress) {
-        let all = vec![PortRule { ports: vec![PortPrefix::Any], application: None }];
-        for rule in egress.ports.as_ref().unwrap_or(&all) {
-            let is_dns = rule.application.is_some();
-            let covers = rule.ports.iter().any(|ports| ports.covers(protocol, port));
-            if !covers || !reaches(&egress.peers, destination, is_dns, dns_pods) {
-                continue;
-            }
-            match &rule.application {
-                None => allowed = true,
-                Some(Application::Dns(patterns)) => {
-                    names.get_or_insert_default().extend(patterns.iter().cloned());
-                }
-            }
+/// Calls `ask` with the levels that a destination is on.
+fn with_levels<T>(table: &Table, to: &Owned, ask: impl FnOnce(&[Subject<'_>]) -> T) -> T {
+    match to {
+        Owned::Inside(labels) => ask(&[Subject::Labels(labels)]),
+        Owned::Outside(address, labels, names) => {
+            // The world stands in the tries beside the table's own prefixes.
+            let roots = [Prefix::all_ipv4(), Prefix::all_ipv6()];
+            let all = table.prefixes().chain(roots).filter(|prefix| prefix.covers(*address));
+            let prefix = all.max_by_key(|prefix| prefix.length()).unwrap();
+            let mut selectors = Vec::new();
+            names.iter().for_each(|name| table.selectors_of(name.as_ref(), &mut selectors));
+            selectors.sort_unstable();
+            selectors.dedup();
+            ask(&[Subject::Outside { prefix, labels }, Subject::Names(&selectors)])
         }
     }
-    (allowed, names)
-}
-
-fn reaches(peers: &Peers, destination: &Destination, is_dns: bool, dns_pods: &[Labels]) -> bool {
-    match (peers, destination) {
-        (Peers::All, Destination::Any) => true,
-        (Peers::Endpoints(peers), Destination::Pod(labels)) => peers.iter().any(|peer| {
-            let widened = peer.unscoped.as_ref().is_some_and(|unscoped| unscoped.matches(labels));
-            peer.selector.matches(labels) || (is_dns && widened && dns_pods.contains(labels))
-        }),
-        (Peers::Prefixes(prefixes), Destination::Prefix(inner)) => {
-            prefixes.iter().any(|prefix| prefix.contains(*inner))
-        }
-        (Peers::Names(patterns), Destination::Name(name)) => {
-            patterns.iter().any(|pattern| pattern.matches(name.as_ref()))
-        }
-        _ => false,
-    }
-}
-
-/// Calls `ask` with the destination as the table knows it.
-fn with_subject<T>(
-    table: &Table,
-    destination: &Destination,
-    ask: impl FnOnce(Subject<'_>) -> T,
-) -> T {
-    let mut selectors = Vec::new();
-    ask(match destination {
-        Destination::Any => Subject::Any,
-        Destination::Pod(labels) => Subject::Labels(labels),
-        Destination::Prefix(prefix) => Subject::Prefix(*prefix),
-        Destination::Name(name) => {
-            table.selectors_of(name.as_ref(), &mut selectors);
-            Subject::Names(&selectors)
-        }
-    })
 }
 
 fn row_for(rows: &[TableRow], protocol: Protocol, port: u16) -> Option<&TableRow> {
     rows.iter().filter(|row| row.ports.covers(protocol, port)).max_by_key(|row| row.ports.len())
 }
 
-fn patterns(names: BTreeSet<Pattern>) -> Vec<Pattern> {
-    names.into_iter().collect()
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn the_longest_row_says_what_all_rules_say(
+    fn the_rows_of_all_levels_say_what_all_rules_say(
         rules in prop::collection::vec(any_rule(), 0..5),
+        context in any_context(),
         destination in any_destination(),
-        is_dns_pod in any::<bool>(),
     ) {
-        let dns_pods: Vec<Labels> = match &destination {
-            Destination::Pod(labels) if is_dns_pod => vec![labels.clone()],
-            _ => Vec::new(),
-        };
-        let table = Table::compile(&rules, &dns_pods);
-        let rows = with_subject(&table, &destination, |subject| table.rows(subject));
-        prop_assert!(rows.is_sorted_by_key(|row| row.ports));
-        let rest_is_allowed =
-            matches!(destination, Destination::Any) && rules.iter().all(|rule| !rule.default_deny);
-        for protocol in [Protocol::TCP, Protocol::UDP, Protocol::SCTP] {
+        let table = Table::compile(&rules, &context);
+        let levels: Vec<Vec<TableRow>> = with_levels(&table, &destination, |levels| {
+            levels.iter().chain([&Subject::Any]).map(|level| table.rows(*level)).collect()
+        });
+        for rows in &levels {
+            prop_assert!(rows.is_sorted_by_key(|row| row.ports));
+        }
+        for protocol in [Protocol::TCP, Protocol::UDP, Protocol::SCTP, Protocol::ICMP] {
             for port in 0..100 {
-                let (allowed, names) = expected(&rules, &dns_pods, &destination, protocol, port);
-                let row = row_for(&rows, protocol, port);
-                match (names, allowed || rest_is_allowed) {
-                    (None, false) => prop_assert_eq!(row, None),
-                    (None, true) => {
-                        prop_assert_eq!(row.map(|row| (row.verdict, &row.filter)),
-                            Some((Verdict::Allow, &None)));
-                    }
-                    (Some(names), _) => {
-                        let row = row.unwrap();
-                        prop_assert_eq!(row.verdict, Verdict::Dns);
-                        let filter = row.filter.as_ref().unwrap();
-                        prop_assert_eq!(filter.allows_all(), allowed);
-                        if !allowed {
-                            prop_assert_eq!(filter.patterns(), patterns(names));
-                        }
-                    }
-                }
+                let rows = levels.iter().filter_map(|rows| row_for(rows, protocol, port));
+                let verdict = rows.map(|row| row.verdict).reduce(Verdict::union);
+                let packet = Packet { destination: destination.borrow(), protocol, port, asks: None };
+                let expected = explain(&rules, &context, &packet);
+                prop_assert_eq!(verdict, expected.verdict, "{}/{}", port, protocol);
             }
         }
     }
@@ -210,25 +258,38 @@ proptest! {
     #[test]
     fn names_are_filtered_by_all_levels_together(
         rules in prop::collection::vec(any_rule(), 0..5),
+        context in any_context(),
         destination in any_destination(),
+        asked in select(NAMES).prop_map(name),
         port in 0u16..90,
     ) {
-        let table = Table::compile(&rules, &[]);
-        let filter = with_subject(&table, &destination, |subject| {
-            table.name_filter(&[subject], Protocol::UDP, port)
+        let table = Table::compile(&rules, &context);
+        let filter = with_levels(&table, &destination, |levels| {
+            table.name_filter(levels, Protocol::UDP, port)
         });
-        let own = expected(&rules, &[], &destination, Protocol::UDP, port);
-        let any = expected(&rules, &[], &Destination::Any, Protocol::UDP, port);
-        let names = match (own.1, any.1) {
-            (Some(own), Some(any)) => Some(own.union(&any).cloned().collect()),
-            (own, any) => own.or(any),
+        let packet = Packet {
+            destination: destination.borrow(),
+            protocol: Protocol::UDP,
+            port,
+            asks: Some(asked.as_ref()),
         };
-        prop_assert_eq!(filter.is_some(), names.is_some());
-        if let (Some(filter), Some(names)) = (filter, names) {
-            prop_assert_eq!(filter.allows_all(), own.0 || any.0);
-            if !filter.allows_all() {
-                prop_assert_eq!(filter.patterns(), patterns(names));
-            }
-        }
+        let expected = explain(&rules, &context, &packet);
+        prop_assert_eq!(filter.map(|filter| filter.allows(asked.as_ref())), expected.asks);
+    }
+
+    #[test]
+    fn the_same_text_compiles_to_the_same_rows(
+        rules in prop::collection::vec(any_rule(), 1..4),
+        (one, other) in (any_context(), any_context()),
+        destination in any_destination(),
+    ) {
+        prop_assume!(one.canonical_for(&rules) == other.canonical_for(&rules));
+        let tables = [&one, &other].map(|context| Table::compile(&rules, context));
+        let [one, other] = tables.each_ref().map(|table| {
+            with_levels(table, &destination, |levels| {
+                levels.iter().map(|level| table.rows(*level)).collect::<Vec<_>>()
+            })
+        });
+        prop_assert_eq!(one, other);
     }
 }
