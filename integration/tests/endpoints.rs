@@ -13,6 +13,7 @@ use integration::{
     Binding, Daemon, Lab, LabOptions, Namespace, Packet, PodSpec, Ports, Reach, Resolver, Topology,
     soon,
 };
+use nix::net::if_::if_nametoindex;
 
 const CLIENT: &str = "default/client";
 const OTHER: &str = "default/other";
@@ -151,6 +152,62 @@ fn an_interface_made_again_under_its_name_is_another_endpoint() {
     assert_ne!(daemon.endpoint(CLIENT)["id"], second);
     assert_eq!(pod.connect(ip(WEB), 80), Reach::Silent);
     assert_eq!(daemon.problems(), [""; 0]);
+}
+
+#[test]
+fn interfaces_that_come_and_go_leave_nothing_behind() {
+    for (topology, path) in [(Topology::Routed, CLIENT), (Topology::Bridged, OTHER)] {
+        let (lab, daemon) = begin(LabOptions::with_topology(topology), &[]);
+        let maps = ["endpoints", "sources", "prefixes", "rows", "numbers"];
+        let sizes = || maps.map(|map| (map, daemon.maps(&[map])[map].len()));
+        let others = |daemon: &Daemon| daemon.endpoint("prod/backend")["id"].clone();
+        // The set of names stays with the table, for whoever resolves one next.
+        resolve(&lab, path);
+        let (before, other) = (sizes(), others(&daemon));
+        for round in 0..20 {
+            let old = index(&lab, path);
+            lab.cut(path).unwrap();
+            lab.wire(path).unwrap();
+            assert_ne!(index(&lab, path), old);
+            if round % 5 == 0 {
+                soon("the new interface is bound", || is_bound(&lab, &daemon, path));
+                resolve(&lab, path);
+            }
+        }
+        let interface = lab.pod(path).host_interface();
+        soon("the last interface is bound", || is_bound(&lab, &daemon, path));
+        assert_eq!(attached(lab.node(), interface), Attached::of("tcx", 2));
+        soon("nothing of the others is left", || sizes() == before);
+        for map in ["leases", "names"] {
+            assert_eq!(daemon.maps(&[map])[map], [], "{map}");
+        }
+        assert_eq!(others(&daemon), other);
+        assert_eq!(lab.pod(path).connect(ip(WEB), 80), Reach::Silent, "{topology:?}");
+        resolve(&lab, path);
+        assert_eq!(lab.pod(path).connect(ip(WEB), 80), Reach::Open, "{topology:?}");
+        assert_eq!(daemon.problems(), [""; 0]);
+    }
+}
+
+#[test]
+fn an_interface_made_again_while_no_daemon_runs_is_another_endpoint() {
+    for topology in [Topology::Routed, Topology::Bridged] {
+        let (lab, mut daemon) = begin(LabOptions::with_topology(topology), &[]);
+        resolve(&lab, CLIENT);
+        let first = daemon.endpoint(CLIENT)["id"].clone();
+        daemon.kill9().unwrap();
+        lab.cut(CLIENT).unwrap();
+        lab.wire(CLIENT).unwrap();
+        daemon.restart().unwrap();
+        assert_eq!(daemon.enforcement(CLIENT), "enforced");
+        assert_ne!(daemon.endpoint(CLIENT)["id"], first);
+        assert!(daemon.learned(CLIENT).is_empty());
+        assert_eq!(daemon.maps(&["leases"])["leases"], []);
+        assert_eq!(lab.pod(CLIENT).connect(ip(WEB), 80), Reach::Silent, "{topology:?}");
+        resolve(&lab, CLIENT);
+        assert_eq!(lab.pod(CLIENT).connect(ip(WEB), 80), Reach::Open, "{topology:?}");
+        assert_eq!(daemon.problems(), [""; 0]);
+    }
 }
 
 #[test]
@@ -362,6 +419,19 @@ fn resolve(lab: &Lab, path: &str) {
     let resolver = Resolver::new(lab.dns_service()[0]);
     let answer = lab.pod(path).ask(resolver, "www.example.com", RecordType::A);
     assert_eq!(answer.addresses, [ip(WEB)]);
+}
+
+/// Whether the interface that a pod has now is the one that is enforced.
+fn is_bound(lab: &Lab, daemon: &Daemon, path: &str) -> bool {
+    let interface = format!("interface {}", index(lab, path));
+    let entries = &daemon.maps(&["endpoints"])["endpoints"];
+    daemon.enforcement(path) == "enforced" && entries.iter().any(|(key, _)| *key == interface)
+}
+
+/// The number of a pod's interface on the node.
+fn index(lab: &Lab, path: &str) -> u32 {
+    let interface = lab.pod(path).host_interface();
+    lab.node().run(|| if_nametoindex(interface)).unwrap().unwrap()
 }
 
 /// A pod's manifest that claims an interface.
