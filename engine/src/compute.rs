@@ -260,13 +260,24 @@ impl Computation {
         for (name, &interface) in &inventory.bindings.bound {
             let Some(pod) = inventory.pods.get(name) else { continue };
             let table = tables.get(name).and_then(|key| node.tables.get(*key));
-            let table = table.map(|cached| Arc::clone(&cached.table));
-            let enforcement =
+            let mut table = table.map(|cached| Arc::clone(&cached.table));
+            let mut enforcement =
                 table.as_ref().map_or(Enforcement::Open, |table| Enforcement::Table(table.id()));
+            if inventory.closes(interface, table.as_ref().map(|table| table.id())) {
+                self.problems.push(InventoryProblem::Pending(name.clone()));
+                enforcement = Enforcement::Closed(DropReason::EndpointPending);
+                table = None;
+            }
             self.place_endpoint(node, inventory, pod, interface, enforcement, table)?;
         }
         for &interface in &inventory.bindings.closed {
-            self.close(node, inventory, interface)?;
+            self.close(node, inventory, interface, DropReason::EndpointConflict)?;
+        }
+        for &interface in inventory.pending.keys() {
+            if !self.desired.endpoints.contains_key(&interface) {
+                self.problems.push(InventoryProblem::PendingInterface(interface));
+                self.close(node, inventory, interface, DropReason::EndpointPending)?;
+            }
         }
         for (name, error) in &inventory.bindings.problems {
             self.problems.push(InventoryProblem::Binding(name.clone(), error.clone()));
@@ -293,7 +304,8 @@ impl Computation {
             self.desired.sources.insert((endpoint, source), ());
         }
         let view = table.as_ref().and_then(|table| self.views.get(&table.id())).cloned();
-        for &address in &pod.addresses {
+        let asks = !matches!(enforcement, Enforcement::Closed(_));
+        for &address in pod.addresses.iter().filter(|_| asks) {
             self.snapshot.clients.insert(address, Client { endpoint, view: view.clone() });
         }
         let bridge = inventory.bridges.get(&interface).copied();
@@ -316,17 +328,18 @@ impl Computation {
         Ok(())
     }
 
-    /// An interface whose owner is in doubt: everything on it is dropped.
+    /// An interface whose owner is in doubt or not known: everything on it is dropped.
     fn close(
         &mut self,
         node: &mut Node,
         inventory: &Inventory,
         interface: Interface,
+        reason: DropReason,
     ) -> Result<(), PlanError> {
         let name =
             EndpointName { namespace: String::new(), name: format!("interface-{interface}") };
         let endpoint = self.number(node, &name, "", interface)?;
-        let enforcement = Enforcement::Closed(DropReason::EndpointConflict);
+        let enforcement = Enforcement::Closed(reason);
         let bridge = inventory.bridges.get(&interface).copied();
         let entry = EndpointEntry { endpoint, enforcement, generation: 1, bridge };
         self.desired.endpoints.insert(interface, entry);

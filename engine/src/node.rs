@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use identity::Numbers;
 use model::{
     Change, EndpointId, EndpointName, Identity, Interface, Labels, NumberKind, Pod, Prefix,
-    Protocol, Revision, Scope, Service, State,
+    Protocol, Revision, Scope, Service, State, TableId,
 };
 use policy::{Policy, Rule};
 use rustc_hash::FxHashMap;
@@ -51,6 +51,17 @@ pub struct Inventory {
     pub bindings: Bindings,
     /// The bridge of each interface that is a port of one.
     pub bridges: BTreeMap<Interface, Interface>,
+    /// Interfaces on which something was enforced that may be missing here: they are closed, but
+    /// for one that comes under the very table it was under, if that is known.
+    pub pending: BTreeMap<Interface, Option<TableId>>,
+}
+
+impl Inventory {
+    /// Whether an interface has to be closed rather than put under this table, or opened.
+    pub(crate) fn closes(&self, interface: Interface, table: Option<TableId>) -> bool {
+        let known = self.pending.get(&interface);
+        known.is_some_and(|known| known.is_none() || *known != table)
+    }
 }
 
 /// A service port and family: what a frontend's identity stands for.

@@ -72,6 +72,12 @@ pub enum InventoryProblem {
         /// Another.
         second: EndpointName,
     },
+    /// What was enforced on a pod may be missing from the inventory.
+    #[error("pod {0}: is closed: what was enforced on it may stand in what cannot be read")]
+    Pending(EndpointName),
+    /// The same of an interface whose pod is not known.
+    #[error("interface {0}: is closed: its pod and policies may stand in what cannot be read")]
+    PendingInterface(Interface),
 }
 
 /// Why a revision cannot be decided; what is in force stays.

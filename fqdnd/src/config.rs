@@ -21,6 +21,9 @@ pub const DEFAULT_PATH: &str = "/etc/fqdnd/fqdnd.yaml";
 /// The admin socket where no key names one.
 pub const DEFAULT_SOCKET: &str = "/run/fqdnd/fqdnd.sock";
 
+/// The state directory where no key names one.
+pub const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/fqdnd";
+
 /// The configuration in force.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -28,6 +31,8 @@ pub struct Config {
     pub manifests: Vec<PathBuf>,
     /// The admin socket.
     pub socket: PathBuf,
+    /// What a restart needs.
+    pub state_directory: PathBuf,
     /// The datapath.
     pub bpf: Bpf,
     /// How packets are brought to the DNS proxy.
@@ -64,6 +69,10 @@ impl Config {
         let config = Self {
             manifests: flags.manifests.or(file.manifests).unwrap_or_default(),
             socket: flags.socket.or(file.socket).unwrap_or_else(|| DEFAULT_SOCKET.into()),
+            state_directory: flags
+                .state_directory
+                .or(file.state_directory)
+                .unwrap_or_else(|| DEFAULT_STATE_DIRECTORY.into()),
             bpf: Bpf::new(flags.bpf, file.bpf),
             redirect: Redirect::new(flags.redirect, file.redirect),
             dns: Dns::new(flags.dns, file.dns),

@@ -95,8 +95,9 @@ async fn start(config: &Config) -> Result<(Arc<Shared>, Sources)> {
         .context("the node's links cannot be watched")?;
     let redirect = settings::redirect(config)?;
     redirect.install().await.context("redirects to the DNS proxy cannot be set up")?;
-    let manifests =
-        Manifests::watch(&config.manifests).await.context("the manifests cannot be watched")?;
+    let manifests = Manifests::watch(&config.manifests, Some(&config.state_directory))
+        .await
+        .context("the manifests cannot be watched")?;
     let mut sources = Sources {
         manifests: manifests.subscribe(),
         node: watcher.snapshots(),

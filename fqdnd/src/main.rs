@@ -9,6 +9,7 @@ mod detach;
 mod events;
 mod logs;
 mod names;
+mod pending;
 mod reconcile;
 mod report;
 mod settings;

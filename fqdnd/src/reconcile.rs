@@ -20,6 +20,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock;
 use crate::names::Names;
+use crate::pending::Pending;
 
 /// Plans and carries out revisions.
 pub struct Reconciler {
@@ -33,6 +34,8 @@ pub struct Reconciler {
     /// Interfaces and bridges that an earlier daemon attached to, until they are gone through.
     left: BTreeSet<Interface>,
     bridges_left: BTreeSet<Interface>,
+    /// What must not be opened, because it is not known whether it may be.
+    pending: Pending,
     /// Which device each index meant when it was last looked at.
     incarnations: BTreeMap<Interface, u64>,
     problems: Vec<String>,
@@ -64,6 +67,7 @@ impl Reconciler {
             bridges_left: attached(Hook::Bridge),
             attached: BTreeSet::new(),
             bridges: BTreeSet::new(),
+            pending: Pending::of(dump),
             incarnations: BTreeMap::new(),
             problems: Vec::new(),
             planned: 0,
@@ -96,6 +100,7 @@ impl Reconciler {
         self.names.publish(Arc::clone(&plan.snapshot));
         self.node.applied(&plan);
         self.node.release_unclaimed();
+        self.pending.settle(&plan.desired);
         self.finish(plan);
         Ok(())
     }
@@ -135,6 +140,10 @@ impl Reconciler {
                 .unwrap_or_else(|| Err(format!("{} was not looked at", path.display()))),
         };
         self.forget_replaced(node);
+        if manifests.lost.is_empty() {
+            self.pending.clear();
+        }
+        self.pending.retain(|interface| node.link(interface).is_some());
         let lives = |interface| self.incarnations.contains_key(&interface);
         let local = manifests.pods.values().filter(|pod| !pod.host_network);
         let bindings = Bindings::settle(&self.inventory.bindings, local, resolve, lives);
@@ -148,6 +157,7 @@ impl Reconciler {
                 .filter_map(|link| Some((link.index, node.bridge_of(link.index)?.index)))
                 .collect(),
             bindings,
+            pending: self.pending.interfaces().clone(),
         };
         self.incarnations = node.links().map(|link| (link.index, link.incarnation)).collect();
     }
@@ -157,11 +167,13 @@ impl Reconciler {
     fn forget_replaced(&mut self, node: &host::Node) {
         let attached = &mut self.attached;
         let bridges = &mut self.bridges;
+        let pending = &mut self.pending;
         self.incarnations.retain(|index, incarnation| {
             let same = node.link(*index).is_some_and(|link| link.incarnation == *incarnation);
             if !same {
                 attached.remove(index);
                 bridges.remove(index);
+                pending.retain(|interface| interface != *index);
             }
             same
         });

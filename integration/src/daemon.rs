@@ -129,9 +129,10 @@ impl Daemon {
             _pins: undo,
         };
         let configuration = format!(
-            "manifests:\n- {}\nsocket: {}\nbpf:\n  pinDirectory: {}\n",
+            "manifests:\n- {}\nsocket: {}\nstateDirectory: {}\nbpf:\n  pinDirectory: {}\n",
             lab.manifests().directory().display(),
             daemon.socket().display(),
+            daemon.state_directory().display(),
             pins.display()
         );
         fs::write(daemon.configuration(), configuration).map_err(system("write fqdnd.yaml"))?;
@@ -142,6 +143,11 @@ impl Daemon {
     /// The admin socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.join("fqdnd.sock")
+    }
+
+    /// Where it keeps what a restart needs.
+    pub fn state_directory(&self) -> PathBuf {
+        self.directory.join("state")
     }
 
     /// The configuration file.

@@ -1,6 +1,6 @@
 //! What the manifests describe together, as the rest of the daemon sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +30,9 @@ pub struct Inventory {
     pub skipped: Vec<Skipped>,
     /// How each file stands.
     pub files: BTreeMap<Arc<Path>, FileState>,
+    /// Files and directories of which something may be missing here that was in force before the
+    /// daemon started: they could not be read whole since, and nothing was kept of them.
+    pub lost: BTreeSet<Arc<Path>>,
 }
 
 /// How a file stands.
@@ -43,7 +46,7 @@ pub enum FileState {
         /// When all of the file could be read last.
         last_good: SystemTime,
     },
-    /// Some of it could not be read, and never could since the daemon started.
+    /// Some of it could not be read, and never could as far as is known.
     Broken,
 }
 

@@ -8,6 +8,9 @@
 //! place, what it gave stays in force, and nothing else is touched. Only a file that is removed,
 //! or is read whole and no longer describes an object, takes that object away.
 //!
+//! That holds across restarts, too, where a state directory is given: what each file has in force
+//! is kept there. Of what is lost all the same, the inventory tells ([`Inventory::lost`]).
+//!
 //! Everything but [`Manifests`] works on values: texts in, inventories out.
 #![forbid(unsafe_code)]
 
@@ -16,6 +19,7 @@ mod catalogue;
 mod cidr_group;
 mod inventory;
 mod join;
+mod last_good;
 mod metadata;
 mod node;
 mod pod;

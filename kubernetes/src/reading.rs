@@ -20,7 +20,7 @@ use crate::service::Service;
 use crate::{cidr_group, node};
 
 /// How many problems of one file are kept; what is beyond is only counted.
-const MAX_PROBLEMS: usize = 100;
+pub(crate) const MAX_PROBLEMS: usize = 100;
 
 /// What a file's text gives.
 #[derive(Clone, Debug, Default)]

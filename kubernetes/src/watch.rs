@@ -1,7 +1,7 @@
 //! The shell around it all: waits for events, reads, publishes.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -46,18 +46,25 @@ pub enum WatchError {
 impl Manifests {
     /// Reads the directories, and from then on whatever changes in them. A directory that is
     /// missing is a problem in the inventory, not an error: it is read as soon as it is there.
-    pub async fn watch(directories: &[PathBuf]) -> Result<Self, WatchError> {
-        let roots = directories
-            .iter()
-            .map(|path| {
-                std::path::absolute(path).map_err(|e| WatchError::Relative(path.clone(), e))
-            })
-            .collect::<Result<_, _>>()?;
+    ///
+    /// In `state`, a directory of the daemon's own, it keeps what each file has in force, and finds
+    /// it there after a restart.
+    pub async fn watch(directories: &[PathBuf], state: Option<&Path>) -> Result<Self, WatchError> {
+        let absolute = |path: &Path| {
+            std::path::absolute(path).map_err(|e| WatchError::Relative(path.into(), e))
+        };
+        let roots: Vec<PathBuf> =
+            directories.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
+        let state = state.map(absolute).transpose()?;
         let inotify = Inotify::init().map_err(WatchError::Inotify)?;
         let watches = Watches::new(inotify.watches());
         let events = inotify.into_event_stream(vec![0; BUFFER]).map_err(WatchError::Inotify)?;
-        let reader = Reader { roots, watches, sources: Sources::default(), again: false };
-        let (reader, inventory) = reader.read().await.map_err(WatchError::Read)?;
+        let open = move || {
+            let sources = Sources::restore(&roots, state.as_deref());
+            Reader { roots, watches, sources, again: false }
+        };
+        let reader = tokio::task::spawn_blocking(open).await.map_err(WatchError::Read)?;
+        let (reader, inventory) = reader.carry_out(Step::Read).await.map_err(WatchError::Read)?;
         let (publish, inventory) = watch::channel(Arc::new(inventory.unwrap_or_default()));
         let task = tokio::spawn(run(reader, events, publish));
         Ok(Self { inventory, task })
@@ -83,8 +90,9 @@ async fn run(mut reader: Reader, mut events: Events, publish: watch::Sender<Arc<
         if std::mem::take(&mut reader.again) {
             settling.handle_other(Instant::now());
         }
-        let due = settling.due();
+        let writing = reader.sources.writing_due(Instant::now());
         tokio::select! {
+            biased;
             event = events.next() => match event {
                 Some(Ok(event)) => {
                     reader.watches.handle_event(&event, Instant::now(), &mut settling);
@@ -92,13 +100,19 @@ async fn run(mut reader: Reader, mut events: Events, publish: watch::Sender<Arc<
                 Some(Err(error)) => return tracing::error!(%error, "inotify failed"),
                 None => return tracing::error!("inotify ended"),
             },
-            () = sleep_until(due) => {}
+            () = sleep_until(settling.due()) => {}
+            () = sleep_until(writing) => {}
         }
-        if !settling.poll(Instant::now()) {
+        let now = Instant::now();
+        let step = if settling.poll(now) {
+            Step::Read
+        } else if writing.is_some_and(|due| due <= now) {
+            Step::Write
+        } else {
             continue;
-        }
+        };
         let inventory;
-        (reader, inventory) = match reader.read().await {
+        (reader, inventory) = match reader.carry_out(step).await {
             Ok(read) => read,
             Err(error) => return tracing::error!(%error, "reading the manifests failed"),
         };
@@ -115,7 +129,7 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-/// What reads files, on a thread that may block.
+/// What reads and writes files, on a thread that may block.
 struct Reader {
     roots: Vec<PathBuf>,
     watches: Watches,
@@ -124,16 +138,33 @@ struct Reader {
     again: bool,
 }
 
+/// What a reader does next.
+enum Step {
+    /// It reads what changed.
+    Read,
+    /// It writes what a restart is to find. That comes second, and in short turns: a slow disk
+    /// must not keep a change from being enforced.
+    Write,
+}
+
 impl Reader {
-    /// Reads what changed; an inventory comes out if anything did.
-    async fn read(mut self) -> Result<(Self, Option<Inventory>), tokio::task::JoinError> {
-        let read = move || {
-            let scan = self.scan();
-            let changed = self.sources.refresh(scan);
+    /// Takes a step; an inventory comes out if anything changed by it.
+    async fn carry_out(
+        mut self,
+        step: Step,
+    ) -> Result<(Self, Option<Inventory>), tokio::task::JoinError> {
+        let work = move || {
+            let changed = match step {
+                Step::Read => {
+                    let scan = self.scan();
+                    self.sources.refresh(scan)
+                }
+                Step::Write => self.sources.write(Instant::now()),
+            };
             let inventory = changed.then(|| self.sources.inventory());
             (self, inventory)
         };
-        tokio::task::spawn_blocking(read).await
+        tokio::task::spawn_blocking(work).await
     }
 
     /// Scans until every directory was watched before it was scanned, or, where new ones keep

@@ -198,6 +198,10 @@ impl Bench {
         matches!(self.snapshot.judge(&question, sets), Judgement::Allowed(_))
     }
 
+    fn endpoint(&self, index: u32) -> EndpointId {
+        self.kernel.endpoints[&Interface(index)].endpoint
+    }
+
     fn generation(&self, index: u32) -> u32 {
         self.kernel.endpoints[&Interface(index)].generation
     }
@@ -416,4 +420,42 @@ fn an_address_that_two_pods_claim_is_nobodys() {
     bench.policies(POLICY);
     bench.commit();
     assert_eq!(bench.verdict(7, "10.0.0.53:5353", Protocol::UDP), Err(DropReason::PolicyDenied));
+}
+
+#[test]
+fn what_was_enforced_and_may_be_missing_is_closed_and_nothing_else_is() {
+    let mut bench = Bench::new();
+    bench.policies(POLICY);
+    bench.commit();
+    let (table, generation) = (bench.table(bench.endpoint(7)).id(), bench.generation(7));
+    bench.inventory.pending = [(Interface(7), Some(table)), (Interface(40), None)].into();
+    bench.commit();
+    assert_eq!(bench.verdict(7, "10.0.0.53:5353", Protocol::UDP), Ok(Verdict::Dns));
+    assert_eq!(bench.verdict(40, "1.1.1.1:1", Protocol::UDP), Err(DropReason::EndpointPending));
+
+    bench.inventory.policies.clear();
+    let plan = bench.node.plan(&bench.inventory).unwrap();
+    let problems: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        problems,
+        [
+            "pod default/client: is closed: what was enforced on it may stand in what cannot be \
+             read",
+            "interface 40: is closed: its pod and policies may stand in what cannot be read",
+        ]
+    );
+    bench.commit();
+    assert_eq!(bench.tcp("203.0.113.1:443"), Err(DropReason::EndpointPending));
+    assert!(!bench.ask("10.96.0.10:53", "www.example.com"));
+    assert!(bench.generation(7) > generation);
+    assert_eq!(bench.verdict(8, "203.0.113.1:443", Protocol::TCP), Ok(Verdict::Allow));
+
+    bench.policies(POLICY);
+    bench.inventory.pending = [(Interface(7), None)].into();
+    bench.commit();
+    assert_eq!(bench.tcp("203.0.113.1:443"), Err(DropReason::EndpointPending));
+    assert!(!bench.kernel.endpoints.contains_key(&Interface(40)));
+    bench.inventory.pending.clear();
+    bench.commit();
+    assert!(bench.ask("10.96.0.10:53", "www.example.com"));
 }

@@ -273,6 +273,10 @@ pub struct Keys {
     /// The admin socket, open to root alone. Default: /run/fqdnd/fqdnd.sock.
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// Directory for the last good version of each manifest, which is in force again after a
+    /// restart while the file is broken. Default: /var/lib/fqdnd.
+    #[arg(long, value_name = "DIR")]
+    pub state_directory: Option<PathBuf>,
     #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
     #[command(flatten)]
     pub bpf: BpfKeys,

@@ -29,6 +29,11 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
     assert_eq!(config.dns.grace, Span::seconds(10));
     assert_eq!(config.redirect.mark_mask, 0x300);
     assert_eq!(config.socket, PathBuf::from(DEFAULT_SOCKET));
+    assert_eq!(config.state_directory, PathBuf::from(DEFAULT_STATE_DIRECTORY));
+    let config = load("stateDirectory: /a", &[]).unwrap();
+    assert_eq!(config.state_directory, PathBuf::from("/a"));
+    let config = load("stateDirectory: /a", &["--state-directory", "/b"]).unwrap();
+    assert_eq!(config.state_directory, PathBuf::from("/b"));
 }
 
 #[test]
