@@ -53,6 +53,9 @@ pub struct Limits {
     pub addresses: usize,
     /// How long an address kept for a living connection stays open until it is looked at again.
     pub recheck: Duration,
+    /// How long before its time an address is looked at as well, so that one in use never closes
+    /// for a moment; at most half of `recheck` counts. To be longer than the caller's steps.
+    pub ahead: Duration,
 }
 
 impl Default for Limits {
@@ -66,6 +69,7 @@ impl Default for Limits {
             names: 10_000,
             addresses: 50_000,
             recheck: Duration::from_secs(30),
+            ahead: Duration::from_secs(1),
         }
     }
 }
@@ -224,6 +228,7 @@ impl Leases {
             return Extended::Fresh;
         };
         link.expires = link.expires.max(expires);
+        link.looked_at = false;
         let was_kept = link.ended.take().is_some();
         if link.lasts < end {
             self.book.stand(number, address);

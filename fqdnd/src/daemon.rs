@@ -24,7 +24,7 @@ use crate::reconcile::{Known, Reconciler};
 use crate::{admin, events, settings};
 
 /// How often leases that ran out are looked at.
-const SWEEP: Duration = Duration::from_millis(500);
+pub const SWEEP: Duration = Duration::from_millis(500);
 
 /// What the admin API reads.
 pub struct Shared {

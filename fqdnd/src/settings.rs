@@ -8,6 +8,7 @@ use engine::rebinding::Guard;
 use model::{EndpointName, Name, Prefix};
 
 use crate::config::{AttachChoice, Config, PrefixKey, RefusalChoice};
+use crate::daemon::SWEEP;
 
 /// The datapath's maps and how programs are attached.
 pub fn datapath(config: &Config) -> bpf::Options {
@@ -96,6 +97,7 @@ pub fn limits(config: &Config) -> Limits {
         names: cache.names,
         addresses: cache.addresses,
         recheck: cache.recheck.0,
+        ahead: 2 * SWEEP,
     }
 }
 
@@ -124,6 +126,8 @@ pub fn engine(config: &Config) -> Result<engine::Settings> {
     Ok(engine::Settings {
         dns_service: EndpointName { namespace: namespace.into(), name: name.into() },
         service_prefixes: prefixes(config.cluster.service_prefixes.iter()),
+        pod_prefixes: prefixes(config.cluster.pod_prefixes.iter()),
+        api_servers: config.cluster.api_servers.clone(),
         sets_per_table: config.cache.name_sets,
         identities: config.bpf.prefixes.min(1 << 20),
     })

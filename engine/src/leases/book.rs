@@ -57,6 +57,8 @@ pub(super) struct Link {
     pub(super) ended: Option<Moment>,
     /// Whether a connection lived when last looked at.
     pub(super) in_use: bool,
+    /// Whether it was looked at ahead of its time, and nothing lived.
+    pub(super) looked_at: bool,
     /// What the kernel has for `expires`; zero where it does not know the name.
     pub(super) lasts: Moment,
     /// The shared record that stands in the kernel.
@@ -233,7 +235,9 @@ impl Book {
     /// Links an address to a name that does not have it.
     pub(super) fn add_link(&mut self, number: NameNumber, address: IpAddr, expires: Moment) {
         let (lasts, row) = (Moment::ZERO, None);
-        let link = Link { expires, ended: None, in_use: false, lasts, row, fresh: true };
+        let ended = None;
+        let (in_use, looked_at, fresh) = (false, false, true);
+        let link = Link { expires, ended, in_use, looked_at, lasts, row, fresh };
         self.links.insert((number, address), link);
         self.holders.insert((address, number));
         if self.is_written(number) {

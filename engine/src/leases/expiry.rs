@@ -4,12 +4,18 @@
 //! any of the name's addresses that have run out keeps them all, for [`super::Limits::recheck`] at a
 //! time: a client that stays connected goes on to use what it was once told. A lease that runs is
 //! no reason to keep the others.
+//!
+//! An address is looked at twice: shortly ahead of its time, so that the kernel never closes one
+//! that is in use, and behind it, because only then is it sure that no new flow slips in between
+//! the look and the removal.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use model::{Change, Moment, NameNumber};
 
+use super::book::Link;
 use super::{Leases, NameSets, Rank, TICK};
 
 impl Leases {
@@ -62,11 +68,17 @@ impl Leases {
         }
     }
 
-    /// Judges the addresses of a name that have run out, together with those already kept.
+    /// Judges the addresses of a name that have run out or are about to, together with those
+    /// already kept.
     fn expire(&mut self, number: NameNumber, now: Moment, is_live: &impl Fn(&IpAddr) -> bool) {
+        if self.book.links_of(number).all(|(_, link)| self.look_due(link) > now) {
+            return;
+        }
+        let ahead = self.ahead();
+        let is_ending = |link: &Link| link.expires < now || link.expires - ahead < now;
         let links = self.book.links_of(number);
         let mut ended: Vec<Ended> = links
-            .filter(|(_, link)| link.expires < now || link.ended.is_some())
+            .filter(|(_, link)| is_ending(link) || link.ended.is_some())
             .map(|(address, link)| Ended {
                 address,
                 at: link.ended.unwrap_or(link.expires),
@@ -74,9 +86,6 @@ impl Leases {
                 in_use: false,
             })
             .collect();
-        if ended.iter().all(|one| !one.closed) {
-            return;
-        }
         for one in &mut ended {
             one.in_use = is_live(&one.address);
         }
@@ -84,9 +93,17 @@ impl Leases {
             self.keep(number, ended, now);
             return;
         }
-        for one in ended.into_iter().filter(|one| one.closed) {
-            self.book.remove_link(number, one.address);
+        for one in ended {
+            if one.closed {
+                self.book.remove_link(number, one.address);
+            } else if let Some(link) = self.book.link_mut(number, one.address) {
+                link.looked_at |= is_ending(link);
+            }
         }
+    }
+
+    fn ahead(&self) -> Duration {
+        self.limits.ahead.min(self.limits.recheck / 2)
     }
 
     /// Keeps addresses for a living connection, as many as may be kept.
@@ -101,7 +118,8 @@ impl Leases {
             if let Some(link) = self.book.link_mut(number, one.address) {
                 link.ended = Some(one.at);
                 link.in_use = one.in_use;
-                link.expires = now + self.limits.recheck;
+                link.looked_at = false;
+                link.expires = link.expires.max(now + self.limits.recheck);
                 self.book.stand(number, one.address);
             }
         }
@@ -141,12 +159,18 @@ impl Leases {
         }
     }
 
-    fn link_due(&self, link: &super::book::Link, written: bool) -> Moment {
+    fn link_due(&self, link: &Link, written: bool) -> Moment {
+        let look = self.look_due(link);
         if written && link.lasts < link.expires {
-            link.expires - self.limits.grace
+            look.min(link.expires - self.limits.grace)
         } else {
-            link.expires + TICK
+            look
         }
+    }
+
+    /// When a link's connections are to be looked for next.
+    fn look_due(&self, link: &Link) -> Moment {
+        if link.looked_at { link.expires + TICK } else { link.expires - self.ahead() + TICK }
     }
 
     fn set_due(&mut self, number: NameNumber, due: Moment) {

@@ -31,6 +31,7 @@ const PLAIN: Limits = Limits {
     names: 1000,
     addresses: 1000,
     recheck: Duration::from_secs(30),
+    ahead: Duration::ZERO,
 };
 
 /// Name sets over selectors such as `a.b` and `*.b`.

@@ -15,6 +15,7 @@ const LIMITS: Limits = Limits {
     names: 4,
     addresses: 8,
     recheck: Duration::from_secs(7),
+    ahead: Duration::from_secs(2),
 };
 
 const NAMES: [&str; 6] =
@@ -60,7 +61,8 @@ proptest! {
     #[test]
     fn does_what_a_plain_list_does(events in prop::collection::vec(event(), 1..60)) {
         let mut pod = Pod::new(LIMITS, POLICIES[0]);
-        let mut list = List { policy: 0, now: 0, last_number: 0, names: Vec::new() };
+        // No daemon sees moment zero, which stands for what the kernel does not have.
+        let mut list = List { policy: 0, now: 1, last_number: 0, names: Vec::new() };
         for event in &events {
             run(&mut pod, &mut list, event);
             prop_assert_eq!(view(&pod), list.view(), "after {:?}", event);
@@ -187,6 +189,7 @@ struct Held {
     expires: Moment,
     ended: Option<Moment>,
     in_use: bool,
+    looked_at: bool,
     /// What the kernel has; zero where it does not know the name.
     lasts: Moment,
 }
@@ -228,10 +231,11 @@ impl List {
         for &(last, ttl) in addresses {
             let end = now + Duration::from_secs(ttl.clamp(LIMITS.min_ttl, LIMITS.max_ttl).into());
             let expires = end + LIMITS.grace;
-            let new = Held { expires, ended: None, in_use: false, lasts: Moment::ZERO };
+            let new =
+                Held { expires, ended: None, in_use: false, looked_at: false, lasts: Moment::ZERO };
             let held = known.links.entry(address(last)).or_insert(new);
             held.expires = held.expires.max(expires);
-            held.ended = None;
+            (held.ended, held.looked_at) = (None, false);
             if selected && held.lasts < end {
                 held.lasts = held.expires;
             }
@@ -297,7 +301,8 @@ impl List {
         self.names.retain(|known| selected.contains(&known.name));
         self.last_number = self.names.iter().map(|known| known.number).max().unwrap_or(0);
         for held in self.names.iter_mut().flat_map(|known| known.links.values_mut()) {
-            *held = Held { expires: held.lasts, ended: None, in_use: false, lasts: held.lasts };
+            let expires = held.lasts;
+            *held = Held { expires, ended: None, in_use: false, looked_at: false, lasts: expires };
         }
     }
 }
@@ -341,19 +346,23 @@ impl Known {
                 held.lasts = held.expires;
             }
         }
-        if self.links.values().all(|held| held.expires >= now) {
+        let ends = |held: &Held| held.expires - LIMITS.ahead < now;
+        let is_due = |held: &Held| held.expires < now || ends(held) && !held.looked_at;
+        if !self.links.values().any(is_due) {
             return;
         }
-        let over = |held: &Held| held.expires < now || held.ended.is_some();
+        let over = |held: &Held| ends(held) || held.ended.is_some();
         let in_use = |(address, held): (&IpAddr, &Held)| over(held) && live.contains(address);
         if !self.links.iter().any(in_use) {
             self.links.retain(|_, held| held.expires >= now);
+            self.links.values_mut().for_each(|held| held.looked_at |= ends(held));
             return;
         }
         for (address, held) in self.links.iter_mut().filter(|(_, held)| over(held)) {
             held.ended = Some(held.ended.unwrap_or(held.expires));
             held.in_use = live.contains(address);
-            held.expires = now + LIMITS.recheck;
+            held.looked_at = false;
+            held.expires = held.expires.max(now + LIMITS.recheck);
             held.lasts = if selected { held.expires } else { Moment::ZERO };
         }
         while self.links.values().filter(|held| held.ended.is_some()).count() > LIMITS.kept_per_name

@@ -191,3 +191,24 @@ fn a_revoked_name_leaves_nothing_behind() {
     assert_eq!(pod.addresses(), [1]);
     check_settled(&pod.kernel);
 }
+
+#[test]
+fn an_address_in_use_stays_open_without_a_break_and_goes_only_after_its_time() {
+    let limits = Limits { ahead: Duration::from_secs(1), ..PLAIN };
+    let mut pod = Pod::new(limits, &["a.test"]);
+    pod.answer(0, "a.test", &[(1, 10), (2, 60)]).unwrap();
+    pod.wait(9, &[1]);
+    assert_eq!(pod.changes, [], "there is still time");
+    pod.wait(10, &[1]);
+    assert_eq!(pod.lease(1), Some(lease(&[0], 1, 40)), "kept before it closes");
+    pod.wait(40, &[1, 2]);
+    assert_eq!(pod.lease(1), Some(lease(&[0], 1, 70)));
+    // Looked at ahead of its time and not in use: it stays for as long as it is open.
+    pod.wait(70, &[]);
+    assert_eq!(pod.lease(1), Some(lease(&[0], 1, 70)));
+    assert_eq!(pod.leases.poll_timeout(), Some(Moment::from_nanos(70_000_000_001)));
+    pod.wait(71, &[1]);
+    assert_eq!(pod.lease(1), Some(lease(&[0], 1, 101)), "whoever came in between keeps it");
+    pod.wait(102, &[]);
+    assert_eq!(pod.addresses(), []);
+}
