@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::programs::Programs;
 use crate::sys::{self, kind};
@@ -125,7 +126,9 @@ fn load() -> Result<Programs, String> {
     if !bpffs::is_bpffs(base) {
         return Err("not tried: no bpf file system is mounted".to_owned());
     }
-    let pin = base.join(format!("fqdnd-check-{}", std::process::id()));
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let pin = base.join(format!("fqdnd-check-{}-{count}", std::process::id()));
     let mut options = Options { pin: pin.clone(), ..Options::default() };
     options.sizes.ring_bytes = 1 << 16;
     let loaded = bpffs::prepare(&pin, &[pin.join("v0")])

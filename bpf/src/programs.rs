@@ -9,7 +9,7 @@ use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use crate::tables::SPECS;
 use crate::{Error, Sizes};
 
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fqdnd.o"));
+pub(crate) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fqdnd.o"));
 
 /// The loaded programs. They live as long as this, or as something they are attached to.
 #[derive(Debug)]

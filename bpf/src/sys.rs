@@ -14,7 +14,7 @@ use std::path::Path;
 /// A command of bpf(2).
 #[derive(Clone, Copy)]
 #[repr(i32)]
-enum Command {
+pub enum Command {
     MapCreate = 0,
     MapLookup = 1,
     MapUpdate = 2,

@@ -4,6 +4,7 @@ mod attaching;
 mod frames;
 mod maps;
 mod packets;
+mod since;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
