@@ -21,6 +21,9 @@ const GATEWAY_MAC: &str = "ee:ee:ee:ee:ee:ee";
 /// What follows from it by EUI-64.
 const GATEWAY_LINK_LOCAL: &str = "fe80::ecee:eeff:feee:eeee";
 const GATEWAY_V4: &str = "169.254.1.1";
+/// A bridge without an address of its own takes that of a port, and another when the port goes;
+/// so the bridge plugin gives it one, and pods keep their gateway.
+const BRIDGE_MAC: &str = "0a:58:0a:f4:00:01";
 
 /// Why the lab's network could not be laid.
 #[derive(Debug, thiserror::Error)]
@@ -161,7 +164,7 @@ pub(crate) fn lay_topology(
             ip(
                 node,
                 &format!(
-                    "link add cni0 type bridge forward_delay 0\n\
+                    "link add cni0 address {BRIDGE_MAC} type bridge forward_delay 0\n\
                      link set cni0 up\n\
                      addr add {v4}/24 dev cni0\n\
                      addr add {v6}/64 dev cni0 nodad\n"

@@ -418,7 +418,7 @@ fn begin(options: LabOptions, flags: &[&str]) -> (Lab, Daemon) {
 fn resolve(lab: &Lab, path: &str) {
     let resolver = Resolver::new(lab.dns_service()[0]);
     let answer = lab.pod(path).ask(resolver, "www.example.com", RecordType::A);
-    assert_eq!(answer.addresses, [ip(WEB)]);
+    assert_eq!(answer.addresses, [ip(WEB)], "{answer:?}");
 }
 
 /// Whether the interface that a pod has now is the one that is enforced.
