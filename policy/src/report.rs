@@ -86,3 +86,60 @@ impl Report {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_document_of_a_file_has_a_report() {
+        let text = "---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: a, namespace: prod}
+spec: {endpointSelector: {}, egress: [{}]}
+---
+# nothing
+---
+kind: CiliumNetworkPolicy
+metadata: {name: b}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: c}
+---
+a: [1
+---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: d}
+spec: {endpointSelector: {}, ingress: [{}], egress: [{toCIDR: [1]}]}
+";
+        let reports = check(&Arc::from(Path::new("p.yaml")), text, Options::default());
+        let shown: Vec<_> = reports
+            .iter()
+            .map(|report| {
+                let Report { document, line, name, is_policy, .. } = report;
+                (
+                    *document,
+                    *line,
+                    &**name,
+                    *is_policy,
+                    report.problems.len(),
+                    report.warnings.len(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                (0, 2, "a", true, 0, 0),
+                (1, 9, "b", true, 1, 0),
+                (2, 12, "c", false, 0, 0),
+                (3, 16, "", false, 1, 0),
+                (4, 18, "d", true, 1, 1),
+            ]
+        );
+        assert!(reports[0].is_accepted() && reports[0].policy.is_some());
+    }
+}

@@ -292,7 +292,7 @@ impl Unenforced {
             Self::Groups => "toGroups",
             Self::Listener => "listener",
             Self::ServerNames => "serverNames",
-            Self::Tls => "terminatingTLS and originatingTLS",
+            Self::Tls => "terminatingTLS or originatingTLS",
             Self::Http => "rules.http",
             Self::Kafka => "rules.kafka",
             Self::Protocol => "rules.l7proto",

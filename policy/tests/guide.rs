@@ -1,12 +1,12 @@
-//! Egress policies as guides and tutorials write them, as far as their fields are enforced.
+//! Egress policies as guides and tutorials write them.
 //!
-//! Two of them would not do in Cilium what their authors mean; here they do, with a warning.
+//! Some of them would not do in Cilium what their authors mean; here they do, with a warning.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use model::{Label, Labels, NameBuf, NameRef, Protocol, Verdict};
-use policy::{Context, Document, Policy, Subject, Table};
+use model::{EndpointName, Label, Labels, NameBuf, NameRef, Prefix, Protocol, Verdict};
+use policy::{Context, Document, Policy, Subject, Table, Wants};
 
 /// The policy `backend` of the namespace `prod` with this egress.
 fn policy(egress: &str) -> Policy {
@@ -170,4 +170,157 @@ fn a_database_a_cache_and_names() {
     table.selectors_of(name.as_ref(), &mut selectors);
     let names = table.rows(Subject::Names(&selectors));
     assert_eq!(names.iter().map(|row| row.ports.to_string()).collect::<Vec<_>>(), ["443/TCP"]);
+}
+
+#[test]
+fn the_entities() {
+    let policy = policy(
+        "  egress:
+    - toEntities:
+        - world
+    - toEntities:
+        - cluster
+    - toEntities:
+        - kube-apiserver
+",
+    );
+    let table = table(&policy);
+    assert_eq!(rows(&table, &pod("dev", "app", "any")), ["any allow"]);
+    let world = Subject::Outside { prefix: Prefix::all_ipv6(), labels: &Labels::default() };
+    assert_eq!(table.rows(world).len(), 1);
+    assert_eq!(table.rows(Subject::Any), []);
+}
+
+#[test]
+fn a_service_by_its_backends() {
+    let policy = policy(
+        "  egress:
+    - toServices:
+        - k8sService:
+            serviceName: external-api
+            namespace: prod
+",
+    );
+    let table = table(&policy);
+    let name = EndpointName { namespace: "prod".into(), name: "external-api".into() };
+    assert_eq!(table.wants().services.iter().collect::<Vec<_>>(), [&name]);
+    let backend: Labels = [Wants::service_label(&name)].into_iter().collect();
+    assert_eq!(rows(&table, &backend), ["any allow"]);
+}
+
+#[test]
+fn a_prefix_with_an_exception() {
+    let policy = policy(
+        "  egress:
+    - toCIDRSet:
+        - cidr: 172.31.0.0/16
+          except:
+            - 172.31.20.0/24
+",
+    );
+    let table = table(&policy);
+    let rows = |prefix: &str| {
+        let prefix = prefix.parse().unwrap();
+        table.rows(Subject::Outside { prefix, labels: &Labels::default() }).len()
+    };
+    assert_eq!((rows("172.31.0.0/16"), rows("172.31.20.0/24")), (1, 0));
+}
+
+#[test]
+fn requests_and_topics_are_taken_and_open_nothing_yet() {
+    let policy = policy(
+        "  egress:
+    - toEntities:
+        - world
+      toPorts:
+        - ports:
+            - port: \"443\"
+              protocol: TCP
+          rules:
+            http:
+              - method: GET
+                path: \"/v1/*\"
+    - toEndpoints:
+        - matchLabels:
+            app: kafka
+      toPorts:
+        - rules:
+            kafka:
+              - topic: \"payments\"
+                apiKey: produce
+",
+    );
+    let warnings: Vec<_> = policy.warnings.iter().map(|warning| &*warning.field).collect();
+    assert_eq!(
+        warnings,
+        [
+            "spec.egress[0].toPorts[0].rules",
+            "spec.egress[0].toPorts[0].rules.http[0].path",
+            "spec.egress[1].toPorts[0].rules",
+            "spec.egress[1].toPorts[0].rules",
+        ]
+    );
+    assert_eq!(policy.unenforced.len(), 2);
+    let table = table(&policy);
+    let world = Subject::Outside { prefix: Prefix::all_ipv4(), labels: &Labels::default() };
+    assert_eq!(table.rows(world), []);
+    assert_eq!(rows(&table, &pod("prod", "app", "kafka")), Vec::<String>::new());
+}
+
+#[test]
+fn a_whole_policy_of_production() {
+    let policy = policy(
+        "  egress:
+    # 1. Allow DNS
+    - toEndpoints:
+        - matchLabels:
+            k8s-app: kube-dns
+      toPorts:
+        - ports:
+            - port: \"53\"
+              protocol: UDP
+          rules:
+            dns:
+              - matchPattern: \"*\"
+    # 2. Allow DB
+    - toEndpoints:
+        - matchLabels:
+            app: db
+            k8s:io.kubernetes.pod.namespace: prod
+      toPorts:
+        - ports:
+            - port: \"5432\"
+              protocol: TCP
+    # 3. Allow Redis
+    - toEndpoints:
+        - matchLabels:
+            app: redis
+            k8s:io.kubernetes.pod.namespace: prod
+      toPorts:
+        - ports:
+            - port: \"6379\"
+              protocol: TCP
+    # 4. Allow HTTPS to external payment API
+    - toEntities:
+        - world
+      toPorts:
+        - ports:
+            - port: \"443\"
+              protocol: TCP
+          rules:
+            http:
+              - host: \"api.stripe.com\"
+                method: \"POST\"
+                path: \"/v1/payments\"
+",
+    );
+    let table = table(&policy);
+    assert_eq!(rows(&table, &pod("kube-system", "k8s-app", "kube-dns")), ["53/UDP dns"]);
+    assert_eq!(rows(&table, &pod("prod", "app", "db")), ["5432/TCP allow"]);
+    assert_eq!(rows(&table, &pod("prod", "app", "redis")), ["6379/TCP allow"]);
+    assert_eq!(rows(&table, &pod("prod", "app", "other")), Vec::<String>::new());
+    let world = Subject::Outside { prefix: Prefix::all_ipv4(), labels: &Labels::default() };
+    assert_eq!(table.rows(world), []);
+    let unenforced: Vec<_> = policy.unenforced.iter().map(|own| &*own.field).collect();
+    assert_eq!(unenforced, ["spec.egress[3].toPorts[0].rules"]);
 }

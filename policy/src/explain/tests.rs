@@ -1,1 +1,169 @@
+use model::{Label, Pattern};
 
+use super::*;
+use crate::{Document, Policy};
+
+/// The rules of a policy of the namespace `prod`, in a file of their own.
+fn rules(spec: &str) -> Vec<Arc<Rule>> {
+    let text = format!(
+        "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\n\
+         metadata: {{name: web, namespace: prod}}\nspec:\n{spec}\n"
+    );
+    let (documents, _) = Document::read_all(&Arc::from(Path::new("web.yaml")), &text);
+    Policy::read(&documents[0]).unwrap().rules
+}
+
+fn pod(app: &str) -> Labels {
+    [Label::kubernetes(Labels::NAMESPACE, "prod"), Label::kubernetes("app", app)]
+        .into_iter()
+        .collect()
+}
+
+fn shown(decision: &Decision) -> String {
+    let ports = decision.ports.as_ref().map_or("all".to_owned(), |spot| spot.field.to_string());
+    format!("{} {}:{} {ports}", decision.direction, decision.file.display(), decision.entry.line)
+}
+
+fn decided(explanation: &Explanation) -> Vec<String> {
+    explanation.decided.iter().map(shown).collect()
+}
+
+fn near(explanation: &Explanation) -> Vec<(String, Lack)> {
+    explanation.near.iter().map(|near| (shown(&near.rule), near.lacks)).collect()
+}
+
+fn to_pod<'a>(labels: &'a Labels, protocol: Protocol, port: u16) -> Packet<'a> {
+    Packet { destination: Destination::Inside(labels), protocol, port, asks: None }
+}
+
+#[test]
+fn names_the_rules_that_allow_and_those_that_deny() {
+    let rules = rules(
+        "  endpointSelector: {}
+  egress:
+  - toEndpoints: [{matchLabels: {app: db}}]
+  - toPorts: [{ports: [{port: '5432', protocol: TCP}]}]
+  egressDeny:
+  - toEndpoints: [{matchLabels: {app: db}}]
+    toPorts: [{ports: [{port: '22', protocol: TCP}]}]",
+    );
+    let db = pod("db");
+    let ask = |port| explain(&rules, &Context::default(), &to_pod(&db, Protocol::TCP, port));
+    let allowed = ask(5432);
+    assert!(allowed.passes() && allowed.enforced);
+    assert_eq!(
+        decided(&allowed),
+        ["allow web.yaml:7 all", "allow web.yaml:8 spec.egress[1].toPorts[0]"]
+    );
+    let denied = ask(22);
+    assert_eq!(denied.verdict, Some(Verdict::Deny));
+    assert_eq!(decided(&denied), ["deny web.yaml:10 spec.egressDeny[0].toPorts[0]"]);
+    assert_eq!(near(&denied), []);
+}
+
+#[test]
+fn a_denial_by_default_names_what_nearly_allows() {
+    let rules = rules(
+        "  endpointSelector: {}
+  egress:
+  - toEndpoints: [{matchLabels: {app: db}}]
+    toPorts: [{ports: [{port: '443', protocol: TCP}]}]
+  - toEndpoints: [{matchLabels: {app: web}}]
+    toPorts: [{ports: [{port: '80', protocol: TCP}]}]
+  - toEndpoints: [{matchLabels: {app: web}}]
+    toPorts: [{ports: [{port: '443', protocol: TCP}], rules: {http: [{}]}}]
+  - toEndpoints: [{matchLabels: {app: web}}]
+    authentication: {mode: required}
+  - toEndpoints: [{matchLabels: {app: other}}]
+    toPorts: [{ports: [{port: '1', protocol: TCP}]}]",
+    );
+    let web = pod("web");
+    let explanation = explain(&rules, &Context::default(), &to_pod(&web, Protocol::TCP, 443));
+    assert_eq!((explanation.verdict, explanation.passes()), (None, false));
+    assert_eq!(
+        near(&explanation),
+        [
+            ("allow web.yaml:13 all".to_owned(), Lack::Enforcement(Unenforced::Authentication)),
+            (
+                "allow web.yaml:11 spec.egress[2].toPorts[0]".to_owned(),
+                Lack::Enforcement(Unenforced::Http)
+            ),
+            ("allow web.yaml:9 spec.egress[1].toPorts[0]".to_owned(), Lack::Port),
+            ("allow web.yaml:7 spec.egress[0].toPorts[0]".to_owned(), Lack::Destination),
+        ]
+    );
+}
+
+#[test]
+fn a_name_that_may_not_be_asked_for_is_told_from_one_that_may() {
+    let rules = rules(
+        "  endpointSelector: {}
+  egress:
+  - toEndpoints: [{matchLabels: {app: dns}}]
+    toPorts: [{ports: [{port: '53', protocol: UDP}], rules: {dns: [{matchPattern: '*.a'}]}}]",
+    );
+    let dns = pod("dns");
+    let ask = |name: &str| {
+        let name: Name = name.parse().unwrap();
+        let packet = Packet { asks: Some(name.as_ref()), ..to_pod(&dns, Protocol::UDP, 53) };
+        explain(&rules, &Context::default(), &packet)
+    };
+    assert_eq!(ask("b.a").asks, Some(true));
+    let refused = ask("b.c");
+    assert_eq!((refused.verdict, refused.passes()), (Some(Verdict::Dns), false));
+    assert_eq!(near(&refused)[0].1, Lack::Name);
+}
+
+#[test]
+fn an_address_is_reached_by_prefix_and_by_name() {
+    let rules = rules(
+        "  endpointSelector: {}
+  egress:
+  - toCIDRSet: [{cidr: 9.0.0.0/8, except: [9.1.0.0/16]}]
+  - toFQDNs: [{matchName: a.com}]",
+    );
+    let ask = |address: &str, names: &[&str]| {
+        let names: Vec<Name> = names.iter().map(|name| name.parse().unwrap()).collect();
+        let destination = Destination::Outside {
+            address: address.parse().unwrap(),
+            labels: &Labels::default(),
+            names: &names,
+        };
+        let packet = Packet { destination, protocol: Protocol::TCP, port: 1, asks: None };
+        decided(&explain(&rules, &Context::default(), &packet)).len()
+    };
+    assert_eq!(ask("9.2.0.1", &[]), 1);
+    assert_eq!(ask("9.1.0.1", &[]), 0);
+    assert_eq!(ask("9.1.0.1", &["b.com", "a.com"]), 1);
+    assert_eq!(ask("9.2.0.1", &["a.com"]), 2);
+}
+
+#[test]
+fn without_default_deny_what_no_rule_covers_passes() {
+    let explanation = explain(&[], &Context::default(), &to_pod(&pod("a"), Protocol::SCTP, 9));
+    assert!(explanation.passes() && !explanation.enforced && explanation.decided.is_empty());
+}
+
+#[test]
+fn an_external_service_is_its_name() {
+    let rules = rules(
+        "  endpointSelector: {}
+  egress: [{toServices: [{k8sService: {serviceName: pay, namespace: prod}}]}]",
+    );
+    let name = model::EndpointName { namespace: "prod".into(), name: "pay".into() };
+    let facts =
+        crate::ServiceFacts { external_name: Some("a.com".parse().unwrap()), ..Default::default() };
+    let context = Context { services: [(name, facts)].into(), ..Context::default() };
+    let names = ["a.com".parse().unwrap()];
+    let destination = Destination::Outside {
+        address: "9.9.9.9".parse().unwrap(),
+        labels: &Labels::default(),
+        names: &names,
+    };
+    let packet = Packet { destination, protocol: Protocol::TCP, port: 443, asks: None };
+    assert!(explain(&rules, &context, &packet).passes());
+    assert!(!explain(&rules, &Context::default(), &packet).passes());
+    let table = crate::Table::compile(&rules, &context);
+    let patterns: Vec<&str> = table.selectors().iter().map(Pattern::as_str).collect();
+    assert_eq!(patterns, ["a.com"]);
+}

@@ -63,6 +63,11 @@ impl<'n> At<'n> {
         }
     }
 
+    /// Whether this is a list without items.
+    pub(super) fn is_empty_list(&self) -> bool {
+        matches!(&self.node.value, Value::List(items) if items.is_empty())
+    }
+
     /// Whether this is the value of such a field.
     pub(super) fn is_field(&self, key: &str) -> bool {
         self.path.strip_suffix(key).is_some_and(|path| path.is_empty() || path.ends_with('.'))

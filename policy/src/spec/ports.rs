@@ -44,7 +44,9 @@ fn port_rule(check: &mut Check, at: &At<'_>, direction: Direction) -> Option<Por
     if direction == Direction::Deny {
         check.for_egress_only(&fields, FOR_EGRESS);
     }
-    let written = match check.present(&fields, "ports") {
+    let ports = check.present(&fields, "ports");
+    let named_any = ports.as_ref().is_some_and(|ports| !ports.is_empty_list());
+    let written = match ports {
         Some(ports) => Some(read_ports(check, &ports)?),
         None => None,
     };
@@ -68,7 +70,7 @@ fn port_rule(check: &mut Check, at: &At<'_>, direction: Direction) -> Option<Por
         }
         (written, None) => written.unwrap_or_default(),
     };
-    if written.is_empty() {
+    if written.is_empty() && !named_any {
         check.warn(fields.itself(), "has no ports, so it covers nothing");
     }
     if let Some(Application::Unenforced(what)) = application {

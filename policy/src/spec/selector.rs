@@ -88,7 +88,7 @@ fn check_key(check: &mut Check, at: &At<'_>, key: &str) {
     if source.is_some_and(|source| !is_name(source, 63)) {
         check.problem(at, "what stands before the colon is no label source such as k8s or any");
     }
-    if source.is_some_and(|source| !matches!(source, "k8s" | "any" | "reserved")) {
+    if source.is_some_and(|source| !matches!(source, "any" | "k8s" | "node" | "reserved")) {
         check.warn(at, "has a label source that no label here comes from, so it is never there");
     }
     let (prefix, name) = match key.split_once('/') {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use model::{Label, Labels};
 use proptest::prelude::*;
 
-use crate::{Document, Policy, Problem, Rule};
+use crate::{Document, Options, Policy, Problem, Rule, SelectorScope};
 
 fn read(text: &str) -> Result<Policy, Vec<Problem>> {
     let (documents, problems) = Document::read_all(&Arc::from(Path::new("p.yaml")), text);
@@ -262,6 +262,152 @@ fn selects_by_labels() {
 }
 
 #[test]
+fn destinations_of_every_kind_are_read() {
+    for (text, expected) in [
+        ("{toEntities: [world, none]}", "entities(none | world) ports(all)"),
+        (
+            "{toServices: [{k8sService: {serviceName: a, namespace: b}}]}",
+            "services(b/a) ports(all)",
+        ),
+        (
+            "{toServices: [{k8sServiceSelector: {selector: {matchLabels: {a: b}}, namespace: c}}]}",
+            "services(c/* [any:a=b]) ports(all)",
+        ),
+        (
+            "{toNodes: [{matchLabels: {role: edge}}, {}]}",
+            "nodes(reserved:remote-node | reserved:remote-node,any:role=edge) ports(all)",
+        ),
+        (
+            "{toCIDRSet: [{cidr: 10.1.2.3/8, except: [10.1.2.3/16]}, {cidrGroupRef: g}, \
+             {cidrGroupSelector: {matchLabels: {a: b}}}]}",
+            "prefixes(10.0.0.0/8 but 10.1.0.0/16 | group g | groups [any:a=b]) ports(all)",
+        ),
+        (
+            "{icmps: [{fields: [{type: Echo}, {family: IPv6, type: 129}]}]}",
+            "all ports(129/ICMPv6 | 8/ICMP)",
+        ),
+        (
+            "{toPorts: [{ports: [{port: HTTP, protocol: TCP}, {port: '1', protocol: UDP}]}]}",
+            "all ports(1/UDP | http/TCP)",
+        ),
+        (
+            "{toEntities: [host], authentication: {mode: required}}",
+            "entities(host) unenforced(authentication) ports(all)",
+        ),
+        ("{toEntities: [host], authentication: {mode: disabled}}", "entities(host) ports(all)"),
+        (
+            "{toPorts: [{rules: {http: [{}]}}, {rules: {kafka: [{}]}}]}",
+            "all ports(80/TCP; unenforced rules.http) ports(9092/TCP; unenforced rules.kafka)",
+        ),
+        ("{toGroups: [{}]}", "prefixes() unenforced(toGroups) ports(all)"),
+        ("{toGroups: []}", "prefixes() ports(all)"),
+    ] {
+        assert_eq!(entry(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_denied_is_read_as_what_is_allowed() {
+    let denied = |entry: &str| {
+        meaning(&policy(&format!("{{endpointSelector: {{}}, egressDeny: [{entry}]}}")))
+    };
+    assert_eq!(denied("{}")[1..], ["not all"]);
+    assert_eq!(denied("{toEntities: [world]}")[1..], ["not entities(world) ports(all)"]);
+    assert_eq!(
+        denied("{toPorts: [{ports: [{port: '22'}]}]}")[1..],
+        ["not all ports(22/SCTP | 22/TCP | 22/UDP)"]
+    );
+    assert_eq!(denied("{toGroups: [{}]}")[1..], ["not entities(world) ports(all)"]);
+    assert!(denied("{}")[0].contains("deny(true)"));
+}
+
+#[test]
+fn a_negative_selector_allows_pods_only_and_denies_as_widely_as_cilium() {
+    let selector = "{toEndpoints: [{matchExpressions: [{key: io.kubernetes.pod.namespace, \
+                    operator: NotIn, values: [a]}]}]}";
+    let pods = "k8s:io.kubernetes.pod.namespace,any:io.kubernetes.pod.namespace notin (a)";
+    assert_eq!(entry(selector), format!("pods([{pods}]) ports(all)"));
+    let denied = policy(&format!("{{endpointSelector: {{}}, egressDeny: [{selector}]}}"));
+    let expected = "not pods([any:io.kubernetes.pod.namespace notin (a)]) ports(all)";
+    assert_eq!(meaning(&denied)[1], expected);
+}
+
+#[test]
+fn selectors_reach_all_namespaces_where_that_is_chosen() {
+    let text = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: a}\n\
+                spec: {endpointSelector: {}, egress: [{toEndpoints: [{matchLabels: {a: b}}]}]}\n";
+    let (documents, _) = Document::read_all(&Arc::from(Path::new("p.yaml")), text);
+    let options = Options { selector_scope: SelectorScope::AllNamespaces };
+    let policy = Policy::read_with(&documents[0], options).unwrap();
+    let everywhere = "pods([any:a=b,k8s:io.kubernetes.pod.namespace]) ports(all)";
+    assert_eq!(meaning(&policy)[1], everywhere);
+    assert!(policy.rules[0].subject.to_string().contains("namespace=default"));
+}
+
+#[test]
+fn what_is_not_enforced_is_a_warning_and_is_listed() {
+    let policy = policy(
+        "{endpointSelector: {}, egress: [{toEntities: [world], authentication: {mode: required}, \
+         toPorts: [{ports: [{port: '443', protocol: TCP}], serverNames: [a.com]}]}]}",
+    );
+    let expected = [
+        "p.yaml:4:77: spec.egress[0].authentication: authentication is not enforced here, so the \
+         entry allows nothing",
+        "p.yaml:4:158: spec.egress[0].toPorts[0].serverNames: serverNames is not enforced here, so \
+         these ports are not opened",
+    ];
+    let shown: Vec<String> = policy.unenforced.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, expected);
+    assert_eq!(warnings(&policy), expected);
+    assert!(!policy.is_enforced_whole());
+    let nodes = clusterwide("{nodeSelector: {}, egress: [{}]}");
+    assert_eq!((nodes.rules.len(), nodes.unenforced.len()), (0, 1));
+}
+
+#[test]
+fn warns_of_what_is_probably_wrong() {
+    let warned = |egress: &str| -> Vec<String> {
+        let policy = policy(&format!("{{endpointSelector: {{}}, egress: [{egress}]}}"));
+        policy.warnings.into_iter().map(|own| format!("{}: {}", own.field, own.message)).collect()
+    };
+    let dns = "{toPorts: [{ports: [{port: '53'}], rules: {dns: [{matchPattern: '*.a.com'}]}}]}";
+    assert_eq!(
+        warned("{toFQDNs: [{matchName: a.com}]}"),
+        ["spec.egress[0].toFQDNs: no rules.dns of this policy lets `a.com` be asked for: unless \
+          another policy does, no address of it is ever learned"]
+    );
+    assert_eq!(
+        warned(&format!("{dns}, {{toFQDNs: [{{matchName: x.a.com}}]}}")),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        warned(&format!("{dns}, {{toFQDNs: [{{matchPattern: '*.a.com'}}]}}")),
+        Vec::<String>::new()
+    );
+    assert_eq!(warned(&format!("{dns}, {{toFQDNs: [{{matchName: a.com}}]}}")).len(), 1);
+    assert_eq!(
+        warned(&format!("{dns}, {{toEntities: [world]}}, {{toFQDNs: [{{matchName: x.a.com}}]}}")),
+        ["spec.egress[2].toFQDNs: does not narrow what the entity in line 4 opens: that allows \
+          every address at these ports already"]
+    );
+    assert_eq!(
+        warned(&format!("{dns}, {{toFQDNs: [{{matchPattern: x.a.com}}]}}")),
+        ["spec.egress[1].toFQDNs[0].matchPattern: has no `*`, so it matches this one name: \
+          matchName would say so"]
+    );
+    assert_eq!(
+        warned("{toPorts: [{rules: {http: [{path: '/v1/*'}]}}]}")[1..],
+        [
+            "spec.egress[0].toPorts[0].rules: rules.http is not enforced here, so these ports are \
+          not opened",
+            "spec.egress[0].toPorts[0].rules.http[0].path: `/v1/*` reads like a file pattern, and is \
+          a regular expression: its `*` repeats what stands before it; for any text write \
+          `/v1/.*`"
+        ]
+    );
+}
+
+#[test]
 fn a_documents_problems_are_told_up_to_a_bound() {
     let entries = "{x: 1}, ".repeat(1000);
     let text = format!(
@@ -295,6 +441,19 @@ fn token() -> impl Strategy<Value = String> {
         "toPorts",
         "toEndpoints",
         "toCIDR",
+        "toCIDRSet",
+        "toEntities",
+        "toServices",
+        "icmps",
+        "fields",
+        "type",
+        "http",
+        "kafka",
+        "path",
+        "k8sService",
+        "cidr",
+        "except",
+        "egressDeny",
         "ports",
         "port",
         "rules",

@@ -98,13 +98,13 @@ fn any_peers() -> impl Strategy<Value = Peers> {
         .prop_map(|(selector, unscoped)| EndpointPeer { selector, unscoped });
     let entity = select(Entity::names()).prop_map(|name| Entity::parse(name).unwrap());
     prop_oneof![
-        Just(Peers::All),
-        prop::collection::vec(peer, 0..3).prop_map(Peers::Endpoints),
-        prop::collection::vec(entity, 0..3).prop_map(Peers::Entities),
-        prop::collection::vec(any_service(), 0..3).prop_map(Peers::Services),
-        prop::collection::vec(any_selector(), 0..2).prop_map(Peers::Nodes),
-        prop::collection::vec(any_prefix_peer(), 0..3).prop_map(Peers::Prefixes),
-        any_patterns().prop_map(Peers::Names),
+        2 => Just(Peers::All),
+        1 => prop::collection::vec(peer, 0..3).prop_map(Peers::Endpoints),
+        1 => prop::collection::vec(entity, 0..3).prop_map(Peers::Entities),
+        1 => prop::collection::vec(any_service(), 0..3).prop_map(Peers::Services),
+        1 => prop::collection::vec(any_selector(), 0..2).prop_map(Peers::Nodes),
+        1 => prop::collection::vec(any_prefix_peer(), 0..3).prop_map(Peers::Prefixes),
+        1 => any_patterns().prop_map(Peers::Names),
     ]
 }
 
@@ -144,7 +144,7 @@ fn any_labels() -> impl Strategy<Value = Labels> {
         1 => ("[nm]", "[st]").prop_map(|(namespace, name)| {
             Wants::service_label(&EndpointName { namespace, name })
         }),
-        1 => ("[pq]", select(vec![Protocol::TCP, Protocol::UDP]), 0u16..70)
+        3 => ("[pq]", select(vec![Protocol::TCP, Protocol::UDP]), 0u16..70)
             .prop_map(|(name, protocol, port)| Wants::port_label(&name, protocol, port)),
     ];
     prop::collection::vec(one, 0..4).prop_map(|all| all.into_iter().collect())
