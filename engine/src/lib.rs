@@ -19,6 +19,7 @@ mod snapshot;
 mod table;
 
 pub use bindings::{BindingError, Bindings};
+pub use compute::Addresses;
 pub use difference::{Difference, difference};
 pub use node::{Inventory, Node, Settings};
 pub use plan::{InventoryProblem, LocalEndpoint, Plan, PlanError};

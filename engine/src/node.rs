@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use identity::Numbers;
 use model::{
-    Change, EndpointId, EndpointName, Identity, Interface, Labels, NumberKind, Pod, Prefix,
-    Protocol, Revision, Scope, Service, State, TableId,
+    Change, CidrGroup, ClusterNode, EndpointId, EndpointName, Identity, Interface, Labels,
+    NumberKind, Pod, Prefix, Protocol, Revision, Scope, Service, State, TableId,
 };
 use policy::{Policy, Rule};
 use rustc_hash::FxHashMap;
@@ -30,6 +30,10 @@ pub struct Settings {
     pub dns_service: EndpointName,
     /// Ranges that service addresses come from: an unknown address in them is denied.
     pub service_prefixes: Vec<Prefix>,
+    /// Ranges that pods' addresses come from: an unknown address in them is nobody's.
+    pub pod_prefixes: Vec<Prefix>,
+    /// Addresses of API servers, beside those behind the service `default/kubernetes`.
+    pub api_servers: Vec<IpAddr>,
     /// How many name sets a table may have.
     pub sets_per_table: usize,
     /// How many numbers each kind of identity may use.
@@ -43,6 +47,10 @@ pub struct Inventory {
     pub pods: BTreeMap<EndpointName, Pod>,
     /// Services with their ready backends.
     pub services: BTreeMap<EndpointName, Service>,
+    /// Nodes, this one too, by name.
+    pub nodes: BTreeMap<String, ClusterNode>,
+    /// Groups of prefixes, by name.
+    pub cidr_groups: BTreeMap<String, CidrGroup>,
     /// Checked policies.
     pub policies: Vec<Arc<Policy>>,
     /// The node's own addresses.
@@ -75,7 +83,7 @@ pub(crate) type EndpointKey = (EndpointName, String, Interface);
 pub struct Node {
     pub(crate) settings: Settings,
     pub(crate) labels: Roster<Labels>,
-    pub(crate) cidrs: Roster<Prefix>,
+    pub(crate) cidrs: Roster<(Prefix, Labels)>,
     pub(crate) services: Roster<ServiceKey>,
     pub(crate) table_numbers: Roster<TableKey>,
     pub(crate) endpoints: Roster<EndpointKey>,

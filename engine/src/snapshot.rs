@@ -186,7 +186,7 @@ impl TableView {
 }
 
 /// The row with the longest prefix that covers a port.
-fn find(rows: &[TableRow], protocol: Protocol, port: u16) -> Option<&TableRow> {
+pub(crate) fn find(rows: &[TableRow], protocol: Protocol, port: u16) -> Option<&TableRow> {
     let covering = rows.iter().filter(|row| row.ports.covers(protocol, port));
     covering.max_by_key(|row| row.ports.len())
 }

@@ -150,6 +150,16 @@ impl Reconciler {
         self.inventory = Inventory {
             pods: manifests.pods.clone(),
             services: manifests.services.clone(),
+            nodes: manifests
+                .nodes
+                .iter()
+                .map(|(name, own)| (name.clone(), (**own).clone()))
+                .collect(),
+            cidr_groups: manifests
+                .cidr_groups
+                .iter()
+                .map(|(name, own)| (name.clone(), (**own).clone()))
+                .collect(),
             policies: manifests.policies.values().cloned().collect(),
             host_addresses: node.addresses(),
             bridges: node

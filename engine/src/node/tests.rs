@@ -211,6 +211,8 @@ fn settings() -> Settings {
     Settings {
         dns_service: EndpointName { namespace: "kube-system".into(), name: "kube-dns".into() },
         service_prefixes: vec!["10.96.0.0/16".parse().unwrap()],
+        pod_prefixes: vec!["10.0.0.0/24".parse().unwrap()],
+        api_servers: Vec::new(),
         sets_per_table: 100,
         identities: 1000,
     }

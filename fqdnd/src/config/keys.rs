@@ -1,6 +1,7 @@
 //! Every key of the configuration, as file and flag. The comments are the manual: `--help` prints
 //! them, and the file's reference is written from them.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -229,6 +230,10 @@ section! {
         /// Ranges of service addresses: an unknown address in them is denied.
         [long = "cluster-service-prefixes", value_name = "PREFIX", value_delimiter = ',']
         service_prefixes: Vec<PrefixKey> = Vec::new();
+        /// Addresses of API servers (the entity kube-apiserver), beside those behind the service
+        /// default/kubernetes.
+        [long = "cluster-api-servers", value_name = "ADDRESS", value_delimiter = ',']
+        api_servers: Vec<IpAddr> = Vec::new();
         /// Private prefixes that outside names may resolve to.
         [long = "cluster-rebind-allow", value_name = "PREFIX", value_delimiter = ',']
         rebind_allow: Vec<PrefixKey> = Vec::new();
