@@ -1,5 +1,7 @@
 //! Revisions from policies written as text, and what the kernel then says of a packet.
 
+mod language;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
