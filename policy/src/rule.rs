@@ -117,7 +117,7 @@ pub enum Peers {
     Entities(Vec<Entity>),
     /// The ready backends of services.
     Services(Vec<ServicePeer>),
-    /// Other nodes by label, [`Labels`] of theirs and `reserved:remote-node` required.
+    /// Other nodes by label: the selectors require `reserved:remote-node` too.
     Nodes(Vec<LabelSelector>),
     /// Addresses outside the cluster by prefix.
     Prefixes(Vec<PrefixPeer>),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use model::{Label, Labels};
 use proptest::prelude::*;
 
-use crate::{Document, Options, Policy, Problem, Rule, SelectorScope};
+use crate::{Context, Document, Options, Policy, Problem, Rule, SelectorScope, Subject, Table};
 
 fn read(text: &str) -> Result<Policy, Vec<Problem>> {
     let (documents, problems) = Document::read_all(&Arc::from(Path::new("p.yaml")), text);
@@ -502,6 +502,8 @@ proptest! {
         for document in documents {
             if let Ok(policy) = Policy::read(&document) {
                 policy.rules.iter().for_each(|rule| drop(rule.canonical()));
+                let table = Table::compile(&policy.rules, &Context::default());
+                drop(table.rows(Subject::Any));
             }
         }
     }
@@ -512,6 +514,9 @@ proptest! {
         let header = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: a}\n\
                       spec:\n  endpointSelector: {}\n  egress:\n  - ";
         let (documents, _) = Document::read_all(&file, &format!("{header}{}", tokens.concat()));
-        documents.iter().for_each(|document| drop(Policy::read(document)));
+        for policy in documents.iter().filter_map(|document| Policy::read(document).ok()) {
+            let table = Table::compile(&policy.rules, &Context::default());
+            drop(table.rows(Subject::Any));
+        }
     }
 }
