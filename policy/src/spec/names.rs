@@ -33,7 +33,6 @@ const SHARED_SUFFIXES: &[&str] = &[
     "firebaseapp.com",
     "fly.dev",
     "github.io",
-    "githubusercontent.com",
     "gitlab.io",
     "gov.uk",
     "herokuapp.com",
