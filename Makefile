@@ -21,6 +21,7 @@ test_as_root = $(if $(as_root),--config "target.'cfg(unix)'.runner='$(as_root)'"
 bindir = $(DESTDIR)$(PREFIX)/bin
 unitdir = $(DESTDIR)$(PREFIX)/lib/systemd/system
 sharedir = $(DESTDIR)$(PREFIX)/share
+confdir = $(DESTDIR)/etc/fqdnd
 
 .PHONY: all build check clean demo install needs test
 .NOTPARALLEL:
@@ -48,10 +49,13 @@ check: needs
 	scripts/check-imports
 	scripts/check-duplicates
 
+# A configuration that is there already is the user's.
 install: needs
 	$(CARGO) build --locked --release --package fqdnd --package fqdnctl
 	install -D -m 0755 $(released)/fqdnd $(bindir)/fqdnd
 	install -D -m 0755 $(released)/fqdnctl $(bindir)/fqdnctl
+	install -d $(confdir)/manifests
+	test -e $(confdir)/fqdnd.yaml || install -m 0644 deploy/fqdnd.yaml $(confdir)/fqdnd.yaml
 	install -d $(unitdir) $(sharedir)/bash-completion/completions \
 		$(sharedir)/zsh/site-functions $(sharedir)/fish/vendor_completions.d
 	sed 's|/usr/bin/|$(PREFIX)/bin/|' deploy/fqdnd.service > $(unitdir)/fqdnd.service
