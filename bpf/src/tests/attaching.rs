@@ -150,6 +150,17 @@ fn policy(interface: Interface, bridge: Option<Interface>) -> Vec<Change> {
     changes
 }
 
+/// A pod on a bridge, with programs on both that enforce the policy.
+fn enforced_on_a_bridge(mode: AttachMode) -> (Lab, Fixture, Interface) {
+    let lab = Lab::new(true);
+    let fixture = Fixture::new(mode);
+    let bridge = index("br0");
+    fixture.datapath().apply(&policy(lab.interface, Some(bridge))).unwrap();
+    fixture.datapath().attach(lab.interface).unwrap();
+    fixture.datapath().attach_bridge(bridge).unwrap();
+    (lab, fixture, bridge)
+}
+
 /// Whether the pod reaches a TCP port of an address within a moment.
 fn connects(lab: &Lab, address: &str, port: u16) -> bool {
     let address = SocketAddr::new(address.parse().unwrap(), port);
@@ -267,12 +278,7 @@ fn others_filters_stay_and_ours_leave_nothing() {
 fn removing_takes_everything_away() {
     for (mode, _) in MODES {
         on_a_node(move || {
-            let lab = Lab::new(true);
-            let fixture = Fixture::new(mode);
-            let bridge = index("br0");
-            fixture.datapath().apply(&policy(lab.interface, Some(bridge))).unwrap();
-            fixture.datapath().attach(lab.interface).unwrap();
-            fixture.datapath().attach_bridge(bridge).unwrap();
+            let (lab, fixture, bridge) = enforced_on_a_bridge(mode);
             let server = listen("10.1.0.1", 80);
             assert!(!connects(&lab, "10.1.0.1", 80));
             let removed = crate::remove(&fixture.options.pin).unwrap();
@@ -415,12 +421,7 @@ fn queries_reach_the_proxy_on_a_routed_veth() {
 fn queries_reach_the_proxy_through_a_bridge() {
     for (mode, _) in MODES {
         on_a_node(move || {
-            let lab = Lab::new(true);
-            let fixture = Fixture::new(mode);
-            let bridge = index("br0");
-            fixture.datapath().apply(&policy(lab.interface, Some(bridge))).unwrap();
-            fixture.datapath().attach(lab.interface).unwrap();
-            fixture.datapath().attach_bridge(bridge).unwrap();
+            let (lab, fixture, _bridge) = enforced_on_a_bridge(mode);
             for server in ["192.0.2.53", "2001:db8::53"] {
                 queries_reach_the_proxy(&lab, &fixture, server);
             }
