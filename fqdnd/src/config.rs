@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 pub use keys::{
     AttachChoice, Bpf, Cache, Cluster, Dns, Keys, LogFormat, Logs, PrefixKey, Redirect,
-    RefusalChoice, Timeouts,
+    RefusalChoice, ScopeChoice, Timeouts,
 };
 pub use span::Span;
 

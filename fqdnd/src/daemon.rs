@@ -95,7 +95,7 @@ async fn start(config: &Config) -> Result<(Arc<Shared>, Sources)> {
         .context("the node's links cannot be watched")?;
     let redirect = settings::redirect(config)?;
     redirect.install().await.context("redirects to the DNS proxy cannot be set up")?;
-    let manifests = Manifests::watch(&config.manifests, Some(&config.state_directory))
+    let manifests = Manifests::watch(&config.manifests, settings::manifests(config))
         .await
         .context("the manifests cannot be watched")?;
     let mut sources = Sources {

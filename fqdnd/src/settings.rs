@@ -7,8 +7,20 @@ use engine::leases::Limits;
 use engine::rebinding::Guard;
 use model::{EndpointName, Name, Prefix};
 
-use crate::config::{AttachChoice, Config, PrefixKey, RefusalChoice};
+use crate::config::{AttachChoice, Config, PrefixKey, RefusalChoice, ScopeChoice};
 use crate::daemon::SWEEP;
+
+/// How manifests are read.
+pub fn manifests(config: &Config) -> kubernetes::Options {
+    let selector_scope = match config.cluster.selector_scope {
+        ScopeChoice::PolicyNamespace => policy::SelectorScope::PolicyNamespace,
+        ScopeChoice::AllNamespaces => policy::SelectorScope::AllNamespaces,
+    };
+    kubernetes::Options {
+        state: Some(config.state_directory.clone()),
+        policies: policy::Options { selector_scope },
+    }
+}
 
 /// The datapath's maps and how programs are attached.
 pub fn datapath(config: &Config) -> bpf::Options {

@@ -17,7 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 async fn every_pod_and_service_of_a_lab_is_read_with_its_binding() {
     let lab = Lab::new(LabOptions::default()).unwrap();
     let manifests =
-        Manifests::watch(&[lab.manifests().directory().to_owned()], None).await.unwrap();
+        Manifests::watch(&[lab.manifests().directory().to_owned()], kubernetes::Options::default())
+            .await
+            .unwrap();
     let inventory = Arc::clone(&manifests.subscribe().borrow());
     assert_eq!((&inventory.problems, &inventory.warnings), (&vec![], &vec![]));
     assert_eq!(inventory.pods.len(), lab.pods().count());
@@ -41,7 +43,9 @@ async fn every_pod_and_service_of_a_lab_is_read_with_its_binding() {
 async fn a_pod_or_policy_that_comes_or_goes_is_seen_within_a_second() {
     let mut lab = Lab::new(LabOptions::default()).unwrap();
     let manifests =
-        Manifests::watch(&[lab.manifests().directory().to_owned()], None).await.unwrap();
+        Manifests::watch(&[lab.manifests().directory().to_owned()], kubernetes::Options::default())
+            .await
+            .unwrap();
     let mut inventory = manifests.subscribe();
 
     lab.add_pod(PodSpec::new("prod/extra")).unwrap();

@@ -33,4 +33,4 @@ mod watch;
 mod watches;
 
 pub use inventory::{FileState, Inventory, Skipped};
-pub use watch::{Manifests, WatchError};
+pub use watch::{Manifests, Options, WatchError};

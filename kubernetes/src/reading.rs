@@ -79,13 +79,13 @@ struct NamespaceDocument {
 
 impl Reading {
     /// Reads a file.
-    pub fn new(file: &Arc<Path>, text: &str) -> Self {
+    pub fn new(file: &Arc<Path>, text: &str, policies: policy::Options) -> Self {
         let (documents, problems) = Document::read_all(file, text);
         let blank = text.trim().is_empty();
         let mut reading = Self { blank, ..Self::default() };
         reading.fail(problems);
         for document in &documents {
-            reading.read(document);
+            reading.read(document, policies);
         }
         reading.limit_problems(file);
         reading
@@ -101,7 +101,7 @@ impl Reading {
         self.problems.extend(problems);
     }
 
-    fn read(&mut self, document: &Document) {
+    fn read(&mut self, document: &Document, policies: policy::Options) {
         let group = document.api_version.split_once('/').map_or("", |(group, _)| group);
         let read = match (group, document.kind.as_str()) {
             ("", "Namespace") => alone(document.read(), NamespaceDocument::object),
@@ -134,7 +134,7 @@ impl Reading {
                 (ObjectKey::CidrGroup(group.name.clone()), Object::CidrGroup(Arc::new(group)))
             }),
             ("cilium.io", "CiliumNetworkPolicy" | "CiliumClusterwideNetworkPolicy") => {
-                self.policy(document)
+                self.policy(document, policies)
             }
             _ => return self.skip(document),
         };
@@ -144,8 +144,12 @@ impl Reading {
         }
     }
 
-    fn policy(&mut self, document: &Document) -> Result<(ObjectKey, Object), Vec<Problem>> {
-        let policy = Policy::read(document)?;
+    fn policy(
+        &mut self,
+        document: &Document,
+        options: policy::Options,
+    ) -> Result<(ObjectKey, Object), Vec<Problem>> {
+        let policy = Policy::read_with(document, options)?;
         self.warnings.extend(policy.warnings.iter().cloned());
         Ok((ObjectKey::Policy(policy.key.clone()), Object::Policy(Arc::new(policy))))
     }

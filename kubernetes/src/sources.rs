@@ -42,6 +42,7 @@ pub(crate) struct Sources {
     unseen: BTreeSet<PathBuf>,
     /// Whether what an earlier daemon kept was there.
     kept: bool,
+    policies: policy::Options,
     hasher: RandomState,
 }
 
@@ -66,8 +67,8 @@ impl Known {
 
 impl Sources {
     /// Begins with what an earlier daemon left in its state directory, if one is given.
-    pub fn restore(roots: &[PathBuf], state: Option<&Path>) -> Self {
-        let mut this = Self::default();
+    pub fn restore(roots: &[PathBuf], state: Option<&Path>, policies: policy::Options) -> Self {
+        let mut this = Self { policies, ..Self::default() };
         this.last_good =
             state.map(|state| LastGood::open(state, MAX_KEPT, |entry| this.restore_file(&entry)));
         let damaged = this.last_good.as_ref().is_some_and(LastGood::is_damaged);
@@ -78,7 +79,7 @@ impl Sources {
 
     fn restore_file(&mut self, entry: &Entry) {
         let Entry { file, last_good, objects, text } = entry;
-        let reading = Reading::new(file, text);
+        let reading = Reading::new(file, text, self.policies);
         // What this reader understands in another way is read again.
         let content = (reading.objects.len() == *objects).then(|| self.hasher.hash_one(text));
         self.catalogue.restore(file, reading, InForce { last_good: *last_good, objects: *objects });
@@ -176,7 +177,7 @@ impl Sources {
             return false;
         }
         let (reading, text) = match text {
-            Ok(text) => (Reading::new(&file, &text), text),
+            Ok(text) => (Reading::new(&file, &text, self.policies), text),
             Err(problem) => (Reading::failed(problem), String::new()),
         };
         if known.is_none() && self.unseen.iter().any(|root| path.starts_with(root)) {

@@ -22,6 +22,15 @@ const MAX_SCANS: usize = 4;
 /// Space for events of names of any length.
 const BUFFER: usize = 64 << 10;
 
+/// How manifests are read.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// A directory of the daemon's own, where last good versions outlive it.
+    pub state: Option<PathBuf>,
+    /// How policies are read.
+    pub policies: policy::Options,
+}
+
 /// Watched directories of manifests. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct Manifests {
@@ -47,20 +56,20 @@ impl Manifests {
     /// Reads the directories, and from then on whatever changes in them. A directory that is
     /// missing is a problem in the inventory, not an error: it is read as soon as it is there.
     ///
-    /// In `state`, a directory of the daemon's own, it keeps what each file has in force, and finds
-    /// it there after a restart.
-    pub async fn watch(directories: &[PathBuf], state: Option<&Path>) -> Result<Self, WatchError> {
+    /// In the state directory it keeps what each file has in force, and finds it there after a
+    /// restart.
+    pub async fn watch(directories: &[PathBuf], options: Options) -> Result<Self, WatchError> {
         let absolute = |path: &Path| {
             std::path::absolute(path).map_err(|e| WatchError::Relative(path.into(), e))
         };
         let roots: Vec<PathBuf> =
             directories.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
-        let state = state.map(absolute).transpose()?;
+        let state = options.state.as_deref().map(absolute).transpose()?;
         let inotify = Inotify::init().map_err(WatchError::Inotify)?;
         let watches = Watches::new(inotify.watches());
         let events = inotify.into_event_stream(vec![0; BUFFER]).map_err(WatchError::Inotify)?;
         let open = move || {
-            let sources = Sources::restore(&roots, state.as_deref());
+            let sources = Sources::restore(&roots, state.as_deref(), options.policies);
             Reader { roots, watches, sources, again: false }
         };
         let reader = tokio::task::spawn_blocking(open).await.map_err(WatchError::Read)?;

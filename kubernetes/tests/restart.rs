@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kubernetes::{FileState, Inventory, Manifests};
+use kubernetes::{FileState, Inventory, Manifests, Options};
 use tempfile::TempDir;
 
 /// How long a test waits for what should take a fraction of a second.
@@ -210,7 +210,8 @@ impl Place {
     }
 
     async fn start(&self) -> (Manifests, tokio::sync::watch::Receiver<Arc<Inventory>>) {
-        let manifests = Manifests::watch(&[self.manifests()], Some(&self.state())).await.unwrap();
+        let options = Options { state: Some(self.state()), ..Options::default() };
+        let manifests = Manifests::watch(&[self.manifests()], options).await.unwrap();
         let inventory = manifests.subscribe();
         (manifests, inventory)
     }

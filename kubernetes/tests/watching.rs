@@ -174,7 +174,7 @@ impl Watched {
 
     async fn at(directory: TempDir, root: &str) -> Self {
         let root = directory.path().join(root);
-        let manifests = Manifests::watch(&[root], None).await.unwrap();
+        let manifests = Manifests::watch(&[root], kubernetes::Options::default()).await.unwrap();
         Self { directory, inventory: manifests.subscribe(), _manifests: manifests }
     }
 

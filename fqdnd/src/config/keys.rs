@@ -59,6 +59,16 @@ pub enum RefusalChoice {
     Nxdomain,
 }
 
+/// Where a toEndpoints selector without a namespace looks for pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScopeChoice {
+    /// In the policy's own namespace, as Cilium does.
+    PolicyNamespace,
+    /// In all namespaces.
+    AllNamespaces,
+}
+
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -234,6 +244,10 @@ section! {
         /// default/kubernetes.
         [long = "cluster-api-servers", value_name = "ADDRESS", value_delimiter = ',']
         api_servers: Vec<IpAddr> = Vec::new();
+        /// Where a toEndpoints selector without a namespace looks for pods. Default:
+        /// policy-namespace.
+        [long = "cluster-selector-scope", value_enum, value_name = "SCOPE"]
+        selector_scope: ScopeChoice = ScopeChoice::PolicyNamespace;
         /// Private prefixes that outside names may resolve to.
         [long = "cluster-rebind-allow", value_name = "PREFIX", value_delimiter = ',']
         rebind_allow: Vec<PrefixKey> = Vec::new();

@@ -537,7 +537,7 @@ fn service(name: &str) -> String {
 impl Catalogue {
     fn set(&mut self, path: &str, text: &str, seconds: u64) {
         let file: Arc<Path> = Path::new(path).into();
-        self.replace(&file, Reading::new(&file, text), at(seconds));
+        self.replace(&file, Reading::new(&file, text, policy::Options::default()), at(seconds));
     }
 }
 

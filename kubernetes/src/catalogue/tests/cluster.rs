@@ -183,6 +183,9 @@ kind: Node
 metadata:
   name: worker-1
   labels: {kubernetes.io/os: linux, node-role.kubernetes.io/worker: ''}
+  annotations:
+    network.cilium.io/ipv4-health-ip: 10.1.0.77
+    io.cilium.network.ipv6-health-ip: 'fd00:1::77'
 spec:
   podCIDR: 10.1.0.0/24
   podCIDRs: [10.1.0.0/24, 'fd00:1::/64']
@@ -212,6 +215,10 @@ metadata: {name: fresh}
         ["192.168.0.11", "fd00:a::11", "203.0.113.11"].map(|text| text.parse::<IpAddr>().unwrap())
     );
     assert_eq!(
+        node.health_addresses,
+        ["10.1.0.77", "fd00:1::77"].map(|text| text.parse::<IpAddr>().unwrap())
+    );
+    assert_eq!(
         node.pod_prefixes,
         ["10.1.0.0/24", "fd00:1::/64"].map(|text| text.parse::<Prefix>().unwrap())
     );
@@ -237,6 +244,12 @@ kind: Node
 metadata: {name: b}
 spec:
   podCIDRs: [10.1.0.0]
+---
+apiVersion: v1
+kind: Node
+metadata:
+  name: c
+  annotations: {network.cilium.io/ipv4-health-ip: ten}
 ",
     )]);
     assert!(inventory.nodes.is_empty());
@@ -246,6 +259,8 @@ spec:
             "a.yaml:8:5: status.addresses[1]: `ten` is not an IPv4 or IPv6 address",
             "a.yaml:14:14: spec.podCIDRs[0]: `10.1.0.0` has no `/`; write `10.1.0.0/32` for this \
              address alone",
+            "a.yaml:19:17: metadata.annotations.network.cilium.io/ipv4-health-ip: `ten` is not an \
+             IPv4 or IPv6 address",
         ]
     );
 }
