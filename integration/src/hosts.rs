@@ -5,6 +5,7 @@
 //! | 7, TCP and UDP | echo |
 //! | 80, 8080 | HTTP, see `http.rs` |
 //! | 443, 8443 | a greeting line, then echo |
+//! | 3306, 5432, 6379, 6443, 9092 | the same, where databases, API servers and brokers are met |
 //!
 //! Connections are bounded in number and in time; beyond the bound they wait in the backlog.
 
@@ -56,6 +57,8 @@ impl Ports {
     pub const GREET: u16 = 443;
     /// The same, on a port that policies leave out.
     pub const GREET_ALT: u16 = 8443;
+    /// Greetings at the ports of MySQL, PostgreSQL, Redis, a Kubernetes API server and Kafka.
+    pub const KNOWN: [u16; 5] = [3306, 5432, 6379, 6443, 9092];
 }
 
 /// Why a host's services did not start.
@@ -104,7 +107,8 @@ async fn run(banner: Arc<str>, ready: Ready, stop: Stop) -> io::Result<()> {
         (Ports::GREET, Service::Greet),
         (Ports::GREET_ALT, Service::Greet),
     ];
-    for (port, service) in services {
+    let known = Ports::KNOWN.map(|port| (port, Service::Greet));
+    for (port, service) in services.into_iter().chain(known) {
         tasks.spawn(accept(listen(port)?, service, Arc::clone(&banner), Arc::clone(&slots)));
     }
     let udp = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, Ports::ECHO)).await?;

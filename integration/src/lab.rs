@@ -28,6 +28,7 @@ use crate::{
     plan::{
         self, DNS_POD, DNS_SERVICE, LabOptions, NODE, OutsideSpec, PodSpec, Topology, pod_addresses,
     },
+    service::ServiceSpec,
     sweep::{LAB_PREFIX, sweep},
     translation,
     undo::{self, Undo},
@@ -284,6 +285,15 @@ impl Lab {
     /// Takes a policy away.
     pub fn remove_policy(&self, name: &str) -> Result<(), LabError> {
         Ok(self.manifests.remove(&format!("policy-{name}"))?)
+    }
+
+    /// Puts a service in the cluster, in place of the one with this name: the node translates it
+    /// to its first ready backend of the family, and then its manifests say so.
+    pub fn service(&self, spec: &ServiceSpec) -> Result<(), LabError> {
+        translation::install_service(&self.node, spec)?;
+        Ok(self
+            .manifests
+            .write(&format!("service-{}-{}", spec.namespace, spec.name), &spec.manifest())?)
     }
 
     /// Makes a further pod and its manifest.

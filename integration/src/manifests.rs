@@ -91,6 +91,14 @@ pub(crate) fn pod(spec: &PodSpec, facts: &PodFacts<'_>) -> String {
     if let Some((key, value)) = annotation {
         let _ = writeln!(text, "  annotations:\n    {key}: {}", quote(&value));
     }
+    if !spec.ports.is_empty() {
+        let _ = writeln!(text, "spec:\n  containers:\n  - name: main\n    ports:");
+    }
+    for (name, protocol, number) in &spec.ports {
+        let name = quote(name);
+        let _ =
+            writeln!(text, "    - {{name: {name}, protocol: {protocol}, containerPort: {number}}}");
+    }
     let _ = writeln!(
         text,
         "status:\n  phase: Running\n  podIP: {v4}\n  podIPs:\n  - ip: {v4}\n  - ip: {}",
@@ -151,7 +159,7 @@ fn endpoint_slice(suffix: &str, address: IpAddr) -> String {
 }
 
 /// A text as a double-quoted YAML scalar, whose escapes include JSON's.
-fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

@@ -37,6 +37,8 @@ pub struct PodSpec {
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// The names of its container's ports, each with protocol and number.
+    pub ports: Vec<(String, String, u16)>,
     /// How its manifest names its interface.
     pub binding: Binding,
 }
@@ -50,6 +52,7 @@ impl PodSpec {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             labels: BTreeMap::from([("app".to_owned(), name.to_owned())]),
+            ports: Vec::new(),
             binding: Binding::default(),
         }
     }
@@ -58,6 +61,13 @@ impl PodSpec {
     #[must_use]
     pub fn label(mut self, key: &str, value: &str) -> PodSpec {
         self.labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The same with a name for one more of its ports.
+    #[must_use]
+    pub fn port(mut self, name: &str, protocol: &str, number: u16) -> PodSpec {
+        self.ports.push((name.to_owned(), protocol.to_owned(), number));
         self
     }
 

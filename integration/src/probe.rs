@@ -20,7 +20,7 @@ use crate::{
 
 /// Shorter than the second after which TCP would send its SYN again: what is not open by then has
 /// lost its first packet.
-const FIRST_PACKET: Duration = Duration::from_millis(900);
+pub(crate) const FIRST_PACKET: Duration = Duration::from_millis(900);
 const STALLED: Duration = Duration::from_millis(1_500);
 
 /// What came of trying to reach an address.
@@ -47,7 +47,7 @@ impl Reach {
         namespace.run(|| Reach::of(echo_datagram(to)))
     }
 
-    fn of(outcome: io::Result<()>) -> Reach {
+    pub(crate) fn of(outcome: io::Result<()>) -> Reach {
         match outcome.map_err(|error| error.kind()) {
             Ok(()) => Reach::Open,
             Err(ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) => Reach::Refused,

@@ -1,12 +1,16 @@
 //! What kube-proxy and a CNI's masquerading do on a node, as one nftables table: the DNS service's
 //! addresses become the DNS pod's, and pods leave the node with its address.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt::Write as _,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use crate::{
     links::{LinkError, feed},
     namespace::Namespace,
-    plan::{DNS_SERVICE, POD_RANGES},
+    plan::{DNS_SERVICE, NODE, POD_RANGES},
+    service::ServiceSpec,
 };
 
 /// Installs the translation on the node.
@@ -45,4 +49,34 @@ pub(crate) fn install(
         ("net/netfilter/nf_conntrack_udp_timeout", "10"),
     ])?;
     Ok(())
+}
+
+/// Installs a service's translation on the node, in place of what it was. Of several backends the
+/// first takes everything, so that a test knows who answers.
+pub(crate) fn install_service(node: &Namespace, spec: &ServiceSpec) -> Result<(), LinkError> {
+    let table = format!("service-{}-{}", spec.namespace, spec.name);
+    let mut rules = String::new();
+    for (address, protocol, port, backend) in spec.translations(NODE) {
+        let family = if address.is_ipv4() { "ip" } else { "ip6" };
+        let protocol = protocol.to_lowercase();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            rules,
+            "{family} daddr {address} {protocol} dport {port} dnat {family} to {backend}"
+        );
+    }
+    let script = format!(
+        "table inet {table}
+        delete table inet {table}
+        table inet {table} {{
+            chain services {{
+                {rules}
+            }}
+            chain prerouting {{
+                type nat hook prerouting priority dstnat; policy accept;
+                jump services
+            }}
+        }}\n"
+    );
+    feed(node, &["nft", "-f", "-"], &script)
 }

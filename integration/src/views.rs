@@ -61,6 +61,14 @@ impl Pod {
     pub fn echo(&self, address: IpAddr) -> Reach {
         Reach::udp(self.namespace(), address).expect("the pod's namespace")
     }
+
+    /// What comes of an echo request of the pod's.
+    ///
+    /// # Panics
+    /// The pod's namespace is gone.
+    pub fn ping(&self, address: IpAddr) -> Reach {
+        Reach::ping(self.namespace(), address).expect("the pod's namespace")
+    }
 }
 
 impl Daemon {

@@ -24,7 +24,7 @@ const FRESH_TTL: u32 = 60;
 const FRESH_V4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 const FRESH_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 0);
 
-const FILES: [(&str, &str, &str); 8] = [
+const FILES: [(&str, &str, &str); 9] = [
     ("root.zone", ".", include_str!("../zones/root.zone")),
     ("example.com.zone", "example.com.", include_str!("../zones/example.com.zone")),
     ("many.example.com.zone", "many.example.com.", include_str!("../zones/many.example.com.zone")),
@@ -36,6 +36,7 @@ const FILES: [(&str, &str, &str); 8] = [
         "githubusercontent.com.",
         include_str!("../zones/githubusercontent.com.zone"),
     ),
+    ("stripe.com.zone", "stripe.com.", include_str!("../zones/stripe.com.zone")),
     ("cluster.local.zone", "cluster.local.", include_str!("../zones/cluster.local.zone")),
 ];
 
