@@ -83,6 +83,8 @@ pub struct ClusterNode {
     pub labels: Labels,
     /// Its addresses, inside the cluster and outside; no two the same.
     pub addresses: Vec<IpAddr>,
+    /// The addresses where its health is probed, other than its own; no two the same.
+    pub health_addresses: Vec<IpAddr>,
     /// The ranges that its pods' addresses come from.
     pub pod_prefixes: Vec<Prefix>,
 }

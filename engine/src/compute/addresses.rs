@@ -51,6 +51,7 @@ impl Addresses {
         let mut this = Self::default();
         this.add_pods(inventory, wants);
         this.add_nodes(inventory);
+        this.add_health(inventory);
         this.add_api_servers(inventory, api_servers);
         this.add_backends(inventory, wants);
         this
@@ -89,6 +90,13 @@ impl Addresses {
             self.inside.extend(addresses.map(|address| (*address, labels.clone())));
         }
         self.inside.extend(own.iter().map(|address| (*address, host.clone())));
+    }
+
+    /// Where nodes are probed, unless a pod or node is there.
+    fn add_health(&mut self, inventory: &Inventory) {
+        for &address in inventory.nodes.values().flat_map(|node| &node.health_addresses) {
+            self.inside.entry(address).or_insert_with(|| reserved("health"));
+        }
     }
 
     fn add_api_servers(&mut self, inventory: &Inventory, configured: &[IpAddr]) {
@@ -228,6 +236,7 @@ fn fixed_identity(labels: &Labels) -> Option<Identity> {
         return None;
     }
     match label.key.as_str() {
+        "health" => Some(Identity::HEALTH),
         "host" => Some(Identity::HOST),
         "remote-node" => Some(Identity::REMOTE_NODE),
         "kube-apiserver" => Some(Identity::KUBE_APISERVER),

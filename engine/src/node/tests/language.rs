@@ -21,6 +21,7 @@ fn bench(egress: &str) -> Bench {
         .into_iter()
         .collect(),
         addresses: vec![address.parse().unwrap()],
+        health_addresses: vec![format!("{address}0").parse().unwrap()],
         pod_prefixes: Vec::new(),
     };
     bench.inventory.nodes.insert("here".into(), node("here", "10.0.0.1", "worker"));
@@ -71,6 +72,7 @@ impl Bench {
             ("host", "10.0.0.1:22"),
             ("remote-node", "192.0.2.11:22"),
             ("kube-apiserver", "192.0.2.200:6443"),
+            ("health", "192.0.2.110:4240"),
             ("pod", "10.0.0.20:15432"),
             ("unknown pod", "10.0.0.99:80"),
             ("world", "203.0.113.1:443"),
@@ -94,15 +96,16 @@ fn each_entity_is_what_it_says() {
     assert_eq!(entity("world-ipv4"), ["kube-apiserver", "world"]);
     assert_eq!(entity("world-ipv6"), ["world-ipv6"]);
     assert_eq!(entity("unmanaged"), ["unknown pod"]);
-    assert_eq!(entity("health"), Vec::<&str>::new());
+    assert_eq!(entity("health"), ["health"]);
     assert_eq!(entity("none"), Vec::<&str>::new());
-    assert_eq!(entity("all").len(), 7);
+    assert_eq!(entity("all").len(), 8);
 }
 
 #[test]
 fn the_cluster_is_pods_and_nodes_and_its_api_server() {
     let reached = entity("cluster");
-    assert_eq!(reached, ["host", "remote-node", "kube-apiserver", "pod", "unknown pod"]);
+    let expected = ["host", "remote-node", "kube-apiserver", "health", "pod", "unknown pod"];
+    assert_eq!(reached, expected);
 }
 
 #[test]
