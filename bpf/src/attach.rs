@@ -74,7 +74,7 @@ impl Hook {
         if self.is_ingress() { sys::TCX_INGRESS } else { sys::TCX_EGRESS }
     }
 
-    fn program(self, programs: &Programs) -> BorrowedFd<'_> {
+    pub(crate) fn program(self, programs: &Programs) -> BorrowedFd<'_> {
         match self {
             Self::FromEndpoint => programs.from_endpoint.as_fd(),
             Self::ToEndpoint => programs.to_endpoint.as_fd(),

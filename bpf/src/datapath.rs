@@ -1,11 +1,11 @@
 //! Opening the datapath.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
-use crate::attach::Attacher;
+use crate::attach::{Attacher, Hook};
 use crate::programs::Programs;
 use crate::tables::{Maps, SPECS};
 use crate::{Error, Options, Settings, Sizes, bpffs, sys};
@@ -46,6 +46,11 @@ impl Datapath {
         let settings = settings.to_abi()?;
         let written = self.maps.settings.put(&0, &settings);
         written.map_err(|source| Error::Map { map: "settings", action: "write", source })
+    }
+
+    /// The program of a hook, for [`test_run`](crate::test_run).
+    pub fn program(&self, hook: Hook) -> BorrowedFd<'_> {
+        hook.program(&self.attacher.programs)
     }
 
     /// Gives interfaces that are bound to no endpoint a place to be counted.

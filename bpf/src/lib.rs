@@ -34,6 +34,7 @@ pub use flows::{Direction, EventCounts, Flow, Stage};
 pub use inspect::MapInfo;
 pub use options::{AttachMode, Marks, Options, Settings, Sizes};
 pub use remove::{Removed, remove};
+pub use sys::test_run;
 
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,6 @@ pub enum Command {
     MapDelete = 3,
     ObjectPin = 6,
     ObjectGet = 7,
-    #[cfg(test)]
     ProgramTestRun = 10,
     ObjectInfo = 15,
     MapLookupBatch = 24,
@@ -396,7 +395,6 @@ pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
     bpf(Command::LinkUpdate, &mut update).map(drop)
 }
 
-#[cfg(test)]
 #[repr(C)]
 #[derive(Default)]
 struct TestRun {
@@ -416,7 +414,9 @@ struct TestRun {
 
 /// Runs a program on a frame, `repeat` times, with the given `struct __sk_buff` (which becomes
 /// what the program left of it). Returns its answer and the nanoseconds that one run took.
-#[cfg(test)]
+///
+/// The frame comes from the loopback interface of the calling thread's network namespace. Tests
+/// and benchmarks only: the daemon sends nothing through its programs.
 pub fn test_run(
     program: BorrowedFd<'_>,
     frame: &[u8],
