@@ -191,26 +191,24 @@ static __always_inline int quoted_key(struct __sk_buff *skb, const struct packet
 static __noinline int judge_error(struct __sk_buff *skb, struct context *context)
 {
 	__u8 protocol = context->packet.protocol;
-	struct flow_tables tables;
 	struct flow_key key;
-	struct flow *flow;
+	struct flow *flow = NULL;
+	void *outbound;
 	int reason = quoted_key(skb, &context->packet, &key);
 
 	if (reason)
 		return reason;
-	if (!find_tables(context->endpoint.endpoint, &tables))
+	outbound = outbound_flows(context);
+	if (!outbound)
 		return FLOW_TABLE;
 	context->packet.protocol = key.protocol;
 	reason = ICMP_UNRELATED;
-	flow = bpf_map_lookup_elem(tables.outbound, &key);
+	flow = bpf_map_lookup_elem(outbound, &key);
 	if (flow && is_live(context, flow) && verdict_of(flow) == VERDICT_ALLOW &&
 	    flow->generation == context->endpoint.generation)
 		reason = PASSED;
-	if (reason) {
-		flow = bpf_map_lookup_elem(tables.inbound, &key);
-		if (flow && is_live(context, flow))
-			reason = PASSED;
-	}
+	if (reason && find_inbound(context, &key))
+		reason = PASSED;
 	context->packet.protocol = protocol;
 	return reason;
 }

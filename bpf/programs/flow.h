@@ -18,16 +18,15 @@ enum direction {
 	INBOUND,
 };
 
-struct flow_tables {
-	void *outbound;
-	void *inbound;
-};
-
-static __always_inline bool find_tables(__u32 endpoint, struct flow_tables *tables)
+/* The endpoint's tables; none before the daemon has made them. */
+static __always_inline void *outbound_flows(const struct context *context)
 {
-	tables->outbound = bpf_map_lookup_elem(&flows_out, &endpoint);
-	tables->inbound = bpf_map_lookup_elem(&flows_in, &endpoint);
-	return tables->outbound && tables->inbound;
+	return bpf_map_lookup_elem(&flows_out, &context->endpoint.endpoint);
+}
+
+static __always_inline void *inbound_flows(const struct context *context)
+{
+	return bpf_map_lookup_elem(&flows_in, &context->endpoint.endpoint);
 }
 
 static __always_inline void key_outbound(const struct packet *packet, struct flow_key *key)
@@ -133,10 +132,22 @@ static __always_inline bool record(const struct context *context, void *table,
 	return true;
 }
 
+/* The living inbound flow that a packet belongs to. */
+static __always_inline struct flow *find_inbound(const struct context *context,
+						 const struct flow_key *key)
+{
+	void *inbound = inbound_flows(context);
+	struct flow *flow = inbound ? bpf_map_lookup_elem(inbound, key) : NULL;
+
+	return flow && is_live(context, flow) ? flow : NULL;
+}
+
 /* A flow that the endpoint begins takes the place of an older one that came in. */
-static __always_inline void forget_inbound(const struct context *context, void *table,
+static __always_inline void forget_inbound(const struct context *context,
 					   const struct flow_key *key)
 {
-	if (!bpf_map_delete_elem(table, key))
+	void *inbound = inbound_flows(context);
+
+	if (inbound && !bpf_map_delete_elem(inbound, key))
 		count_flow(context, false, INBOUND);
 }

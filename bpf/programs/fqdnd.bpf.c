@@ -85,7 +85,7 @@ static __always_inline int judge_untracked(struct __sk_buff *skb, struct context
 
 /* Judges a packet whose flow has no valid verdict, and records what comes of it. */
 static __always_inline int judge_flow(struct __sk_buff *skb, struct context *context,
-				      const struct flow_tables *tables, const struct flow_key *key,
+				      void *outbound, const struct flow_key *key,
 				      struct flow *flow, bool living, int *action)
 {
 	__u32 bits = closing_bits(&context->packet, FLOW_FIN_LOCAL);
@@ -106,25 +106,29 @@ static __always_inline int judge_flow(struct __sk_buff *skb, struct context *con
 	if (living)
 		bits |= flow->bits & ~FLOW_VERDICT;
 	else
-		forget_inbound(context, tables->inbound, key);
-	if (!record(context, tables->outbound, key, bits | verdict, flow, OUTBOUND) && !open)
+		forget_inbound(context, key);
+	if (!record(context, outbound, key, bits | verdict, flow, OUTBOUND) && !open)
 		return FLOW_TABLE;
 	return act(skb, context, verdict, action);
 }
 
+/*
+ * A flow's entry of the present generation also says that its source is legal: it was when the
+ * entry was written, and taking a source back begins another generation. So the source is looked
+ * up only where there is no such entry.
+ */
 static __noinline int judge_tracked(struct __sk_buff *skb, struct context *context, int *action)
 {
 	const struct packet *packet = &context->packet;
 	__u32 closing = closing_bits(packet, FLOW_FIN_LOCAL);
-	struct flow_tables tables;
+	void *outbound = outbound_flows(context);
+	struct flow *flow = NULL, *inbound = NULL;
 	struct flow_key key;
-	struct flow *flow, *inbound;
 	bool living;
 
-	if (!find_tables(context->endpoint.endpoint, &tables))
-		return is_open(&context->endpoint) ? PASSED : FLOW_TABLE;
 	key_outbound(packet, &key);
-	flow = bpf_map_lookup_elem(tables.outbound, &key);
+	if (outbound)
+		flow = bpf_map_lookup_elem(outbound, &key);
 	living = flow && is_live(context, flow) && verdict_of(flow) != VERDICT_DENY;
 	/* A new connection on an old one's ports is a new flow, whatever the old one had. */
 	if (packet->opens && is_connected(packet->protocol))
@@ -133,14 +137,22 @@ static __noinline int judge_tracked(struct __sk_buff *skb, struct context *conte
 		touch(context, flow, closing);
 		return act(skb, context, verdict_of(flow), action);
 	}
-	if (!living && !packet->opens) {
-		inbound = bpf_map_lookup_elem(tables.inbound, &key);
-		if (inbound && is_live(context, inbound)) {
-			touch(context, inbound, closing | FLOW_REPLIED);
-			return act(skb, context, VERDICT_ALLOW, action);
-		}
+	if (!living && !packet->opens)
+		inbound = find_inbound(context, &key);
+	if (inbound && inbound->generation == context->endpoint.generation) {
+		touch(context, inbound, closing | FLOW_REPLIED);
+		return act(skb, context, VERDICT_ALLOW, action);
 	}
-	return judge_flow(skb, context, &tables, &key, flow, living, action);
+	if (is_spoofed(context))
+		return SPOOFED_SOURCE;
+	if (inbound) {
+		inbound->generation = context->endpoint.generation;
+		touch(context, inbound, closing | FLOW_REPLIED);
+		return act(skb, context, VERDICT_ALLOW, action);
+	}
+	if (!outbound)
+		return is_open(&context->endpoint) ? PASSED : FLOW_TABLE;
+	return judge_flow(skb, context, outbound, &key, flow, living, action);
 }
 
 /* Decides what only a link has; CONTROL_NONE means that the packet is to be judged as data. */
@@ -148,7 +160,7 @@ static __always_inline int judge_control(struct __sk_buff *skb, struct context *
 					 enum control *kind)
 {
 	const struct packet *packet = &context->packet;
-	bool legal = may_send_from(context);
+	bool legal = !is_spoofed(context);
 	bool open = is_open(&context->endpoint);
 
 	if (*kind == CONTROL_ROUTER && !open)
@@ -174,21 +186,19 @@ static __always_inline int judge_packet(struct __sk_buff *skb, struct context *c
 	int reason;
 
 	if (packet->fragment_offset)
-		return may_send_from(context) ? judge_later_fragment(context) : SPOOFED_SOURCE;
+		return is_spoofed(context) ? SPOOFED_SOURCE : judge_later_fragment(context);
 	reason = parse_transport(skb, packet);
 	if (reason)
-		return may_send_from(context) ? reason : SPOOFED_SOURCE;
+		return is_spoofed(context) ? SPOOFED_SOURCE : reason;
 	kind = control_of(packet);
-	if (kind == CONTROL_NONE && !may_send_from(context))
-		return SPOOFED_SOURCE;
 	if (kind != CONTROL_NONE) {
 		reason = judge_control(skb, context, &kind);
 		if (reason || kind != CONTROL_NONE)
 			return reason;
 	}
-	if (!packet->tracked)
-		return judge_untracked(skb, context, action);
-	return judge_tracked(skb, context, action);
+	if (packet->tracked)
+		return judge_tracked(skb, context, action);
+	return is_spoofed(context) ? SPOOFED_SOURCE : judge_untracked(skb, context, action);
 }
 
 /* The one way of a frame that an endpoint sends: PASSED with an action, or a reason. */
@@ -203,7 +213,7 @@ static __always_inline int judge_frame(struct __sk_buff *skb, struct context *co
 		return context->endpoint.enforcement & 0xff;
 	reason = parse_frame(skb, &context->packet, &frame);
 	if (reason == UNSUPPORTED_HEADER && is_open(&context->endpoint))
-		return may_send_from(context) ? PASSED : SPOOFED_SOURCE;
+		return is_spoofed(context) ? SPOOFED_SOURCE : PASSED;
 	if (reason)
 		return reason;
 	switch (frame) {
@@ -253,7 +263,10 @@ static __always_inline bool begins_inbound(struct __sk_buff *skb, const struct c
 	/* The proxy only answers: what it says late must not open the way to the server itself. */
 	if (settings->mark_answer && (skb->mark & settings->mark_mask) == settings->mark_answer)
 		return false;
-	return packet->opens || packet->protocol == IPPROTO_UDP;
+	if (!packet->opens && packet->protocol != IPPROTO_UDP)
+		return false;
+	/* Answers from any other address would be spoofed; see `judge_tracked`. */
+	return may_send_from(context, &packet->destination);
 }
 
 /* Notes a packet of an outbound flow; true if it is one, so that it begins nothing. */
@@ -276,22 +289,25 @@ static __always_inline bool note_reply(const struct context *context, struct flo
 static __always_inline void record_inbound(struct __sk_buff *skb, struct context *context)
 {
 	const struct packet *packet = &context->packet;
-	struct flow_tables tables;
+	void *flows = outbound_flows(context);
+	struct flow *flow = NULL;
 	struct flow_key key;
-	struct flow *flow;
 
-	if (!find_tables(context->endpoint.endpoint, &tables))
-		return;
 	key_inbound(packet, &key);
-	if (note_reply(context, bpf_map_lookup_elem(tables.outbound, &key)))
+	if (flows)
+		flow = bpf_map_lookup_elem(flows, &key);
+	if (note_reply(context, flow))
 		return;
-	flow = bpf_map_lookup_elem(tables.inbound, &key);
+	flows = inbound_flows(context);
+	if (!flows)
+		return;
+	flow = bpf_map_lookup_elem(flows, &key);
 	if (flow && is_live(context, flow) && !(packet->opens && is_over(flow))) {
 		touch(context, flow, closing_bits(packet, FLOW_FIN_REMOTE));
 		return;
 	}
 	if (begins_inbound(skb, context))
-		record(context, tables.inbound, &key, VERDICT_ALLOW, flow, INBOUND);
+		record(context, flows, &key, VERDICT_ALLOW, flow, INBOUND);
 }
 
 /* tc egress of the host's end of the veth: what reaches the endpoint. Nothing is dropped here. */

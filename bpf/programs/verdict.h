@@ -15,17 +15,24 @@ static __always_inline bool is_outside(__u32 identity)
 	       identity == IDENTITY_WORLD_IPV6 || identity >> 24 == IDENTITY_SCOPE_CIDR;
 }
 
-static __always_inline bool may_send_from(const struct context *context)
+/* Whether the endpoint may send from an address. */
+static __always_inline bool may_send_from(const struct context *context,
+					  const struct address *source)
 {
 	struct endpoint_address key = {
 		.bits = 32 + 128,
 		.endpoint = context->endpoint.endpoint,
-		.address = context->packet.source,
+		.address = *source,
 	};
 	__u32 *bits = bpf_map_lookup_elem(&sources, &key);
 
 	/* An IPv6 prefix short enough to cover v4-mapped addresses says nothing of IPv4. */
 	return bits && (context->packet.ipv6 || *bits >= 32 + V4_BITS);
+}
+
+static __always_inline bool is_spoofed(const struct context *context)
+{
+	return !may_send_from(context, &context->packet.source);
 }
 
 static __always_inline __u32 row_verdict(const struct context *context, __u32 identity)

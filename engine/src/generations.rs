@@ -2,31 +2,42 @@
 //!
 //! The kernel keeps a flow's verdict with the generation under which it was given. A generation
 //! counts up when such a verdict may be wrong: when the endpoint is judged in another way, when a
-//! row of its table is another one, or when a destination that its table knows is another one.
-//! What was only added needs none, because denials are not kept.
+//! row of its table is another one, when a destination that its table knows is another one, or when
+//! it may no longer send from an address. What was only added needs none, because denials are not
+//! kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use model::{Enforcement, Identity, Prefix, State, TableId};
+use model::{EndpointId, Enforcement, Identity, Prefix, State, TableId};
 use prefix_trie::joint::map::JointPrefixMap;
 
 /// Carries generations on from what is in force, and counts them up where that is needed;
 /// `by_name` are the tables with selectors of names.
 pub(crate) fn carry_on(realised: &State, desired: &mut State, by_name: &BTreeSet<TableId>) {
     let stale = stale_tables(realised, desired, by_name);
+    let fewer_sources = endpoints_with_fewer_sources(realised, desired);
     for (interface, entry) in &mut desired.endpoints {
         let Some(old) = realised.endpoints.get(interface) else { continue };
         if old.endpoint != entry.endpoint {
             continue;
         }
-        let judged_anew = match entry.enforcement {
+        let by_table = match entry.enforcement {
             Enforcement::Table(table) => stale.contains(&table),
             Enforcement::Open | Enforcement::Closed(_) => false,
         };
-        let step = u32::from(judged_anew || old.enforcement != entry.enforcement);
-        entry.generation = old.generation.wrapping_add(step);
+        let judged_anew = by_table
+            || old.enforcement != entry.enforcement
+            || fewer_sources.contains(&entry.endpoint);
+        entry.generation = old.generation.wrapping_add(u32::from(judged_anew));
     }
+}
+
+/// The endpoints that may no longer send from some address. Their flows, inbound ones too, stand
+/// for the right to send from it.
+fn endpoints_with_fewer_sources(realised: &State, desired: &State) -> BTreeSet<EndpointId> {
+    let gone = realised.sources.keys().filter(|source| !desired.sources.contains_key(source));
+    gone.map(|(endpoint, _)| *endpoint).collect()
 }
 
 /// The tables in which a row was changed or removed, or under which a destination's identity is

@@ -9,17 +9,15 @@ mod policy;
 mod replies;
 
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 
 use model::{
     Change, DropReason, EndpointEntry, EndpointId, Enforcement, Frontend, Identity, Interface,
-    LeaseEntry, Moment, NameNumber, PortPrefix, Protocol, Row, TableId, Verdict,
+    LeaseEntry, Moment, NameNumber, PortPrefix, Prefix, Protocol, Row, TableId, Verdict,
 };
 
 use super::frames;
 use super::{Fixture, settings};
-use crate::sys;
-use crate::{AttachMode, Datapath};
+use crate::{AttachMode, Datapath, Hook, sys};
 
 /// Its index in every new namespace.
 const LOOPBACK: Interface = Interface(1);
@@ -171,7 +169,7 @@ impl World {
     /// The endpoint sends a frame.
     fn send(&self, frame: &[u8]) -> Outcome {
         let before = self.datapath().drops().unwrap();
-        let program = self.datapath().attacher.programs.from_endpoint.as_fd();
+        let program = self.datapath().program(Hook::FromEndpoint);
         let (answer, _) = sys::test_run(program, frame, &mut [0; 192], 1).unwrap();
         let after = self.datapath().drops().unwrap();
         let mut counted = after.iter().filter(|(key, count)| before.get(key) != Some(count));
@@ -185,7 +183,7 @@ impl World {
 
     /// A frame reaches the endpoint, with a mark.
     fn receive_marked(&self, frame: &[u8], mark: u32) {
-        let program = self.datapath().attacher.programs.to_endpoint.as_fd();
+        let program = self.datapath().program(Hook::ToEndpoint);
         let mut context = [0; 192];
         // `mark` is the third word of `struct __sk_buff`.
         context[8..12].copy_from_slice(&mark.to_ne_bytes());

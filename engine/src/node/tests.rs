@@ -346,6 +346,21 @@ fn nothing_is_written_when_nothing_changes() {
 }
 
 #[test]
+fn an_address_that_a_pod_loses_begins_a_generation_and_one_that_it_gains_does_not() {
+    let mut bench = Bench::new();
+    bench.policies(POLICY);
+    let mut addresses = |addresses: &[&str]| {
+        bench.pod("default/late", &[("app", "late")], addresses, Some(12));
+        bench.commit();
+        bench.generation(12)
+    };
+    let before = addresses(&["10.0.0.77"]);
+    assert_eq!(addresses(&["10.0.0.77", "10.0.0.78"]), before);
+    assert_eq!(addresses(&["10.0.0.78"]), before + 1);
+    assert_eq!(addresses(&["10.0.0.78"]), before + 1);
+}
+
+#[test]
 fn a_new_pod_leaves_other_endpoints_alone_and_a_moved_address_does_not() {
     let mut bench = Bench::new();
     bench.policies(&POLICY.replace("    - toCIDR: [198.51.100.0/24]\n", ""));

@@ -30,6 +30,35 @@ fn replies_to_what_came_in_pass() {
 }
 
 #[test]
+fn no_flow_outlives_the_right_to_its_source() {
+    for_each_family(|world, family| {
+        let spoofed = Dropped(DropReason::SpoofedSource);
+        let prefix = Prefix::host(family.own);
+        world.receive_tcp(family, family.outside, 5000, SYN);
+        assert_eq!(world.send_udp(family, family.cidr, 9), Pass);
+        world.apply(&[Change::DeleteSource(ENDPOINT, prefix)]);
+        world.judge_again();
+        assert_eq!(world.send_udp(family, family.cidr, 9), spoofed);
+        assert_eq!(world.send_tcp(family, family.outside, 5000, SYN | ACK), spoofed);
+        world.apply(&[Change::PutSource(ENDPOINT, prefix)]);
+        assert_eq!(world.send_udp(family, family.cidr, 9), Pass);
+        assert_eq!(world.send_tcp(family, family.outside, 5000, SYN | ACK), Pass);
+    });
+}
+
+#[test]
+fn what_reaches_an_address_that_is_not_the_endpoint_s_begins_nothing() {
+    for_each_family(|world, family| {
+        let udp = frames::udp(5000, 40_000, b"data");
+        world.receive(&frames::ip(family.outside, family.pod, UDP, &udp));
+        assert_eq!(world.datapath().flows(ENDPOINT, now()).unwrap(), []);
+        let answer = frames::udp(40_000, 5000, b"data");
+        let answer = frames::ip(family.pod, family.outside, UDP, &answer);
+        assert_eq!(world.send(&answer), Dropped(DropReason::SpoofedSource));
+    });
+}
+
+#[test]
 fn what_only_looks_like_the_middle_of_a_connection_begins_none() {
     for_each_family(|world, family| {
         for flags in [ACK, SYN | ACK, FIN | ACK, RST] {
