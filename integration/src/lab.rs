@@ -145,6 +145,7 @@ pub struct Lab {
     places: u8,
     manifests: Manifests,
     dns: DnsServer,
+    on_node: Option<HostServices>,
     pods: BTreeMap<String, Pod>,
     outside: BTreeMap<String, OutsideHost>,
     router: Namespace,
@@ -187,6 +188,7 @@ impl Lab {
             places: 1,
             manifests,
             dns,
+            on_node: None,
             pods: BTreeMap::from([(DNS_POD.to_owned(), dns_pod)]),
             outside,
             router,
@@ -285,6 +287,12 @@ impl Lab {
     /// Takes a policy away.
     pub fn remove_policy(&self, name: &str) -> Result<(), LabError> {
         Ok(self.manifests.remove(&format!("policy-{name}"))?)
+    }
+
+    /// Has the node serve the ports that every host serves.
+    pub fn serve_on_node(&mut self) -> Result<(), LabError> {
+        self.on_node = Some(HostServices::start(&self.node, "node")?);
+        Ok(())
     }
 
     /// Puts a service in the cluster, in place of the one with this name: the node translates it

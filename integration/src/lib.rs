@@ -7,6 +7,7 @@
 //! - Everything is bounded: logs, load, transfers and waiting.
 
 mod background;
+mod cluster;
 mod daemon;
 mod dns_client;
 mod dns_server;
@@ -31,6 +32,7 @@ mod views;
 mod wait;
 mod zones;
 
+pub use cluster::{BACKEND, Place};
 pub use daemon::{Daemon, DaemonError};
 pub use dns_client::{Answer, DnsError, Resolver};
 pub use dns_server::{DnsServer, DnsServerError, Question, QuestionLog};

@@ -1,4 +1,5 @@
-//! The examples, as a reader would copy them: all listed, all accepted, none with a warning.
+//! The examples, as a reader would copy them: all listed, all accepted, none with a warning that
+//! it is not meant to show.
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
@@ -19,7 +20,7 @@ fn the_list_of_examples_is_what_is_there() {
 
 #[test]
 fn every_example_is_read_without_a_problem_or_a_warning() {
-    for name in examples() {
+    for name in examples().into_iter().filter(|name| !warned(name)) {
         let file: Arc<Path> = Path::new(&name).into();
         let text = fs::read_to_string(format!("{DIRECTORY}/{name}")).unwrap();
         let (documents, problems) = Document::read_all(&file, &text);
@@ -35,12 +36,20 @@ fn every_example_is_read_without_a_problem_or_a_warning() {
     }
 }
 
+/// Whether an example shows a warning; `guide.rs` has each one's.
+fn warned(name: &str) -> bool {
+    let shown = ["dns", "http", "kafka", "production"];
+    shown.iter().any(|own| name == format!("seed/{own}.yaml"))
+}
+
 fn examples() -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(DIRECTORY)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".yaml"))
-        .collect();
+    let mut names = Vec::new();
+    for below in ["", "seed/"] {
+        let entries = fs::read_dir(format!("{DIRECTORY}/{below}")).unwrap();
+        let files = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let manifests = files.filter(|name| name.ends_with(".yaml"));
+        names.extend(manifests.map(|name| format!("{below}{name}")));
+    }
     names.sort();
     names
 }
