@@ -8,6 +8,7 @@
 mod bindings;
 mod compute;
 mod difference;
+pub mod explain;
 mod generations;
 pub mod leases;
 mod node;

@@ -1,0 +1,215 @@
+//! What rules make of one destination.
+
+use std::sync::Arc;
+
+use model::{DropReason, Labels, Name, NameRef, Protocol, Verdict};
+use policy::{Context, Egress, Entity, Packet, Peers, Rule, Wants};
+
+use super::place::{Destination, Place, Port};
+use super::{Judged, Outcome, Reason, unique};
+
+/// The rules that select a pod.
+pub(super) struct Judge<'a> {
+    pub rules: &'a [Arc<Rule>],
+    pub context: &'a Context,
+}
+
+/// What is asked of a place.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    protocol: Protocol,
+    port: u16,
+    name: Option<NameRef<'a>>,
+}
+
+impl Judge<'_> {
+    /// What becomes of a connection to `to`.
+    pub fn destination(&self, to: &Destination) -> Judged {
+        let judged = |verdict: Ruling| verdict.judged(to);
+        if self.rules.is_empty() {
+            return judged(Ruling::of(Outcome::Allow, Reason::NoPolicy));
+        }
+        let asked = Asked {
+            protocol: to.protocol,
+            port: to.port,
+            name: to.asks.as_ref().map(Name::as_ref),
+        };
+        judged(match &to.place {
+            Place::Frontend(port) => self.frontend(port, asked),
+            Place::NoService => Ruling::dropped(DropReason::NoService),
+            place => self.place(place, asked),
+        })
+    }
+
+    /// The pod's interface is closed: no rule is asked.
+    pub fn dropped(&self, to: &Destination, reason: DropReason) -> Judged {
+        Ruling::dropped(reason).judged(to)
+    }
+
+    fn place(&self, place: &Place, asked: Asked<'_>) -> Ruling {
+        let (rules, protocol, port, asks) = (self.rules, asked.protocol, asked.port, asked.name);
+        let explain = |rules: &[Arc<Rule>], destination| {
+            let packet = Packet { destination, protocol, port, asks };
+            Ruling::from_rules(policy::explain(rules, self.context, &packet), protocol)
+        };
+        match place {
+            Place::Inside(labels) => explain(rules, policy::Destination::Inside(labels)),
+            Place::Outside { address, labels, names, expired } => {
+                let outside = |names| {
+                    let (address, labels) = (*address, labels);
+                    explain(rules, policy::Destination::Outside { address, labels, names })
+                };
+                let ruling = outside(names);
+                let by_default = Reason::Dropped(DropReason::PolicyDenied);
+                if ruling.reason == by_default && !expired.is_empty() {
+                    let all: Vec<Name> = names.iter().chain(expired).cloned().collect();
+                    let before = outside(&all);
+                    if before.outcome != Outcome::Deny {
+                        let reason = Reason::Dropped(DropReason::LeaseExpired);
+                        return Ruling { outcome: Outcome::Deny, reason, ..before };
+                    }
+                }
+                ruling
+            }
+            // What stands behind a service is never a service again; of such an address, only
+            // rules for every destination speak.
+            Place::Frontend(_) | Place::NoService => {
+                let rules = only(rules, |entry| !is_narrow(entry));
+                explain(&rules, policy::Destination::Inside(&Labels::default()))
+            }
+        }
+    }
+
+    /// A service's port lets through what all of its ready backends let through.
+    fn frontend(&self, port: &Port, asked: Asked<'_>) -> Ruling {
+        if port.backends.is_empty() {
+            return self.unready(port, asked);
+        }
+        let of = |(address, place): &(std::net::SocketAddr, Place)| {
+            let backend = self.place(place, Asked { port: address.port(), ..asked });
+            Ruling { behind: Some(address.to_string()), ..backend }
+        };
+        let each: Vec<Ruling> = port.backends.iter().map(of).collect();
+        let worst = each.iter().rev().max_by_key(|own| own.rank()).cloned();
+        let Some(worst) = worst else { return Ruling::dropped(DropReason::PolicyDenied) };
+        let deciding = || each.iter().filter(|own| own.rank() == worst.rank());
+        Ruling {
+            decided: unique(deciding().flat_map(|own| &own.decided)),
+            near: unique(deciding().flat_map(|own| &own.near)),
+            behind: worst.behind.filter(|_| worst.outcome == Outcome::Deny),
+            ..worst
+        }
+    }
+
+    /// With no ready backend, only what rules for the service itself say counts.
+    fn unready(&self, port: &Port, asked: Asked<'_>) -> Ruling {
+        let label = std::iter::once(Wants::service_label(&port.service)).collect();
+        let rules = only(self.rules, |entry| matches!(entry.peers, Peers::Services(_)));
+        let ruling = self.place_by(&rules, &label, asked);
+        Ruling { behind: Some("no ready backend".to_owned()), ..ruling }
+    }
+
+    fn place_by(&self, rules: &[Arc<Rule>], labels: &Labels, asked: Asked<'_>) -> Ruling {
+        let destination = policy::Destination::Inside(labels);
+        let Asked { protocol, port, name: asks } = asked;
+        let packet = Packet { destination, protocol, port, asks };
+        let explanation = policy::explain(rules, self.context, &packet);
+        if explanation.decided.is_empty() {
+            // No rule for the service: that none asks for default deny opens no port of it.
+            let denied = Ruling::dropped(DropReason::PolicyDenied);
+            return Ruling { near: explanation.near, ..denied };
+        }
+        Ruling::from_rules(explanation, protocol)
+    }
+}
+
+/// Whether an entry is for some destinations only.
+fn is_narrow(entry: &Egress) -> bool {
+    match &entry.peers {
+        Peers::All => false,
+        Peers::Entities(entities) => !entities.contains(&Entity::All),
+        Peers::Endpoints(_)
+        | Peers::Services(_)
+        | Peers::Nodes(_)
+        | Peers::Prefixes(_)
+        | Peers::Names(_) => true,
+    }
+}
+
+/// The rules with some of their entries.
+fn only(rules: &[Arc<Rule>], keep: impl Fn(&Egress) -> bool) -> Vec<Arc<Rule>> {
+    let less = |rule: &Arc<Rule>| {
+        let mut rule = Rule::clone(rule);
+        rule.egress.retain(&keep);
+        rule.denied.retain(&keep);
+        Arc::new(rule)
+    };
+    rules.iter().map(less).collect()
+}
+
+/// What is decided of a place.
+#[derive(Clone)]
+struct Ruling {
+    outcome: Outcome,
+    reason: Reason,
+    decided: Vec<policy::Decision>,
+    near: Vec<policy::Near>,
+    /// The backend that decided.
+    behind: Option<String>,
+}
+
+impl Ruling {
+    fn of(outcome: Outcome, reason: Reason) -> Self {
+        Self { outcome, reason, decided: Vec::new(), near: Vec::new(), behind: None }
+    }
+
+    fn dropped(reason: DropReason) -> Self {
+        Self::of(Outcome::Deny, Reason::Dropped(reason))
+    }
+
+    fn from_rules(explanation: policy::Explanation, protocol: Protocol) -> Self {
+        let policy::Explanation { verdict, asks, decided, near, enforced: _ } = explanation;
+        let proxied = matches!(protocol, Protocol::UDP | Protocol::TCP);
+        let denied = |reason| (Outcome::Deny, Reason::Dropped(reason));
+        let (outcome, reason) = match verdict {
+            Some(Verdict::Allow) if decided.is_empty() => (Outcome::Allow, Reason::NotEnforced),
+            Some(Verdict::Allow) => (Outcome::Allow, Reason::AllowRule),
+            Some(Verdict::Dns) if !proxied => denied(DropReason::PolicyDenied),
+            Some(Verdict::Dns) if asks == Some(false) => (Outcome::Deny, Reason::NameRefused),
+            Some(Verdict::Dns) => (Outcome::Redirect, Reason::DnsRule),
+            Some(Verdict::Deny) => denied(DropReason::DenyRule),
+            None => denied(DropReason::PolicyDenied),
+        };
+        Self { outcome, reason, decided, near, behind: None }
+    }
+
+    /// How much it outweighs what other backends of a service say. One that nothing allows leaves
+    /// the service without a verdict, which outweighs a deny rule for another.
+    fn rank(&self) -> (Outcome, u8) {
+        let weight = match self.reason {
+            Reason::Dropped(DropReason::PolicyDenied) => 2,
+            Reason::Dropped(_) => 1,
+            Reason::NoPolicy
+            | Reason::NotEnforced
+            | Reason::AllowRule
+            | Reason::DnsRule
+            | Reason::NameRefused => 0,
+        };
+        (self.outcome, weight)
+    }
+
+    fn judged(self, to: &Destination) -> Judged {
+        let destination = match &self.behind {
+            Some(behind) => format!("{}, {behind}", to.shown),
+            None => to.shown.clone(),
+        };
+        Judged {
+            destination,
+            address: to.address,
+            outcome: self.outcome,
+            reason: self.reason,
+            decided: self.decided,
+            near: self.near,
+        }
+    }
+}
