@@ -22,6 +22,7 @@ mod join;
 mod last_good;
 mod metadata;
 mod node;
+mod once;
 mod pod;
 mod reading;
 mod scan;
@@ -33,4 +34,5 @@ mod watch;
 mod watches;
 
 pub use inventory::{FileState, Inventory, Skipped};
+pub use once::ReadError;
 pub use watch::{Manifests, Options, WatchError};
