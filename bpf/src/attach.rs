@@ -241,9 +241,11 @@ pub(crate) fn detach(links: &Path, attached: &Attached) -> Result<(), Error> {
     if !pin.exists() {
         return Ok(());
     }
-    if attached.by == By::Clsact {
-        clsact::detach(attached).map_err(attached.failed("detach from"))?;
-    }
+    let detached = match attached.by {
+        By::Tcx => sys::object_get(&pin).and_then(|link| sys::link_detach(link.as_fd())),
+        By::Clsact => clsact::detach(attached),
+    };
+    detached.map_err(attached.failed("detach from"))?;
     fs::remove_file(&pin).map_err(|source| Error::Path { action: "remove", path: pin, source })
 }
 

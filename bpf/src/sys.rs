@@ -27,6 +27,7 @@ pub enum Command {
     MapUpdateBatch = 26,
     LinkCreate = 28,
     LinkUpdate = 29,
+    LinkDetach = 34,
 }
 
 /// Map types, by the kernel's numbers.
@@ -393,6 +394,17 @@ pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
     let mut update =
         LinkUpdate { link: raw(link), program: raw(program), flags: 0, old_program: 0 };
     bpf(Command::LinkUpdate, &mut update).map(drop)
+}
+
+#[repr(C)]
+struct LinkDetach {
+    link: u32,
+}
+
+/// Takes a link's program off. When this returns, no packet meets it any more; a link that only
+/// loses its last pin is taken off by the kernel at some later time.
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(Command::LinkDetach, &mut LinkDetach { link: raw(link) }).map(drop)
 }
 
 #[repr(C)]

@@ -49,7 +49,7 @@ const MAP_TYPES: [(u32, Version); 7] = [
 /// The one map flag in use.
 const NO_PREALLOC: (u32, Version) = (sys::NO_PREALLOC, (4, 6));
 
-const COMMANDS: [Command; 12] = [
+const COMMANDS: [Command; 13] = [
     Command::MapCreate,
     Command::MapLookup,
     Command::MapUpdate,
@@ -62,6 +62,7 @@ const COMMANDS: [Command; 12] = [
     Command::MapUpdateBatch,
     Command::LinkCreate,
     Command::LinkUpdate,
+    Command::LinkDetach,
 ];
 
 /// The younger attach points, each behind a feature that is tried out.
@@ -186,5 +187,6 @@ const fn command_since(command: Command) -> Version {
         Command::MapLookupBatch | Command::MapUpdateBatch => (5, 13),
         // Links of tcx are the only ones, and OPTIONAL names them.
         Command::LinkCreate | Command::LinkUpdate => (5, 7),
+        Command::LinkDetach => (5, 9),
     }
 }
