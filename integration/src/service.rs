@@ -161,20 +161,19 @@ impl ServiceSpec {
         }
     }
 
-    /// What a node turns into what: address, protocol and port into a backend.
+    /// What a node turns into what: address, protocol and port into a backend, if one is ready.
     pub(crate) fn translations(
         &self,
         (node4, node6): (Ipv4Addr, Ipv6Addr),
-    ) -> Vec<(IpAddr, String, u16, SocketAddr)> {
+    ) -> Vec<(IpAddr, String, u16, Option<SocketAddr>)> {
         let nodes = [IpAddr::V4(node4), node6.into()];
         let mut all = Vec::new();
         for port in &self.ports {
             let at_service = self.addresses.iter().map(|address| (*address, port.number));
             let at_nodes = port.node.into_iter().flat_map(|own| nodes.map(|node| (node, own)));
             for (address, number) in at_service.chain(at_nodes) {
-                let mut family = self.ready.iter().filter(|own| own.is_ipv4() == address.is_ipv4());
-                let Some(backend) = family.next() else { continue };
-                let backend = SocketAddr::new(*backend, port.target);
+                let backend = self.ready.iter().find(|own| own.is_ipv4() == address.is_ipv4());
+                let backend = backend.map(|own| SocketAddr::new(*own, port.target));
                 all.push((address, port.protocol.clone(), number, backend));
             }
         }
@@ -201,7 +200,9 @@ mod tests {
         let shown: Vec<String> = spec
             .translations(node)
             .into_iter()
-            .map(|(address, protocol, port, to)| format!("{address} {protocol} {port} {to}"))
+            .map(|(address, protocol, port, to)| {
+                format!("{address} {protocol} {port} {}", to.unwrap())
+            })
             .collect();
         assert_eq!(
             shown,

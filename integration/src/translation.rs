@@ -52,29 +52,31 @@ pub(crate) fn install(
 }
 
 /// Installs a service's translation on the node, in place of what it was. Of several backends the
-/// first takes everything, so that a test knows who answers.
+/// first takes everything, so that a test knows who answers; where none is ready, the node says so.
 pub(crate) fn install_service(node: &Namespace, spec: &ServiceSpec) -> Result<(), LinkError> {
     let table = format!("service-{}-{}", spec.namespace, spec.name);
-    let mut rules = String::new();
+    let (mut services, mut unready) = (String::new(), String::new());
     for (address, protocol, port, backend) in spec.translations(NODE) {
         let family = if address.is_ipv4() { "ip" } else { "ip6" };
         let protocol = protocol.to_lowercase();
+        let at = format!("{family} daddr {address} {protocol} dport {port}");
         // Writing to a String cannot fail.
-        let _ = writeln!(
-            rules,
-            "{family} daddr {address} {protocol} dport {port} dnat {family} to {backend}"
-        );
+        let _ = match backend {
+            Some(backend) => writeln!(services, "{at} dnat {family} to {backend}"),
+            None => writeln!(unready, "{at} reject with tcp reset"),
+        };
     }
     let script = format!(
         "table inet {table}
         delete table inet {table}
         table inet {table} {{
-            chain services {{
-                {rules}
-            }}
             chain prerouting {{
                 type nat hook prerouting priority dstnat; policy accept;
-                jump services
+                {services}
+            }}
+            chain forward {{
+                type filter hook forward priority filter; policy accept;
+                {unready}
             }}
         }}\n"
     );

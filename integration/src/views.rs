@@ -123,6 +123,23 @@ impl Daemon {
         count.unwrap_or(0)
     }
 
+    /// Makes a change of the manifests and waits until it is in force; says how long that took.
+    ///
+    /// # Panics
+    /// The daemon does not answer, or does not take the change up within 10 s.
+    pub fn settle(&self, what: &str, change: impl FnOnce()) -> Duration {
+        let revisions = || {
+            let status = self.ctl_json(&["status"]).unwrap_or_else(|error| panic!("{error}"));
+            (status["policyRevision"].as_u64(), status["appliedRevision"].as_u64())
+        };
+        let (before, _) = revisions();
+        change();
+        soon(what, || {
+            let (read, applied) = revisions();
+            read > before && applied >= read
+        })
+    }
+
     /// The rows of these maps, as `fqdnctl map dump` shows them.
     ///
     /// # Panics

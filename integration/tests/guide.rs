@@ -148,13 +148,7 @@ fn each_of_the_six_entities_is_what_it_says() {
     let daemon = Daemon::start(&lab, &[]).unwrap();
     assert_eq!(lab.pod(BACKEND).reaches(&lab.places()), NOTHING);
     for (name, places) in expected {
-        let before = daemon.ctl_json(&["status"]).unwrap()["appliedRevision"].clone();
-        entity(name);
-        integration::soon(&format!("{name} in force"), || {
-            let status = daemon.ctl_json(&["status"]).unwrap();
-            status["appliedRevision"] != before
-                && status["appliedRevision"] == status["policyRevision"]
-        });
+        daemon.settle(name, || entity(name));
         assert_eq!(lab.pod(BACKEND).reaches(&lab.places()), places, "{name}");
     }
 }
