@@ -1,18 +1,20 @@
 //! Putting programs in the packets' way, and taking ours, and only ours, out again.
 //!
 //! By tcx, each attachment is a link pinned under `links/`: it outlives the process, and the next
-//! one puts its program into the same link. By clsact, it is a filter with a fixed place, replaced
+//! one puts its program into the same link. The process holds it too, so that a pin that is lost
+//! opens nothing while it runs. By clsact, it is a filter with a fixed place, replaced
 //! in one step; the pin of its program stands for it, and is made first.
 
 mod clsact;
 mod netlink;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use model::Interface;
 
@@ -128,11 +130,13 @@ pub(crate) struct Attacher {
     links: PathBuf,
     mode: AttachMode,
     tcx: OnceLock<bool>,
+    /// The links, by their pins: one for each interface and hook, let go of when it is detached.
+    held: Mutex<BTreeMap<PathBuf, OwnedFd>>,
 }
 
 impl Attacher {
     pub const fn new(programs: Programs, links: PathBuf, mode: AttachMode) -> Self {
-        Self { programs, links, mode, tcx: OnceLock::new() }
+        Self { programs, links, mode, tcx: OnceLock::new(), held: Mutex::new(BTreeMap::new()) }
     }
 
     fn by(&self) -> By {
@@ -151,7 +155,8 @@ impl Attacher {
         let wanted = Attached { interface, hook, by: self.by() };
         let program = hook.program(&self.programs);
         let done = match wanted.by {
-            By::Tcx => attach_tcx(&wanted, &wanted.pin(&self.links), program),
+            By::Tcx => attach_tcx(&wanted, &wanted.pin(&self.links), program)
+                .map(|link| self.hold(&wanted, Some(link))),
             By::Clsact => clsact::attach(&wanted, &self.links, program),
         };
         done.map_err(wanted.failed("attach to"))?;
@@ -159,13 +164,30 @@ impl Attacher {
             By::Tcx => By::Clsact,
             By::Clsact => By::Tcx,
         };
-        detach(&self.links, &Attached { by: other, ..wanted })
+        self.let_go(&Attached { by: other, ..wanted })
+    }
+
+    /// Undoes one attachment. The link that is held goes last: it is off when this returns.
+    fn let_go(&self, attached: &Attached) -> Result<(), Error> {
+        detach(&self.links, attached)?;
+        self.hold(attached, None);
+        Ok(())
+    }
+
+    /// Holds this link from now on, or none.
+    fn hold(&self, attached: &Attached, link: Option<OwnedFd>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let pin = attached.pin(&self.links);
+        match link {
+            Some(link) => held.insert(pin, link),
+            None => held.remove(&pin),
+        };
     }
 
     fn detach(&self, interface: Interface, hooks: &[Hook]) -> Result<(), Error> {
         for by in [By::Tcx, By::Clsact] {
             for hook in hooks {
-                detach(&self.links, &Attached { interface, hook: *hook, by })?;
+                self.let_go(&Attached { interface, hook: *hook, by })?;
             }
         }
         clsact::remove_qdisc(interface, &self.links).map_err(|source| Error::Attach {
@@ -254,12 +276,12 @@ pub(crate) fn remove_qdisc(links: &Path, interface: Interface) -> io::Result<()>
     clsact::remove_qdisc(interface, links)
 }
 
-fn attach_tcx(wanted: &Attached, pin: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
+fn attach_tcx(wanted: &Attached, pin: &Path, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     match sys::object_get(pin) {
         Ok(link) => {
             let info = sys::link_info(link.as_fd())?;
             if info.interface == wanted.interface.0 {
-                return sys::link_update(link.as_fd(), program);
+                return sys::link_update(link.as_fd(), program).map(|()| link);
             }
             // Of an earlier interface with this number.
             fs::remove_file(pin)?;
@@ -268,7 +290,7 @@ fn attach_tcx(wanted: &Attached, pin: &Path, program: BorrowedFd<'_>) -> io::Res
         Err(error) => return Err(error),
     }
     let link = sys::link_create(program, wanted.interface.0, wanted.hook.tcx_point())?;
-    sys::object_pin(link.as_fd(), pin)
+    sys::object_pin(link.as_fd(), pin).map(|()| link)
 }
 
 /// Whether the kernel knows tcx: an interface that cannot exist is then what it complains of.

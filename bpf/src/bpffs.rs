@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -38,6 +39,27 @@ pub fn is_bpffs(path: &Path) -> bool {
     existing
         .and_then(|path| statfs(path).ok())
         .is_some_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// What keeps a pin directory to one process; another may have it when this is dropped.
+///
+/// The open directory also keeps the file system from being unmounted.
+#[derive(Debug)]
+pub struct PinLock(#[expect(dead_code, reason = "it is held, not used")] Flock<File>);
+
+/// Takes a pin directory, if it exists, for this process alone.
+pub fn lock(pin: &Path) -> Result<Option<PinLock>, Error> {
+    let failed = |action| move |source| Error::Path { action, path: pin.to_owned(), source };
+    let directory = match File::open(pin) {
+        Ok(directory) => directory,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("open")(error)),
+    };
+    match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(PinLock(lock))),
+        Err((_, Errno::EWOULDBLOCK)) => Err(Error::InUse(pin.to_owned())),
+        Err((_, error)) => Err(failed("lock")(error.into())),
+    }
 }
 
 /// Mounts under a lock: a second mount on top of the first would hide what is pinned there.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use crate::attach::{Attacher, Hook};
+use crate::bpffs::PinLock;
 use crate::programs::Programs;
 use crate::tables::{Maps, SPECS};
 use crate::{Error, Options, Settings, Sizes, bpffs, sys};
@@ -18,10 +19,13 @@ pub struct Datapath {
     pub(crate) sizes: Sizes,
     pub(crate) maps: Maps,
     pub(crate) attacher: Attacher,
+    _lock: Option<PinLock>,
 }
 
 impl Datapath {
     /// Loads the programs on the maps that are pinned, and makes and pins those that are not.
+    ///
+    /// A pin directory belongs to one process at a time; the second one gets an error.
     ///
     /// A pinned map that is not as it would be made now is an error that names it: nothing is
     /// changed then.
@@ -30,12 +34,13 @@ impl Datapath {
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         let directory = options.pin.join(bpf_abi::VERSION);
         bpffs::prepare(&options.pin, &[directory.join("links"), directory.join("flows")])?;
+        let lock = bpffs::lock(&options.pin)?;
         check_pinned(&directory, &options.sizes)?;
         let programs = Programs::load(&directory, &options.sizes)?;
         check_pinned(&directory, &options.sizes)?;
         let maps = Maps::open(&directory)?;
         let attacher = Attacher::new(programs, directory.join("links"), options.attach);
-        let datapath = Self { directory, sizes: options.sizes, maps, attacher };
+        let datapath = Self { directory, sizes: options.sizes, maps, attacher, _lock: lock };
         datapath.count_unknown()?;
         Ok(datapath)
     }

@@ -20,6 +20,9 @@ pub enum Error {
     /// The pin directory does not lie on a bpf file system.
     #[error("{0} is not on a bpf file system")]
     NotBpffs(PathBuf),
+    /// Another process has the pin directory.
+    #[error("another process uses what is pinned at {0}: one fqdnd may run on it")]
+    InUse(PathBuf),
     /// A path under the pin directory could not be used.
     #[error("cannot {action} {path}: {source}")]
     Path {

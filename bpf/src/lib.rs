@@ -26,6 +26,7 @@ mod sys;
 mod tables;
 
 pub use attach::{Attached, By, Hook};
+pub use bpffs::{PinLock, lock};
 pub use datapath::Datapath;
 pub use error::{ApplyError, Error, Fault};
 pub use events::EventRing;

@@ -43,6 +43,7 @@ impl Fixture {
 
 impl Drop for Fixture {
     fn drop(&mut self) {
+        self.datapath = None;
         let removed = remove(&self.options.pin);
         if !std::thread::panicking() {
             removed.unwrap();

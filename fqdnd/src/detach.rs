@@ -22,10 +22,11 @@ pub fn run(args: Args) -> Result<()> {
     if std::os::unix::net::UnixStream::connect(&config.socket).is_ok() {
         bail!("fqdnd answers at {}: stop it first", config.socket.display());
     }
+    let pin = &config.bpf.pin_directory;
+    let _lock = bpf::lock(pin).context("fqdnd must be stopped first")?;
     let redirect = crate::settings::redirect(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(redirect.remove()).context("rules and routes cannot be removed")?;
-    let pin = &config.bpf.pin_directory;
     let removed = bpf::remove(pin)
         .with_context(|| format!("what is pinned at {} cannot be removed", pin.display()))?;
     let (interfaces, maps) = (removed.interfaces.len(), removed.maps);

@@ -178,11 +178,21 @@ impl Reconciler {
         let attached = &mut self.attached;
         let bridges = &mut self.bridges;
         let pending = &mut self.pending;
+        let datapath = &self.datapath;
         self.incarnations.retain(|index, incarnation| {
             let same = node.link(*index).is_some_and(|link| link.incarnation == *incarnation);
             if !same {
-                attached.remove(index);
-                bridges.remove(index);
+                // The program went with the old device; what stands for it is left to take away.
+                if attached.remove(index)
+                    && let Err(error) = datapath.detach(*index)
+                {
+                    debug!(interface = %index, %error, "nothing to detach");
+                }
+                if bridges.remove(index)
+                    && let Err(error) = datapath.detach_bridge(*index)
+                {
+                    debug!(bridge = %index, %error, "nothing to detach from the bridge");
+                }
                 pending.retain(|interface| interface != *index);
             }
             same

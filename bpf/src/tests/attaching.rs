@@ -278,9 +278,10 @@ fn others_filters_stay_and_ours_leave_nothing() {
 fn removing_takes_everything_away() {
     for (mode, _) in MODES {
         on_a_node(move || {
-            let (lab, fixture, bridge) = enforced_on_a_bridge(mode);
+            let (lab, mut fixture, bridge) = enforced_on_a_bridge(mode);
             let server = listen("10.1.0.1", 80);
             assert!(!connects(&lab, "10.1.0.1", 80));
+            fixture.datapath = None;
             let removed = crate::remove(&fixture.options.pin).unwrap();
             assert_eq!(removed.interfaces, [bridge.min(lab.interface), bridge.max(lab.interface)]);
             assert!(removed.maps >= 18, "{removed:?}");
@@ -288,6 +289,22 @@ fn removing_takes_everything_away() {
             eventually("open again", || connects(&lab, "10.1.0.1", 80).then_some(()));
             assert!(!places().contains("fqdnd"), "{}", places());
             assert_eq!(crate::remove(&fixture.options.pin).unwrap(), crate::Removed::default());
+            drop(server);
+        });
+    }
+}
+
+#[test]
+fn pins_that_are_lost_open_nothing_while_the_process_runs() {
+    for (mode, _) in MODES {
+        on_a_node(move || {
+            let (lab, mut fixture, _) = enforced_on_a_bridge(mode);
+            let server = listen("10.1.0.1", 80);
+            assert!(!connects(&lab, "10.1.0.1", 80));
+            std::fs::remove_dir_all(&fixture.options.pin).unwrap();
+            assert!(!connects(&lab, "10.1.0.1", 80));
+            fixture.datapath().detach(lab.interface).unwrap();
+            fixture.datapath = None;
             drop(server);
         });
     }

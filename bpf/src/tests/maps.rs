@@ -13,7 +13,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::Fixture;
-use crate::{AttachMode, Datapath, Error, Fault, Options, features};
+use crate::{AttachMode, Datapath, Error, Fault, Options, features, lock};
 
 fn address() -> impl Strategy<Value = IpAddr> {
     prop_oneof![
@@ -171,7 +171,8 @@ fn ipv4_in_ipv6_notation_gets_no_identity() {
 
 #[test]
 fn a_map_of_another_size_is_named_and_left_alone() {
-    let fixture = Fixture::new(AttachMode::Auto);
+    let mut fixture = Fixture::new(AttachMode::Auto);
+    fixture.datapath = None;
     let mut options = fixture.options.clone();
     options.sizes.leases += 1;
     match Datapath::open(&options) {
@@ -180,6 +181,15 @@ fn a_map_of_another_size_is_named_and_left_alone() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_pin_directory_belongs_to_one_process_at_a_time() {
+    let mut fixture = Fixture::new(AttachMode::Auto);
+    let options = fixture.options.clone();
+    assert!(matches!(Datapath::open(&options), Err(Error::InUse(pin)) if pin == options.pin));
+    assert!(matches!(lock(&options.pin), Err(Error::InUse(_))));
+    fixture.reopen();
 }
 
 #[test]
