@@ -2,7 +2,9 @@
 //! `docs/threats.md` says which test stands for which technique.
 
 use std::{
+    fs,
     net::{IpAddr, SocketAddr, UdpSocket},
+    path::Path,
     thread,
     time::Duration,
 };
@@ -343,6 +345,26 @@ fn queries_that_nobody_answers_take_no_place_from_another_pod() {
     assert_eq!((answer.code, answer.addresses), (ResponseCode::NoError, vec![ip("203.0.113.10")]));
     println!("{:#}", daemon.ctl_json(&["status"]).unwrap()["dns"]);
     soon("what is over the bound is counted", || daemon.count("dns", "over_endpoint") >= 180);
+}
+
+#[test]
+fn every_test_that_the_document_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = fs::read_to_string(root.join("docs/threats.md")).unwrap();
+    let named: Vec<(&str, &str)> =
+        text.split('`').filter_map(|code| code.split_once("::")).collect();
+    let named = named.into_iter().filter(|named| *named != ("file", "test") && !named.0.is_empty());
+    let mut count = 0;
+    for (file, test) in named {
+        let path = match file.strip_suffix(".rs") {
+            Some(_) => root.join(file),
+            None => root.join(format!("integration/tests/{file}.rs")),
+        };
+        let source = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(source.contains(&format!("fn {test}(")), "{file} has no test {test}");
+        count += 1;
+    }
+    assert!(count > 50, "{count}");
 }
 
 fn begin(flags: &[&str]) -> (Lab, Daemon) {

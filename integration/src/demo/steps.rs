@@ -120,13 +120,14 @@ fn the_cache(story: &mut Story) -> Result<String> {
 
 fn a_kill(story: &mut Story) -> Result<String> {
     let stage = &mut story.stage;
-    let kernel = stage.kernel()?;
     let drops = denied(stage)?;
     stage.page().command(Prompt::Pod("client"), &format!("{DOWNLOAD} &"));
     let mut curl = stage.lab().pod(CLIENT).command("curl");
     curl.args(DOWNLOAD.split(' ').skip(1));
     let download = Download::start(curl)?;
     stage.page().output(&format!("{} lines have arrived", download.lines()));
+    // The download has looked its name up, which may have made a lease longer.
+    let kernel = stage.kernel()?;
     let pid = stage.daemon().pid().context("fqdnd should be running")?;
     stage.page().command(Prompt::Node, &format!("kill -9 {pid}"));
     stage.daemon_mut().kill9()?;
