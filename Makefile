@@ -3,6 +3,7 @@
 #   make demo       the lab, the daemon and the examples, step by step; DEMO= takes its flags, such
 #                   as --keep, --topology bridged or --attach clsact
 #   make test       everything that is tested; as root, since it makes network namespaces
+#   make bench      what fqdnd costs, beside dnsdist and a bare forwarder, in about three minutes
 #   make check      formatting, lints, documentation, imports, duplicates
 #   make install    DESTDIR= and PREFIX= as usual
 #   make clean      removes what was built
@@ -23,7 +24,7 @@ unitdir = $(DESTDIR)$(PREFIX)/lib/systemd/system
 sharedir = $(DESTDIR)$(PREFIX)/share
 confdir = $(DESTDIR)/etc/fqdnd
 
-.PHONY: all build check clean demo install needs test
+.PHONY: all bench build check clean demo install needs test
 .NOTPARALLEL:
 
 all: build
@@ -41,6 +42,11 @@ demo: build
 test: build
 	$(CARGO) test --locked --workspace --exclude fqdnd-integration --profile $(PROFILE) --no-fail-fast $(test_as_root)
 	$(CARGO) test --locked --package fqdnd-integration --profile $(PROFILE) --no-fail-fast $(test_as_root) -- --test-threads=1
+
+bench:
+	@scripts/install-needs bench
+	$(CARGO) build --locked --release --package fqdnd --package fqdnctl --package fqdnd-benches
+	$(as_root) $(released)/fqdnd-bench
 
 check: needs
 	$(CARGO) fmt --all --check

@@ -1,0 +1,182 @@
+//! Who is measured, all of them running on one node at once and idle while it is not their turn.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use integration::{Binding, Daemon, Lab, LabOptions, PodSpec, wait_until};
+
+use super::load::{self, Outcome, Pace};
+use super::names::{self, Names};
+use super::responder::Responder;
+
+/// Where the server is, on one of the lab's outside hosts.
+const SERVER_HOST: &str = "cdn";
+const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 53), 53);
+/// The pod that the daemon watches.
+const WATCHED: &str = "default/client";
+/// A pod that no daemon knows.
+const FREE: &str = "default/free";
+const FLOOR_PORT: u16 = 5301;
+const DNSDIST_PORT: u16 = 5302;
+
+/// Whom the client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Contender {
+    /// The server itself.
+    Direct,
+    /// The forwarder that does nothing else.
+    Floor,
+    /// dnsdist with the rules.
+    Dnsdist,
+    /// The daemon, asked for names that it mostly knows already.
+    Fqdnd,
+    /// The daemon, asked for a new name every time.
+    FqdndFresh,
+}
+
+impl Contender {
+    pub const ALL: [Self; 5] =
+        [Self::Direct, Self::Floor, Self::Dnsdist, Self::Fqdnd, Self::FqdndFresh];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Floor => "floor",
+            Self::Dnsdist => "dnsdist",
+            Self::Fqdnd => "fqdnd",
+            Self::FqdndFresh => "fqdnd-fresh",
+        }
+    }
+}
+
+/// The lab with everything running in it.
+pub struct Stage {
+    floor: Process,
+    dnsdist: Process,
+    daemon: Daemon,
+    _responder: Responder,
+    lab: Lab,
+}
+
+/// A load, and what it cost the proxy.
+pub struct Load {
+    pub outcome: Outcome,
+    pub cpu: Duration,
+}
+
+impl Stage {
+    pub fn new(workers: u32) -> Result<Self> {
+        let options = LabOptions::default().pod(PodSpec::new(FREE).bound_by(Binding::None));
+        let lab = Lab::new(options)?;
+        lab.policy("bench", &names::policy("client", &SERVER.ip().to_string()))?;
+        let responder = Responder::start(lab.outside(SERVER_HOST).namespace(), SERVER)?;
+        let daemon = Daemon::start(&lab, &["--dns-workers", &workers.to_string()])?;
+        let floor = Process::start(floor(&lab)?)?;
+        let dnsdist = Process::start(dnsdist(&lab)?)?;
+        let stage = Self { floor, dnsdist, daemon, _responder: responder, lab };
+        for contender in Contender::ALL {
+            let answers =
+                || stage.load(contender, Pace::Rate(100), Duration::from_millis(20)).is_ok();
+            wait_until(contender.name(), Duration::from_secs(10), answers)
+                .map_err(|_| anyhow!("{} does not answer", contender.name()))?;
+        }
+        Ok(stage)
+    }
+
+    /// Puts a load on a contender.
+    pub fn load(&self, contender: Contender, pace: Pace, time: Duration) -> Result<Load> {
+        let node = *self.lab.node_addresses().0.octets().first_chunk().context("an address")?;
+        let at = |port| SocketAddrV4::new(Ipv4Addr::from_octets(node), port);
+        let (pod, server, names, process) = match contender {
+            Contender::Direct => (FREE, SERVER, Names::Working, None),
+            Contender::Floor => (FREE, at(FLOOR_PORT), Names::Working, Some(self.floor.pid())),
+            Contender::Dnsdist => {
+                (FREE, at(DNSDIST_PORT), Names::Working, Some(self.dnsdist.pid()))
+            }
+            Contender::Fqdnd => (WATCHED, SERVER, Names::Working, self.daemon.pid()),
+            Contender::FqdndFresh => (WATCHED, SERVER, Names::Fresh, self.daemon.pid()),
+        };
+        let before = process.map_or(Ok(Duration::ZERO), cpu_time)?;
+        let pod = self.lab.pod(pod).namespace();
+        let outcome = pod.run(|| load::ask(server, names, pace, time))?;
+        let outcome = outcome.with_context(|| contender.name())?;
+        let cpu = process.map_or(Ok(Duration::ZERO), cpu_time)?.saturating_sub(before);
+        Ok(Load { outcome, cpu })
+    }
+}
+
+/// A process that ends with this value.
+struct Process(Child);
+
+impl Process {
+    fn start(mut command: Command) -> Result<Self> {
+        let program = command.get_program().to_owned();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        child.map(Self).with_context(|| format!("start {}", program.display()))
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// This program again, as the bare forwarder.
+fn floor(lab: &Lab) -> Result<Command> {
+    let mut command = lab.node().command(env::current_exe().context("find this program")?);
+    let listen = SocketAddrV4::new(lab.node_addresses().0, FLOOR_PORT);
+    command.arg("forward").arg(listen.to_string()).arg(SERVER.to_string());
+    Ok(command)
+}
+
+/// dnsdist with the rules as its manual advises: a set of names and a tree of zones, not one rule
+/// behind the other.
+fn dnsdist(lab: &Lab) -> Result<Command> {
+    let mut text = format!(
+        "setLocal('{}:{DNSDIST_PORT}')\nsetACL('0.0.0.0/0')\nsetSecurityPollSuffix('')\n\
+         newServer({{address='{SERVER}'}})\n\
+         exact = newDNSNameSet()\nzones = newSuffixMatchNode()\n",
+        lab.node_addresses().0
+    );
+    for number in 0..names::EXACT {
+        writeln!(text, "exact:add(newDNSName('{}'))", names::exact(number))?;
+    }
+    for number in 0..names::ZONES {
+        writeln!(text, "zones:add(newDNSName('{}'))", names::zone(number))?;
+    }
+    text.push_str(
+        "addAction(QNameSetRule(exact), AllowAction())\n\
+         addAction(SuffixMatchNodeRule(zones), AllowAction())\n\
+         addAction(AllRule(), RCodeAction(DNSRCode.REFUSED))\n",
+    );
+    let path = lab.directory().join("dnsdist.conf");
+    fs::write(&path, text)?;
+    let mut command = lab.node().command("dnsdist");
+    command.args(["--supervised", "--disable-syslog", "--config"]);
+    command.arg(path).stderr(Stdio::null());
+    Ok(command)
+}
+
+/// The CPU time that all threads of a process have used, as the scheduler counts it. A thread that
+/// ends in between is missed; none of these proxies has such.
+fn cpu_time(pid: u32) -> Result<Duration> {
+    let mut total = Duration::ZERO;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let times = fs::read_to_string(task?.path().join("schedstat"))?;
+        let used = times.split(' ').next().context("an empty schedstat")?;
+        total += Duration::from_nanos(used.parse()?);
+    }
+    ensure!(!total.is_zero(), "process {pid} has not run");
+    Ok(total)
+}

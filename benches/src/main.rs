@@ -1,0 +1,170 @@
+//! Measures what fqdnd costs, beside what one would use instead: `make bench`.
+//!
+//! Everything runs in network namespaces and pin directories of its own, which go with it. A table
+//! goes to the terminal, and all figures to `target/bench/figures.json`.
+
+mod datapath;
+mod dns;
+mod empty;
+mod figures;
+mod learning;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use figures::Table;
+
+/// Measures what fqdnd costs: the DNS path beside dnsdist and a bare forwarder, the datapath by
+/// the size of its tables, and learning by the number of selectors. To be run as root.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// What is measured: everything if none is named
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+    /// How many rounds the DNS proxies take turns in
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// How long each of a proxy's two loads lasts in a round, in milliseconds
+    #[arg(long, default_value_t = 2000)]
+    time: u64,
+    /// How many DNS workers the daemon has; the other proxies have one thread for queries
+    #[arg(long, default_value_t = 1)]
+    workers: u32,
+    /// Where the figures go as JSON
+    #[arg(long, default_value = "target/bench/figures.json")]
+    json: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Forwards DNS queries and does nothing else
+    #[command(hide = true)]
+    Forward {
+        /// Where to listen
+        listen: SocketAddrV4,
+        /// Where to forward to
+        server: SocketAddrV4,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The DNS proxies
+    Dns,
+    /// The programs
+    Datapath,
+    /// Answers
+    Learning,
+}
+
+/// All figures, as the file has them.
+#[derive(Debug, Default, Serialize)]
+struct Figures {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns: Option<BTreeMap<&'static str, dns::Figures>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    datapath: Option<Vec<datapath::Figures>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    learning: Option<Vec<learning::Figures>>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(Command::Forward { listen, server }) = arguments.command {
+        return dns::forwarder::run(listen, server);
+    }
+    let wanted = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
+    let mut figures = Figures::default();
+    if wanted(Part::Datapath) {
+        figures.datapath = Some(show_datapath(datapath::run()?));
+    }
+    if wanted(Part::Learning) {
+        figures.learning = Some(show_learning(learning::run()?));
+    }
+    if wanted(Part::Dns) {
+        let Arguments { rounds, time, workers, .. } = arguments;
+        let plan = dns::Plan { rounds, time: Duration::from_millis(time), workers };
+        figures.dns = Some(show_dns(dns::run(plan)?));
+    }
+    write(&arguments.json, &figures)
+}
+
+fn show_dns(figures: BTreeMap<&'static str, dns::Figures>) -> BTreeMap<&'static str, dns::Figures> {
+    let mut table = Table::new(&[
+        "DNS proxy",
+        "CPU µs/query",
+        "x floor",
+        "max QPS",
+        "at 5k QPS: CPU µs",
+        "+p50 µs",
+        "+p99 µs",
+        "lost",
+    ]);
+    for (name, own) in &figures {
+        table.row(vec![
+            (*name).to_owned(),
+            format!("{:.2}", own.cpu_us),
+            format!("{:.2}", own.cpu_ratio),
+            format!("{:.0}", own.qps),
+            format!("{:.2}", own.paced_cpu_us),
+            format!("{:.0}", own.added_p50_us),
+            format!("{:.0}", own.added_p99_us),
+            own.lost.to_string(),
+        ]);
+    }
+    println!("{table}");
+    figures
+}
+
+fn show_datapath((empty, figures): (f64, Vec<datapath::Figures>)) -> Vec<datapath::Figures> {
+    println!("An empty program takes {empty:.0} ns; the datapath, over that:");
+    let mut table =
+        Table::new(&["addresses", "established ns", "reply ns", "first ns", "first, random ns"]);
+    for own in &figures {
+        let ns = |value: f64| format!("{value:.0}");
+        table.row(vec![
+            own.addresses.to_string(),
+            ns(own.established_ns),
+            ns(own.reply_ns),
+            ns(own.first_hot_ns),
+            ns(own.first_random_ns),
+        ]);
+    }
+    println!("{table}");
+    figures
+}
+
+fn show_learning(figures: Vec<learning::Figures>) -> Vec<learning::Figures> {
+    let mut table =
+        Table::new(&["selectors", "fresh µs", "of it engine", "known µs", "fresh, all match µs"]);
+    for own in &figures {
+        let us = |value: f64| format!("{value:.2}");
+        table.row(vec![
+            own.selectors.to_string(),
+            us(own.fresh_us),
+            us(own.engine_us),
+            us(own.known_us),
+            us(own.wide_us),
+        ]);
+    }
+    println!("{table}");
+    figures
+}
+
+fn write(path: &Path, figures: &Figures) -> Result<()> {
+    let directory = path.parent().context("the file for the figures has no directory")?;
+    fs::create_dir_all(directory)?;
+    fs::write(path, serde_json::to_string_pretty(figures)? + "\n")
+        .with_context(|| format!("write {}", path.display()))?;
+    println!("figures: {}", path.display());
+    Ok(())
+}
