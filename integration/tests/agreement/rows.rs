@@ -1,0 +1,46 @@
+//! The maps as the kernel reads them, searched from end to end.
+
+use std::net::IpAddr;
+
+use model::{DropReason, Enforcement, Frontend, Identity, Protocol, State, TableId, Verdict};
+
+use crate::places::LOOPBACK;
+
+/// What the client's table says of a new flow.
+pub fn judge(
+    state: &State,
+    to: IpAddr,
+    protocol: Protocol,
+    port: u16,
+) -> Result<Option<Verdict>, DropReason> {
+    let entry = state.endpoints[&LOOPBACK];
+    let Enforcement::Table(table) = entry.enforcement else {
+        panic!("{:?}: the first policy selects the client", entry.enforcement)
+    };
+    let row = |identity| most_specific(state, table, identity, protocol, port);
+    let frontend = Frontend { address: to, protocol, port };
+    if let Some(service) = state.frontends.get(&frontend) {
+        return Ok(row(*service));
+    }
+    let covering = state.prefixes.iter().filter(|(prefix, _)| prefix.covers(to));
+    let longest = covering.max_by_key(|(prefix, _)| prefix.length());
+    let identity = *longest.expect("a prefix covers everything").1;
+    if identity == Identity::NO_SERVICE {
+        return Err(DropReason::NoService);
+    }
+    let lease = state.leases.get(&(entry.endpoint, to)).filter(|_| identity.is_outside());
+    let sets = lease.into_iter().flat_map(|own| own.sets).flatten();
+    Ok([identity, Identity::ANY].into_iter().chain(sets).filter_map(row).reduce(Verdict::union))
+}
+
+fn most_specific(
+    state: &State,
+    table: TableId,
+    identity: Identity,
+    protocol: Protocol,
+    port: u16,
+) -> Option<Verdict> {
+    let level = state.rows.iter().filter(|(row, _)| (row.table, row.identity) == (table, identity));
+    let covering = level.filter(|(row, _)| row.ports.covers(protocol, port));
+    covering.max_by_key(|(row, _)| row.ports.len()).map(|(_, verdict)| *verdict)
+}
