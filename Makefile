@@ -3,6 +3,8 @@
 #   make demo       the lab, the daemon and the examples, step by step; DEMO= takes its flags, such
 #                   as --keep, --topology bridged or --attach clsact
 #   make test       everything that is tested; as root, since it makes network namespaces
+#   make fuzz       each fuzz target for FUZZ_SECONDS (20); needs a nightly toolchain
+#   make test-kernel  the demo on Debian's 6.1 kernel, emulated; not part of make test
 #   make bench      what fqdnd costs, beside dnsdist and a bare forwarder, in about three minutes
 #   make check      formatting, lints, documentation, imports, duplicates
 #   make install    DESTDIR= and PREFIX= as usual
@@ -24,7 +26,7 @@ unitdir = $(DESTDIR)$(PREFIX)/lib/systemd/system
 sharedir = $(DESTDIR)$(PREFIX)/share
 confdir = $(DESTDIR)/etc/fqdnd
 
-.PHONY: all bench build check clean demo install needs test
+.PHONY: all bench build check clean demo fuzz install needs test test-kernel
 .NOTPARALLEL:
 
 all: build
@@ -42,6 +44,12 @@ demo: build
 test: build
 	$(CARGO) test --locked --workspace --exclude fqdnd-integration --profile $(PROFILE) --no-fail-fast $(test_as_root)
 	$(CARGO) test --locked --package fqdnd-integration --profile $(PROFILE) --no-fail-fast $(test_as_root) -- --test-threads=1
+
+fuzz: needs
+	scripts/fuzz
+
+test-kernel: build
+	scripts/test-kernel $(built)
 
 bench:
 	@scripts/install-needs bench
