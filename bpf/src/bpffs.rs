@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::Error;
 
 /// Where distributions mount it.
-const MOUNT_POINT: &str = "/sys/fs/bpf";
+pub const MOUNT_POINT: &str = "/sys/fs/bpf";
 
 /// Makes sure that `pin` lies on a bpf file system, mounting one at the usual place if there is
 /// none, and makes the directories under it.
@@ -60,6 +61,15 @@ pub fn lock(pin: &Path) -> Result<Option<PinLock>, Error> {
         Err((_, Errno::EWOULDBLOCK)) => Err(Error::InUse(pin.to_owned())),
         Err((_, error)) => Err(failed("lock")(error.into())),
     }
+}
+
+/// Mounts one at the usual place for the calling thread alone, which has a mount namespace of its
+/// own from then on.
+pub fn mount_apart() -> io::Result<()> {
+    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    mount(Some("bpf"), MOUNT_POINT, Some("bpf"), MsFlags::empty(), None::<&str>)?;
+    Ok(())
 }
 
 /// Mounts under a lock: a second mount on top of the first would hide what is pinned there.

@@ -28,11 +28,12 @@ pub struct Feature {
 /// Bits of the effective capabilities, by the kernel's numbers. Root in the first user namespace
 /// has all; CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
 const CAPABILITIES: [(&str, u32, &str); 2] = [("CAP_BPF", 39, "5.8"), ("CAP_PERFMON", 38, "5.8")];
+/// Where a bpf file system is mounted by custom.
+const BASE: &str = bpffs::MOUNT_POINT;
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
 
-/// Tries out everything that the datapath needs. Nothing stays behind but, where none was mounted,
-/// nothing is mounted either.
+/// Tries out everything that the datapath needs. Nothing stays behind, no mount either.
 pub fn features() -> Vec<Feature> {
     let mut found = capabilities();
     found.push(feature("bpf file system", "4.4", false, mounted()));
@@ -75,7 +76,7 @@ fn effective_capabilities() -> u64 {
 }
 
 fn mounted() -> Result<String, String> {
-    let path = Path::new("/sys/fs/bpf");
+    let path = Path::new(BASE);
     if bpffs::is_bpffs(path) {
         Ok(format!("mounted at {}", path.display()))
     } else {
@@ -121,11 +122,20 @@ fn programs() -> Vec<Feature> {
     ]
 }
 
+/// Where no bpf file system is mounted, one is mounted for this trial alone.
 fn load() -> Result<Programs, String> {
-    let base = Path::new("/sys/fs/bpf");
-    if !bpffs::is_bpffs(base) {
-        return Err("not tried: no bpf file system is mounted".to_owned());
+    if bpffs::is_bpffs(Path::new(BASE)) {
+        return load_here();
     }
+    let trial = std::thread::spawn(|| {
+        bpffs::mount_apart().map_err(|error| format!("cannot mount one: {error}"))?;
+        load_here()
+    });
+    trial.join().unwrap_or_else(|_| Err("the trial ended early".to_owned()))
+}
+
+fn load_here() -> Result<Programs, String> {
+    let base = Path::new(BASE);
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let pin = base.join(format!("fqdnd-check-{}-{count}", std::process::id()));

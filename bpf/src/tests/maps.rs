@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use model::{
     Change, DropReason, EndpointEntry, EndpointId, Enforcement, Frontend, Identity, Interface,
@@ -217,4 +218,20 @@ fn this_machine_has_what_is_required() {
     for feature in features() {
         assert!(feature.present || !feature.required, "{feature:?}");
     }
+}
+
+#[test]
+fn a_machine_without_a_mounted_bpf_file_system_is_tried_all_the_same() {
+    let trial = std::thread::spawn(|| {
+        crate::bpffs::mount_apart().unwrap();
+        while crate::bpffs::is_bpffs(Path::new("/sys/fs/bpf")) {
+            nix::mount::umount("/sys/fs/bpf").unwrap();
+        }
+        features()
+    });
+    let features = trial.join().unwrap();
+    let of = |name: &str| features.iter().find(|feature| feature.name == name).unwrap();
+    assert!(!of("bpf file system").present);
+    let programs = of("programs (bpf_sk_assign and all)");
+    assert!(programs.present, "{}", programs.detail);
 }
