@@ -27,11 +27,17 @@ use crate::report;
 /// How many clients may be connected at once.
 const CLIENTS: usize = 64;
 
-/// Opens the socket; another daemon that listens there is an error.
-pub fn listen(path: &Path) -> Result<UnixListener> {
+/// Another daemon that listens there is an error.
+pub fn refuse_second(path: &Path) -> Result<()> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         bail!("another fqdnd answers at {}", path.display());
     }
+    Ok(())
+}
+
+/// Opens the socket; another daemon that listens there is an error.
+pub fn listen(path: &Path) -> Result<UnixListener> {
+    refuse_second(path)?;
     match std::fs::remove_file(path) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

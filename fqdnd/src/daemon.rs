@@ -56,8 +56,13 @@ pub async fn run(config: Config) -> Result<()> {
     if config.manifests.is_empty() {
         bail!("manifests: name at least one directory of manifests (`--manifests DIR`)");
     }
+    admin::refuse_second(&config.socket)?;
+    // Of two that start at once, the one that has the pins is the one that listens.
+    let datapath = Arc::new(
+        Datapath::open(&settings::datapath(&config)).context("the datapath cannot be opened")?,
+    );
     let listener = admin::listen(&config.socket)?;
-    let (shared, mut sources) = start(&config).await?;
+    let (shared, mut sources) = start(&config, datapath).await?;
     let admin = tokio::spawn(admin::serve(listener, Arc::clone(&shared)));
     let events = events::watch(&shared)?;
     info!(socket = %config.socket.display(), "fqdnd is ready");
@@ -86,10 +91,7 @@ struct Sources {
     _manifests: Manifests,
 }
 
-async fn start(config: &Config) -> Result<(Arc<Shared>, Sources)> {
-    let datapath = Arc::new(
-        Datapath::open(&settings::datapath(config)).context("the datapath cannot be opened")?,
-    );
+async fn start(config: &Config, datapath: Arc<Datapath>) -> Result<(Arc<Shared>, Sources)> {
     let watcher = host::watch(host::WatchOptions::default())
         .await
         .context("the node's links cannot be watched")?;
