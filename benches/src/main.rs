@@ -8,6 +8,7 @@ mod dns;
 mod empty;
 mod figures;
 mod learning;
+mod policies;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +23,7 @@ use serde::Serialize;
 use figures::Table;
 
 /// Measures what fqdnd costs: the DNS path beside dnsdist and a bare forwarder, the datapath by
-/// the size of its tables, and learning by the number of selectors. To be run as root.
+/// the size of its tables, learning by the number of selectors, and policies by the number of rules. To be run as root.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -64,6 +65,8 @@ enum Part {
     Datapath,
     /// Answers
     Learning,
+    /// Policies
+    Policies,
 }
 
 /// All figures, as the file has them.
@@ -75,6 +78,8 @@ struct Figures {
     datapath: Option<Vec<datapath::Figures>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     learning: Option<Vec<learning::Figures>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policies: Option<Vec<policies::Figures>>,
 }
 
 fn main() -> Result<()> {
@@ -89,6 +94,9 @@ fn main() -> Result<()> {
     }
     if wanted(Part::Learning) {
         figures.learning = Some(show_learning(learning::run()?));
+    }
+    if wanted(Part::Policies) {
+        figures.policies = Some(show_policies(policies::run()?));
     }
     if wanted(Part::Dns) {
         let Arguments { rounds, time, workers, .. } = arguments;
@@ -154,6 +162,30 @@ fn show_learning(figures: Vec<learning::Figures>) -> Vec<learning::Figures> {
             us(own.engine_us),
             us(own.known_us),
             us(own.wide_us),
+        ]);
+    }
+    println!("{table}");
+    figures
+}
+
+fn show_policies(figures: Vec<policies::Figures>) -> Vec<policies::Figures> {
+    let mut table = Table::new(&[
+        "rules",
+        "read ms",
+        "compile ms",
+        "one more ms",
+        "memory KiB",
+        "manifest to packet ms",
+    ]);
+    for own in &figures {
+        let ms = |value: f64| format!("{value:.2}");
+        table.row(vec![
+            own.rules.to_string(),
+            ms(own.read_ms),
+            ms(own.compile_ms),
+            ms(own.one_more_ms),
+            format!("{:.0}", own.memory_kib),
+            ms(own.enforced_ms),
         ]);
     }
     println!("{table}");
