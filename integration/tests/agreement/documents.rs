@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 pub fn any() -> impl Strategy<Value = Vec<String>> {
     vec(policy(), 1..5).prop_map(|specs| {
         let documents = specs.into_iter().enumerate();
-        documents.map(|(number, (clusterwide, spec))| text(number, clusterwide, spec)).collect()
+        documents.map(|(number, (clusterwide, spec))| text(number, clusterwide, &spec)).collect()
     })
 }
 
-fn text(number: usize, clusterwide: bool, spec: Value) -> String {
+fn text(number: usize, clusterwide: bool, spec: &Value) -> String {
     let (kind, metadata) = if clusterwide {
         ("CiliumClusterwideNetworkPolicy", json!({"name": format!("p{number}")}))
     } else {

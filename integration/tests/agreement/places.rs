@@ -61,9 +61,16 @@ pub struct Target {
 enum Place {
     Inside(Labels),
     Outside(Labels, Vec<Name>),
-    /// Frontends and what is behind them, by protocol and port; all else is as the other place
-    /// says, or is no service.
-    Service(Vec<(Protocol, u16, Vec<(Target, u16)>)>, Option<Box<Place>>),
+    /// At frontends, what is behind them; all else is as the other place says, or is no service.
+    Service(Vec<Frontend>, Option<Box<Place>>),
+}
+
+/// A port of a service, with what is behind it and the port there.
+#[derive(Clone, Debug)]
+struct Frontend {
+    protocol: Protocol,
+    port: u16,
+    backends: Vec<(Target, u16)>,
 }
 
 /// A random cluster.
@@ -100,9 +107,10 @@ pub fn judge(
             ask(Destination::Outside { address: target.address, labels, names })
         }
         Place::Service(frontends, otherwise) => {
-            let at = frontends.iter().find(|(own, at, _)| (*own, *at) == (protocol, port));
-            if let Some((_, _, backends)) = at {
-                let each = backends
+            let at = frontends.iter().find(|own| (own.protocol, own.port) == (protocol, port));
+            if let Some(frontend) = at {
+                let each = frontend
+                    .backends
                     .iter()
                     .map(|(backend, port)| judge(rules, context, backend, protocol, *port));
                 let each: Vec<Option<Verdict>> = each.collect::<Result<_, _>>()?;
@@ -201,12 +209,7 @@ impl Cluster {
         targets
     }
 
-    fn frontends(
-        &self,
-        service: &Service,
-        address: IpAddr,
-        at_node: bool,
-    ) -> Vec<(Protocol, u16, Vec<(Target, u16)>)> {
+    fn frontends(&self, service: &Service, address: IpAddr, at_node: bool) -> Vec<Frontend> {
         let all = self.addresses();
         // A name opens the addresses it resolves to, never a service in front of them.
         let nameless = |target: &Target| match &target.place {
@@ -220,7 +223,7 @@ impl Cluster {
             let number = if at_node { port.node_port? } else { port.port };
             let family = port.backends.iter().filter(|own| own.is_ipv4() == address.is_ipv4());
             let backends = family.map(|own| (find(own.ip()), own.port())).collect();
-            Some((port.protocol, number, backends))
+            Some(Frontend { protocol: port.protocol, port: number, backends })
         });
         ports.collect()
     }
