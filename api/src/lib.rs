@@ -7,14 +7,21 @@
 
 mod cache;
 mod endpoint;
+mod explain;
 mod map;
 pub mod path;
+mod policy;
 mod status;
 
 pub use cache::{CacheEntry, CacheQuery, CleanQuery, Cleaned, NameEntry};
 pub use endpoint::{Endpoint, EndpointRef, EndpointRefError, Enforcement};
+pub use explain::{
+    Change, ChangeKind, Destination, ExplainQuery, Explanation, NearRule, QueryError, ResolvedName,
+    RulePlace, Spot,
+};
 pub use map::{MapInfo, MapRow};
 pub use path::DEFAULT_SOCKET;
+pub use policy::{Identity, IdentityKind, Policy, PolicyRule, Selector};
 pub use status::{AttachMode, EndpointCounts, Problem, StaleFile, Status};
 
 use serde::{Deserialize, Serialize};

@@ -16,6 +16,14 @@ pub const ENDPOINTS: &str = "/v1/endpoints";
 pub const CACHE: &str = "/v1/cache";
 /// `GET`: [`NameEntry`](crate::NameEntry)s.
 pub const NAMES: &str = "/v1/names";
+/// `GET`: [`Policy`](crate::Policy) objects.
+pub const POLICIES: &str = "/v1/policies";
+/// `GET`: [`Selector`](crate::Selector)s.
+pub const SELECTORS: &str = "/v1/selectors";
+/// `GET`: [`Identity`](crate::Identity) objects.
+pub const IDENTITIES: &str = "/v1/identities";
+/// `POST` of an [`ExplainQuery`](crate::ExplainQuery): an [`Explanation`](crate::Explanation).
+pub const EXPLAIN: &str = "/v1/explain";
 /// `GET`: [`MapInfo`](crate::MapInfo)s.
 pub const MAPS: &str = "/v1/maps";
 /// `GET`: [`MapRow`](crate::MapRow)s. A route with the map's name as its last part; a client

@@ -38,6 +38,10 @@ pub struct Status {
     /// What is legal in the manifests, and perhaps not what was meant.
     #[serde(default)]
     pub warnings: Vec<Problem>,
+    /// What is valid in the policies and not enforced here: the rules that need it allow nothing.
+    /// Each is one of the warnings, too.
+    #[serde(default)]
+    pub unenforced: Vec<Problem>,
     /// The DNS proxy's counters.
     #[serde(default)]
     pub dns: BTreeMap<String, u64>,
@@ -95,6 +99,18 @@ pub struct Problem {
     pub field: String,
     /// What is wrong with it.
     pub message: String,
+}
+
+impl From<&policy::Problem> for Problem {
+    fn from(own: &policy::Problem) -> Self {
+        Self {
+            file: own.file.display().to_string(),
+            line: own.line as u64,
+            column: own.column as u64,
+            field: own.field.clone(),
+            message: own.message.clone(),
+        }
+    }
 }
 
 impl fmt::Display for AttachMode {

@@ -69,6 +69,11 @@ impl TableSets {
         self.members.get(&set).map(|members| &**members)
     }
 
+    /// All sets with their selectors, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (Identity, &[SelectorId])> {
+        self.members.iter().map(|(set, members)| (*set, &**members))
+    }
+
     /// Whether sets were first seen since the last [`confirm`](Self::confirm).
     pub fn has_fresh(&self) -> bool {
         !self.fresh.is_empty()

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::runtime;
@@ -33,17 +34,31 @@ impl Client {
 
     /// Asks for what stands at `path`.
     pub fn read<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.request(Method::GET, path)
+        self.request(Method::GET, path, Bytes::new())
+    }
+
+    /// Asks for the answer to `question` at `path`.
+    pub fn ask<Q: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &Q,
+    ) -> anyhow::Result<T> {
+        self.request(Method::POST, path, serde_json::to_vec(question)?.into())
     }
 
     /// Asks for what stands at `path` to be deleted.
     pub fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.request(Method::DELETE, path)
+        self.request(Method::DELETE, path, Bytes::new())
     }
 
-    fn request<T: DeserializeOwned>(&self, method: Method, path: &str) -> anyhow::Result<T> {
+    fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<T> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let (status, body) = runtime.block_on(self.exchange_in_time(method, path))?;
+        let (status, body) = runtime.block_on(self.exchange_in_time(method, path, body))?;
         if !status.is_success() {
             bail!(refusal(status, &body));
         }
@@ -55,14 +70,20 @@ impl Client {
         &self,
         method: Method,
         path: &str,
+        body: Bytes,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
-        match tokio::time::timeout(TIMEOUT, self.exchange(method, path)).await {
+        match tokio::time::timeout(TIMEOUT, self.exchange(method, path, body)).await {
             Ok(answer) => answer,
             Err(_) => bail!("fqdnd gave no answer in {} s", TIMEOUT.as_secs()),
         }
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(&e))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
@@ -71,7 +92,8 @@ impl Client {
             .uri(path)
             .header(header::HOST, "fqdnd")
             .header(header::CONNECTION, "close")
-            .body(Empty::<Bytes>::new())?;
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))?;
         let answer = sender.send_request(request).await.context("fqdnd gave no answer")?;
         let answer = collect(answer).await;
         connection.abort();

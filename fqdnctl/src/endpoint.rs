@@ -1,5 +1,7 @@
 //! `fqdnctl endpoint`.
 
+use anyhow::anyhow;
+use api::EndpointRef;
 use clap::{Args, Subcommand};
 
 use crate::client::Client;
@@ -28,12 +30,22 @@ Examples:
   fqdnctl endpoint list -o wide
   fqdnctl endpoint list -o json | jq '.[] | select(.enforcement == \"denied\")'")]
     List,
+    /// Show one endpoint with all that is known of it.
+    #[command(after_long_help = "\
+Examples:
+  fqdnctl endpoint get prod/web
+  fqdnctl endpoint get 7 -o json")]
+    Get {
+        /// The endpoint: its number, or NAMESPACE/NAME.
+        endpoint: EndpointRef,
+    },
 }
 
 impl Endpoint {
     pub fn run(&self, client: &Client, output: &Output) -> anyhow::Result<()> {
-        match self.command {
+        match &self.command {
             Command::List => list(client, output),
+            Command::Get { endpoint } => get(client, output, endpoint),
         }
     }
 }
@@ -50,6 +62,36 @@ fn list(client: &Client, output: &Output) -> anyhow::Result<()> {
     }
     let rows = endpoints.iter().map(|endpoint| row(endpoint, output.is_wide())).collect();
     Ok(output.table(&header, rows, "No endpoints found.")?)
+}
+
+fn get(client: &Client, output: &Output, wanted: &EndpointRef) -> anyhow::Result<()> {
+    let endpoints: Vec<api::Endpoint> = client.read(api::path::ENDPOINTS)?;
+    let is_wanted = |endpoint: &&api::Endpoint| match wanted {
+        EndpointRef::Id(id) => endpoint.id == Some(*id),
+        EndpointRef::Name(name) => endpoint.full_name() == *name,
+    };
+    let endpoint = endpoints.iter().find(is_wanted);
+    let endpoint = endpoint.ok_or_else(|| anyhow!("no endpoint `{wanted}` on this node"))?;
+    if output.is_json() {
+        return Ok(output.json(endpoint)?);
+    }
+    let drops = endpoint.drops.iter().map(|(reason, count)| format!("{reason}={count}"));
+    Ok(output.pairs(vec![
+        ("Name", Cell::new(endpoint.full_name())),
+        ("ID", Cell::or_none(endpoint.id)),
+        ("Enforcement", enforcement(endpoint)),
+        ("Interface", Cell::or_none(endpoint.interface.as_ref())),
+        ("Bridge", Cell::or_none(endpoint.bridge.as_ref())),
+        ("Addresses", Cell::list(&endpoint.addresses)),
+        ("Identity", Cell::new(endpoint.identity)),
+        ("Labels", Cell::list(&endpoint.labels)),
+        ("Policies", Cell::list(&endpoint.policies)),
+        ("Table", Cell::or_none(endpoint.table)),
+        ("Generation", Cell::new(endpoint.generation)),
+        ("Names", Cell::new(endpoint.names)),
+        ("Leases", Cell::new(endpoint.leases)),
+        ("Drops", Cell::list(drops)),
+    ])?)
 }
 
 fn row(endpoint: &api::Endpoint, wide: bool) -> Vec<Cell> {

@@ -1,4 +1,5 @@
-//! fqdnctl: looks into a running fqdnd, and answers questions about patterns without one.
+//! fqdnctl: looks into a running fqdnd, and answers questions about policies and patterns without
+//! one.
 //!
 //! Exit codes: 0 all is well, 1 an error or a negative answer, 2 wrong usage.
 #![forbid(unsafe_code)]
@@ -7,9 +8,12 @@ mod cache;
 mod client;
 mod completion;
 mod endpoint;
+mod identity;
 mod map;
 mod output;
 mod pattern;
+mod policy;
+mod source;
 mod status;
 
 use std::io;
@@ -30,18 +34,22 @@ Look into a running fqdnd.
 fqdnd filters the egress of pods and other network interfaces by the names that they resolve. \
 fqdnctl asks it, over a unix socket that only root may use, how it fares, which endpoints it \
 enforces, which addresses they have resolved, and what stands in the kernel's maps. It never \
-changes a policy: those are manifests, and fqdnd reads them as they change.")]
+changes a policy: those are manifests, and fqdnd reads them as they change. Policies can be \
+checked and explained before they are applied, without a daemon.")]
 #[command(after_long_help = "\
 Examples:
   fqdnctl status                       how the daemon fares, and what is wrong in manifests
   fqdnctl endpoint list -o wide        all endpoints with labels, tables and identities
   fqdnctl cache list -e prod/web       the addresses that one endpoint has resolved
+  fqdnctl policy check policies/*.yaml   whether policies are valid, before they are applied
+  fqdnctl policy explain --from prod/web --to api.example.com --port 443/TCP
+                                       why a connection passes or does not
   fqdnctl pattern '*.example.com' a.example.com
                                        whether a pattern of a policy matches a name
 
 Exit codes:
-  0  all is well; `pattern`: every name matches
-  1  an error; `pattern`: a name does not match
+  0  all is well; `pattern`: every name matches; `policy explain`: whatever the verdict
+  1  an error; `pattern`: a name does not match; `policy check`: a document is rejected
   2  wrong usage; `pattern`: the pattern or a name is invalid")]
 struct Cli {
     #[command(flatten)]
@@ -75,6 +83,8 @@ enum Command {
     Status(status::Status),
     Endpoint(endpoint::Endpoint),
     Cache(cache::Cache),
+    Policy(policy::Policy),
+    Identity(identity::Identity),
     Map(map::Map),
     Pattern(pattern::Pattern),
     Completion(completion::Completion),
@@ -100,6 +110,8 @@ impl Command {
             Self::Status(command) => command.run(client, output)?,
             Self::Endpoint(command) => command.run(client, output)?,
             Self::Cache(command) => command.run(client, output)?,
+            Self::Policy(command) => return command.run(client, output),
+            Self::Identity(command) => command.run(client, output)?,
             Self::Map(command) => command.run(client, output)?,
             Self::Pattern(command) => return command.run(output),
             Self::Completion(command) => command.run()?,

@@ -47,6 +47,13 @@ pub(crate) struct Cell {
     tone: Tone,
 }
 
+/// A text of pieces, each with its tone.
+#[derive(Debug)]
+pub(crate) struct Text {
+    text: String,
+    colored: bool,
+}
+
 /// Where and how to print.
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -112,6 +119,11 @@ impl Output {
         stdout.flush()
     }
 
+    /// An empty text, to be filled and printed.
+    pub fn text(&self) -> Text {
+        Text { text: String::new(), colored: self.colored }
+    }
+
     fn empty_table(&self) -> Table {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -131,6 +143,44 @@ impl Output {
         for line in table.lines() {
             writeln!(stdout, "{}", line.trim_end())?;
         }
+        stdout.flush()
+    }
+}
+
+impl Text {
+    /// Adds a piece, in which line ends are the only control characters that count.
+    pub fn put(&mut self, tone: Tone, piece: impl AsRef<str>) -> &mut Self {
+        let code = match tone {
+            Tone::Plain => None,
+            Tone::Good => Some("32"),
+            Tone::Warning => Some("33"),
+            Tone::Bad => Some("31"),
+            Tone::Faint => Some("2"),
+        };
+        let code = code.filter(|_| self.colored);
+        if let Some(code) = code {
+            self.text.extend(["\u{1b}[", code, "m"]);
+        }
+        let mut lines = piece.as_ref().split('\n');
+        self.text.extend(lines.next().map(printable));
+        for line in lines {
+            self.text.extend(["\n", &printable(line)]);
+        }
+        if code.is_some() {
+            self.text.push_str("\u{1b}[0m");
+        }
+        self
+    }
+
+    /// Adds a plain piece.
+    pub fn plain(&mut self, piece: impl AsRef<str>) -> &mut Self {
+        self.put(Tone::Plain, piece)
+    }
+
+    /// Prints it.
+    pub fn print(&self) -> io::Result<()> {
+        let mut stdout = stdout();
+        stdout.write_all(self.text.as_bytes())?;
         stdout.flush()
     }
 }

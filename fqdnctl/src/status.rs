@@ -14,6 +14,9 @@ use crate::output::{Cell, Output, Tone, duration};
 /// file, line, column and field), and the counters of the DNS proxy, of limits that were reached
 /// and of dropped packets.
 ///
+/// What is listed as not enforced is valid in the policies and not built here: the rules that need
+/// it allow nothing.
+///
 /// A file that is named as stale has a document that cannot be read. What the file gave before
 /// stays in force until it is repaired.
 #[derive(Debug, Args)]
@@ -34,7 +37,10 @@ impl Status {
         counters(output, "Limits reached", &status.limits)?;
         counters(output, "Dropped packets", &status.drops)?;
         problems(output, "Problems", &status.problems)?;
-        problems(output, "Warnings", &status.warnings)
+        problems(output, "Not enforced", &status.unenforced)?;
+        let other = |warning: &&api::Problem| !status.unenforced.contains(warning);
+        let warnings: Vec<api::Problem> = status.warnings.iter().filter(other).cloned().collect();
+        problems(output, "Warnings", &warnings)
     }
 }
 

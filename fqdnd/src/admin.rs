@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use axum::extract::{Path as RoutePath, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -116,6 +116,10 @@ fn router(shared: Arc<Shared>) -> Router {
         .route(api::path::ENDPOINTS, get(endpoints))
         .route(api::path::CACHE, get(cache).delete(clean))
         .route(api::path::NAMES, get(names))
+        .route(api::path::POLICIES, get(policies))
+        .route(api::path::SELECTORS, get(selectors))
+        .route(api::path::IDENTITIES, get(identities))
+        .route(api::path::EXPLAIN, post(explain))
         .route(api::path::MAPS, get(maps))
         .route(api::path::MAP, get(map))
         .fallback(|| async { Failure(StatusCode::NOT_FOUND, "no such path".into()) })
@@ -176,6 +180,39 @@ async fn clean(
 async fn names(State(shared): State<Arc<Shared>>) -> Json<Vec<api::NameEntry>> {
     let reconciler = shared.reconciler.lock().await;
     Json(report::names(&shared, &reconciler))
+}
+
+async fn policies(State(shared): State<Arc<Shared>>) -> Json<Vec<api::Policy>> {
+    let reconciler = shared.reconciler.lock().await;
+    Json(report::rules::policies(&shared, &reconciler))
+}
+
+async fn selectors(State(shared): State<Arc<Shared>>) -> Json<Vec<api::Selector>> {
+    let reconciler = shared.reconciler.lock().await;
+    Json(report::rules::selectors(&shared, &reconciler))
+}
+
+async fn identities(State(shared): State<Arc<Shared>>) -> Json<Vec<api::Identity>> {
+    let reconciler = shared.reconciler.lock().await;
+    Json(report::rules::identities(&reconciler))
+}
+
+async fn explain(
+    State(shared): State<Arc<Shared>>,
+    Json(query): Json<api::ExplainQuery>,
+) -> Result<Json<api::Explanation>, Failure> {
+    let bad = |message: String| Failure(StatusCode::BAD_REQUEST, message);
+    let question = query.question().map_err(|error| bad(error.to_string()))?;
+    let case = {
+        let reconciler = shared.reconciler.lock().await;
+        report::rules::case(&shared, &reconciler, question)
+    };
+    // Nothing waits for it: with many rules it takes a while.
+    let explained = tokio::task::spawn_blocking(move || case.explain()).await;
+    let explanation = explained.context("the explanation failed")?;
+    let absent =
+        |error: engine::explain::ExplainError| Failure(StatusCode::NOT_FOUND, error.to_string());
+    Ok(Json(explanation.map_err(absent)?))
 }
 
 async fn maps(State(shared): State<Arc<Shared>>) -> Result<Json<Vec<api::MapInfo>>, Failure> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwap;
 use bpf::Datapath;
 use engine::Node;
 use kubernetes::Manifests;
@@ -21,7 +22,7 @@ use tracing::{debug, error, info};
 use crate::config::Config;
 use crate::names::Names;
 use crate::reconcile::{Known, Reconciler};
-use crate::{admin, events, settings};
+use crate::{admin, events, report, settings};
 
 /// How often leases that ran out are looked at.
 pub const SWEEP: Duration = Duration::from_millis(500);
@@ -38,6 +39,8 @@ pub struct Shared {
     pub manifests: watch::Receiver<Arc<kubernetes::Inventory>>,
     /// The node's links and addresses.
     pub node: watch::Receiver<Arc<host::Node>>,
+    /// What the policies mean that is probably not what was meant.
+    audit: ArcSwap<Vec<policy::Problem>>,
     /// The DNS proxy.
     pub proxy: dnsproxy::Proxy,
     /// When the daemon started.
@@ -130,12 +133,14 @@ async fn start(config: &Config, datapath: Arc<Datapath>) -> Result<(Arc<Shared>,
     reconciler.start(known, &dump)?;
     configure(Some(&proxy))?;
 
+    let audit = report::rules::audit(&reconciler);
     let shared = Shared {
         datapath,
         names,
         reconciler: Mutex::new(reconciler),
         manifests: sources.manifests.clone(),
         node: sources.node.clone(),
+        audit: ArcSwap::from_pointee(audit),
         proxy,
         started: Instant::now(),
         started_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
@@ -163,6 +168,7 @@ async fn follow(shared: &Shared, sources: &mut Sources) -> Result<()> {
             changed = sources.manifests.changed() => {
                 changed.context("the manifests are not watched any more")?;
                 update(shared, sources).await;
+                shared.audit_again().await;
             }
             changed = sources.node.changed() => {
                 changed.context("the node's links are not watched any more")?;
@@ -213,6 +219,17 @@ async fn namespaces(
 }
 
 impl Shared {
+    /// What the policies mean that is probably not what was meant.
+    pub fn audit(&self) -> Arc<Vec<policy::Problem>> {
+        self.audit.load_full()
+    }
+
+    /// Looks at the policies again, once what they ask for is in force.
+    async fn audit_again(&self) {
+        let found = report::rules::audit(&*self.reconciler.lock().await);
+        self.audit.store(Arc::new(found));
+    }
+
     /// How programs are attached.
     pub fn attach_mode(&self) -> api::AttachMode {
         match self.datapath.attaches_by() {

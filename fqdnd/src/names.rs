@@ -82,6 +82,11 @@ impl Names {
         &self.counts
     }
 
+    /// Which addresses a name may bring.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
     /// The limits of every endpoint.
     pub fn limits(&self) -> &Limits {
         &self.limits

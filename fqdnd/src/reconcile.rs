@@ -426,6 +426,11 @@ impl Reconciler {
         &self.inventory
     }
 
+    /// What decides revisions.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
     /// What the policies of other endpoints know pods with these labels as.
     pub fn identity_of(&self, labels: &Labels) -> Identity {
         self.node.identity_of(labels).unwrap_or(Identity::INIT)

@@ -10,6 +10,8 @@ use crate::clock;
 use crate::daemon::Shared;
 use crate::reconcile::Reconciler;
 
+pub mod rules;
+
 /// How the daemon fares.
 pub fn status(shared: &Shared, reconciler: &Reconciler) -> Result<api::Status> {
     let manifests = shared.manifests.borrow().clone();
@@ -22,6 +24,10 @@ pub fn status(shared: &Shared, reconciler: &Reconciler) -> Result<api::Status> {
         field: String::new(),
         message: message.clone(),
     }));
+    let mut warnings: BTreeSet<api::Problem> = manifests.warnings.iter().map(problem).collect();
+    warnings.extend(shared.audit().iter().map(problem));
+    let unenforced = manifests.policies.values().flat_map(|policy| &policy.unenforced);
+    let unenforced: BTreeSet<api::Problem> = unenforced.map(problem).collect();
     let drops = shared.datapath.drops().context("drop counters cannot be read")?;
     Ok(api::Status {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -36,7 +42,8 @@ pub fn status(shared: &Shared, reconciler: &Reconciler) -> Result<api::Status> {
         files: manifests.files.len() as u64,
         stale_files: stale_files(&manifests),
         problems,
-        warnings: manifests.warnings.iter().map(problem).collect(),
+        warnings: warnings.into_iter().collect(),
+        unenforced: unenforced.into_iter().collect(),
         dns: shared.dns_counts(),
         limits: limits(shared)?,
         drops: by_reason(drops.iter().map(|((_, reason), count)| (*reason, *count))),
@@ -80,13 +87,7 @@ fn stale_files(manifests: &kubernetes::Inventory) -> Vec<api::StaleFile> {
 }
 
 fn problem(problem: &policy::Problem) -> api::Problem {
-    api::Problem {
-        file: problem.file.display().to_string(),
-        line: problem.line as u64,
-        column: problem.column as u64,
-        field: problem.field.clone(),
-        message: problem.message.clone(),
-    }
+    problem.into()
 }
 
 /// What reached a bound, and how often; nothing for bounds that were never reached.

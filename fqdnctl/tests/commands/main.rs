@@ -2,6 +2,7 @@
 //! printed, and the exit codes.
 
 mod daemon;
+mod policies;
 
 use std::io::Read;
 use std::process::{Command, Output, Stdio};
@@ -338,6 +339,7 @@ fn status() -> Status {
             message: "must not be empty".into(),
         }],
         warnings: Vec::new(),
+        unenforced: Vec::new(),
         dns: [("queries".to_owned(), 20), ("refused".to_owned(), 3)].into(),
         limits: [].into(),
         drops: [("policy-denied".to_owned(), 17)].into(),

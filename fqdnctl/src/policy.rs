@@ -1,0 +1,40 @@
+//! `fqdnctl policy`.
+
+mod answer;
+mod check;
+mod explain;
+mod list;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::client::Client;
+use crate::output::Output;
+
+/// Check and explain policies, and look at those in force.
+#[derive(Debug, Args)]
+pub(crate) struct Policy {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Check),
+    Explain(Box<explain::Explain>),
+    Get(list::Get),
+    Selectors(list::Selectors),
+}
+
+impl Policy {
+    pub fn run(&self, client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
+        match &self.command {
+            Command::Check(command) => return command.run(output),
+            Command::Explain(command) => command.run(client, output)?,
+            Command::Get(command) => command.run(client, output)?,
+            Command::Selectors(command) => command.run(client, output)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
