@@ -4,10 +4,13 @@
 //! names and shared records are written before the leases that refer to them and removed after; an
 //! endpoint's entry, whose generation makes the kernel judge again, comes behind every write and
 //! behind every removal of a prefix. What is right already is not touched.
+//!
+//! Rows that nothing leads to, such as a revision leaves that could not be written, go first of all:
+//! what they take up may be what the new ones need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Change, LeaseEntry, State};
+use model::{Change, Enforcement, Identity, LeaseEntry, Row, Scope, State, TableId};
 
 /// The changes that lead from one state to another, in three steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +40,12 @@ pub fn difference(realised: &State, desired: &State) -> Difference {
     let mut steps = Difference::default();
     let Difference { before, endpoints, after } = &mut steps;
 
+    let leads = Leads::of(realised);
+    deletes(&realised.rows, &desired.rows, |row| {
+        if !leads.to(row) {
+            before.push(Change::DeleteRow(*row));
+        }
+    });
     puts(&realised.numbers, &desired.numbers, |(kind, number), digest| {
         before.push(Change::PutNumber(*kind, *number, *digest));
     });
@@ -95,11 +104,48 @@ pub fn difference(realised: &State, desired: &State) -> Difference {
     deletes(&realised.names, &desired.names, |(endpoint, number)| {
         after.push(Change::DeleteName(*endpoint, *number));
     });
-    deletes(&realised.rows, &desired.rows, |row| after.push(Change::DeleteRow(*row)));
+    deletes(&realised.rows, &desired.rows, |row| {
+        if leads.to(row) {
+            after.push(Change::DeleteRow(*row));
+        }
+    });
     deletes(&realised.numbers, &desired.numbers, |(kind, number)| {
         after.push(Change::DeleteNumber(*kind, *number));
     });
     steps
+}
+
+/// What of the tables a packet can come to.
+struct Leads {
+    tables: BTreeSet<TableId>,
+    identities: BTreeSet<Identity>,
+}
+
+impl Leads {
+    fn of(state: &State) -> Self {
+        let table = |enforcement| match enforcement {
+            Enforcement::Table(table) => Some(table),
+            Enforcement::Open | Enforcement::Closed(_) => None,
+        };
+        let enforcements = state.endpoints.values().map(|entry| entry.enforcement);
+        let identities = state.prefixes.values().chain(state.frontends.values());
+        Self {
+            tables: enforcements.filter_map(table).collect(),
+            identities: identities.copied().collect(),
+        }
+    }
+
+    /// Whether a packet can come to this row. Name sets are led to by leases, which may come at any
+    /// time, and what is reserved by nothing at all.
+    fn to(&self, row: &Row) -> bool {
+        self.tables.contains(&row.table)
+            && match row.identity.scope() {
+                Scope::Labels | Scope::Cidr | Scope::Service => {
+                    self.identities.contains(&row.identity)
+                }
+                Scope::Reserved | Scope::Names => true,
+            }
+    }
 }
 
 /// A lease that counts under the table before and the table after: with both name sets.
@@ -196,6 +242,24 @@ mod tests {
         assert_eq!(sets(&steps.before), Some([Some(Identity(10)), Some(Identity(11))]));
         assert_eq!(sets(&steps.after), Some([Some(Identity(11)), None]));
         assert!(matches!(steps.endpoints[..], [Change::PutEndpoint(Interface(7), _)]));
+    }
+
+    #[test]
+    fn rows_that_nothing_leads_to_make_room_before_anything_is_written() {
+        let mut realised = state(1, 10);
+        let cidr = Identity::first(Scope::Cidr);
+        let left = [(TableId(5), Identity::ANY), (TableId(1), cidr)].map(|(table, identity)| Row {
+            table,
+            identity,
+            ports: PortPrefix::Any,
+        });
+        for row in left {
+            realised.apply(&Change::PutRow(row, Verdict::Allow));
+        }
+        let steps = difference(&realised, &state(2, 11));
+        let first = left.map(Change::DeleteRow);
+        assert!(steps.before.starts_with(&[first[1].clone(), first[0].clone()]), "{steps:?}");
+        assert!(steps.before[2..].iter().all(|change| !change.is_removal()), "{steps:?}");
     }
 
     #[test]
