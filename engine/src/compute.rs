@@ -15,6 +15,7 @@ use policy::{Subject, TableRow, Wants};
 pub use addresses::Addresses;
 use addresses::Destination;
 use services::Backends;
+pub(crate) use tables::RuleDigests;
 
 use crate::generations;
 use crate::node::{CachedTable, Inventory, Node};

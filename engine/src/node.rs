@@ -17,7 +17,7 @@ use policy::{Policy, Rule};
 use rustc_hash::FxHashMap;
 
 use crate::bindings::Bindings;
-use crate::compute::Computation;
+use crate::compute::{Computation, RuleDigests};
 use crate::difference::difference;
 use crate::plan::{Plan, PlanError};
 use crate::roster::Roster;
@@ -89,6 +89,7 @@ pub struct Node {
     pub(crate) endpoints: Roster<EndpointKey>,
     pub(crate) set_numbers: Arc<Mutex<Numbers>>,
     pub(crate) tables: BTreeMap<TableKey, CachedTable>,
+    pub(crate) rule_digests: RuleDigests,
     /// What is in force, but for what the leases own.
     pub(crate) realised: State,
     revision: Revision,
@@ -116,6 +117,7 @@ impl Node {
             table_numbers: Roster::new(Numbers::new(1..=u32::MAX)),
             endpoints: Roster::new(Numbers::new(1..=u32::MAX)),
             tables: BTreeMap::new(),
+            rule_digests: RuleDigests::default(),
             realised: State::default(),
             revision: Revision(0),
             settings,

@@ -21,7 +21,7 @@ impl Computation {
         inventory: &Inventory,
     ) -> Result<(), PlanError> {
         let context = inventory.context(&node.settings.dns_service);
-        let mut digests = RuleDigests::default();
+        let mut digests = std::mem::take(&mut node.rule_digests);
         let mut contexts: BTreeMap<TableKey, Digest> = BTreeMap::new();
         for name in inventory.bindings.bound.keys() {
             let Some(pod) = inventory.pods.get(name) else { continue };
@@ -47,6 +47,8 @@ impl Computation {
             self.tables.insert(key.clone());
             self.judged.insert(name.clone(), key);
         }
+        digests.forget_unused();
+        node.rule_digests = digests;
         for key in &self.tables {
             let digest = || identity::digest("table", key.iter());
             let number = node.table_numbers.assign(key, digest)?;
@@ -59,14 +61,33 @@ impl Computation {
     }
 }
 
-/// The digests of rules, each made once.
-#[derive(Default)]
-struct RuleDigests(FxHashMap<*const Rule, Digest>);
+/// The digests of rules, each made once while its policy stands.
+#[derive(Debug, Default)]
+pub(crate) struct RuleDigests(FxHashMap<usize, KnownDigest>);
+
+#[derive(Debug)]
+struct KnownDigest {
+    /// Kept, so that no other rule comes to lie at its address.
+    _rule: Arc<Rule>,
+    digest: Digest,
+    used: bool,
+}
 
 impl RuleDigests {
     fn of(&mut self, rule: &Arc<Rule>) -> Digest {
-        let digest = || identity::digest("rule", [rule.canonical()]);
-        *self.0.entry(Arc::as_ptr(rule)).or_insert_with(digest)
+        let make = || KnownDigest {
+            _rule: Arc::clone(rule),
+            digest: identity::digest("rule", [rule.canonical()]),
+            used: true,
+        };
+        let known = self.0.entry(Arc::as_ptr(rule).addr()).or_insert_with(make);
+        known.used = true;
+        known.digest
+    }
+
+    /// Lets go of what no plan has asked for since this was last called.
+    fn forget_unused(&mut self) {
+        self.0.retain(|_, known| std::mem::take(&mut known.used));
     }
 }
 
