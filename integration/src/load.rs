@@ -34,6 +34,10 @@ pub struct Load {
     pub tcp: bool,
     /// Whether IPv6 addresses are asked for and connected to.
     pub ipv6: bool,
+    /// How long an answer is waited for.
+    pub patience: Duration,
+    /// How often a question is asked before its lookup has failed.
+    pub attempts: u32,
     /// How many clients ask side by side.
     pub clients: usize,
     /// How many lookups they do in all.
@@ -53,6 +57,8 @@ impl Load {
             server,
             tcp: false,
             ipv6: false,
+            patience: Duration::from_secs(5),
+            attempts: 1,
             clients: 4,
             lookups: 2_000,
             first: 0,
@@ -87,7 +93,7 @@ impl Load {
     }
 
     fn be_a_client(&self, next: &AtomicU32, start: Instant) -> LoadReport {
-        let resolver = Resolver::new(self.server).over_tcp(self.tcp);
+        let resolver = Resolver::new(self.server).over_tcp(self.tcp).with_timeout(self.patience);
         let kind = if self.ipv6 { RecordType::AAAA } else { RecordType::A };
         let mut report = LoadReport::default();
         while start.elapsed() < self.limit {
@@ -98,7 +104,14 @@ impl Load {
             let name = format!("f{}.{FRESH_ZONE}", self.first.wrapping_add(number));
             report.lookups += 1;
             let asked = Instant::now();
-            let answer = resolver.ask(&name, kind);
+            let mut answer = resolver.ask(&name, kind);
+            for _ in 1..self.attempts {
+                if answer.is_ok() {
+                    break;
+                }
+                report.repeated += 1;
+                answer = resolver.ask(&name, kind);
+            }
             let took = asked.elapsed();
             match answer.map(|answer| answer.addresses.first().copied()) {
                 Ok(Some(address)) => {
@@ -130,6 +143,8 @@ pub struct LoadReport {
     pub lookups: u32,
     /// Lookups without an address in the answer, or without an answer.
     pub failed_lookups: u32,
+    /// Questions asked once more, because no answer came.
+    pub repeated: u32,
     /// Connections opened.
     pub connected: u32,
     /// Connections whose first packet, or its answer, was lost.
@@ -183,6 +198,7 @@ impl LoadReport {
     fn join(&mut self, other: LoadReport) {
         self.lookups += other.lookups;
         self.failed_lookups += other.failed_lookups;
+        self.repeated += other.repeated;
         self.connected += other.connected;
         self.first_packet_drops += other.first_packet_drops;
         self.failed_connections += other.failed_connections;
@@ -197,9 +213,10 @@ impl fmt::Display for LoadReport {
         let seconds = self.took.as_secs_f64().max(f64::EPSILON);
         writeln!(
             f,
-            "{} lookups in {seconds:.2} s ({:.0} a second), {} failed",
+            "{} lookups in {seconds:.2} s ({:.0} a second), {} asked again, {} failed",
             self.lookups,
             f64::from(self.lookups) / seconds,
+            self.repeated,
             self.failed_lookups
         )?;
         writeln!(

@@ -1,0 +1,344 @@
+//! Faults around the daemon: servers that misbehave, maps and disks that are full, pins that are
+//! gone, a second daemon. Nothing opens, what is in force stays, and it is told.
+//!
+//! The table of `docs/failure-modes.md` names these tests.
+
+use std::{
+    fs,
+    net::IpAddr,
+    process::{Child, Stdio},
+};
+
+use hickory_proto::{op::ResponseCode, rr::RecordType};
+use integration::{
+    Daemon, Lab, LabOptions, OddServer, Pod, Ports, Reach, Resolver, SmallDisk, Transfer,
+    fresh_addresses, soon,
+};
+
+const CLIENT: &str = "default/client";
+const ODD: &str = "198.51.100.53";
+/// Of the same host, where nothing serves DNS.
+const NOBODY: &str = "198.51.100.54";
+
+/// Names of an odd server and fresh ones may be asked for and reached at port 80.
+const NAMES: &str = r#"
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: names, namespace: default}
+spec:
+  endpointSelector: {matchLabels: {app: client}}
+  egress:
+  - toEndpoints:
+    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}
+    toPorts:
+    - ports: [{port: "53", protocol: ANY}]
+      rules:
+        dns:
+        - matchPattern: "**.fresh.example"
+  - toCIDR: [198.51.100.53/32, 198.51.100.54/32]
+    toPorts:
+    - ports: [{port: "53", protocol: ANY}]
+      rules:
+        dns:
+        - matchPattern: "**.odd.example"
+  - toFQDNs:
+    - matchPattern: "**.odd.example"
+    - matchPattern: "**.fresh.example"
+    toPorts:
+    - ports: [{port: "80", protocol: TCP}]
+"#;
+
+/// The echo service of one address, over and above [`NAMES`].
+const ECHO: &str = r#"
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: echo, namespace: default}
+spec:
+  endpointSelector: {matchLabels: {app: client}}
+  egress:
+  - toCIDR: [192.0.2.10/32]
+    toPorts:
+    - ports: [{port: "7", protocol: UDP}]
+"#;
+
+#[test]
+fn whatever_a_server_does_its_client_hears_of_it_and_learns_what_it_was_told_alone() {
+    let (lab, daemon) = begin(&["--dns-upstream-timeout", "1s"]);
+    let _server = OddServer::start(lab.outside("cdn").namespace(), ip(ODD)).unwrap();
+    let client = lab.pod(CLIENT);
+    let address = IpAddr::from(OddServer::ADDRESS);
+    let (good, failed) = (ResponseCode::NoError, ResponseCode::ServFail);
+    for tcp in [false, true] {
+        let only_udp = |count: &'static str| if tcp { "" } else { count };
+        // Whether the client gets an address, the code, and what is counted.
+        for (label, learned, code, counted) in [
+            ("slow", true, good, "learned"),
+            ("silent", false, failed, "timeouts"),
+            ("late", false, failed, "timeouts"),
+            ("late", false, failed, only_udp("unsolicited_id")),
+            ("twice", true, good, only_udp("unsolicited_id")),
+            ("refusing", false, ResponseCode::Refused, "answered"),
+            ("failing", false, failed, "answered"),
+            ("truncating", tcp, good, "answered"),
+            ("garbage", false, failed, "malformed_answers"),
+            ("cut", false, failed, "malformed_answers"),
+            ("plain", true, good, "learned"),
+        ] {
+            let name = format!("{label}.tcp-{tcp}.odd.example");
+            let before = (!counted.is_empty()).then(|| daemon.count("dns", counted));
+            let resolver = Resolver::new(ip(ODD)).over_tcp(tcp);
+            let answer = client.ask(resolver, &name, RecordType::A);
+            assert_eq!(answer.code, code, "{name}");
+            assert_eq!(answer.truncated, label == "truncating" && !tcp, "{name}");
+            let told: &[IpAddr] = if learned { &[address] } else { &[] };
+            assert_eq!(answer.addresses, told, "{name}");
+            assert_eq!(daemon.learned_for(CLIENT, &format!("{name}.")), told, "{name}");
+            if let Some(before) = before {
+                soon(&format!("{name}: {counted}"), || daemon.count("dns", counted) > before);
+            }
+        }
+    }
+    assert_eq!(client.connect(address, Ports::HTTP), Reach::Open);
+    assert_eq!(client.connect(OddServer::SECOND.into(), Ports::HTTP), Reach::Silent);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_a_failed_lookup() {
+    let (lab, daemon) = begin(&["--dns-upstream-timeout", "1s"]);
+    let client = lab.pod(CLIENT);
+    for (tcp, counted) in [(false, "timeouts"), (true, "unreachable")] {
+        let resolver = Resolver::new(ip(NOBODY)).over_tcp(tcp);
+        let answer = client.ask(resolver, "plain.odd.example", RecordType::A);
+        assert_eq!(answer.code, ResponseCode::ServFail);
+        assert_eq!(daemon.count("dns", counted), 1, "{counted}");
+    }
+}
+
+#[test]
+fn an_address_that_finds_its_map_full_is_not_answered_and_others_stay() {
+    for (flag, map) in [("--bpf-leases", "leases"), ("--bpf-names", "names")] {
+        let (lab, daemon) = begin(&[flag, "8"]);
+        let client = lab.pod(CLIENT);
+        let resolver = Resolver::new(lab.dns_service()[0]);
+        let ask =
+            |number| client.ask(resolver, &format!("f{number}.fresh.example"), RecordType::A).code;
+        for number in 0..8 {
+            assert_eq!(ask(number), ResponseCode::NoError, "{map}: {number}");
+        }
+        for number in 8..12 {
+            assert_eq!(ask(number), ResponseCode::ServFail, "{map}: {number}");
+        }
+        let withheld: Vec<_> = (8..12).map(fresh).collect();
+        assert_eq!(client.connect_all(&withheld, Ports::HTTP), [Reach::Silent; 4], "{map}");
+        assert_eq!(daemon.count("limits", "map-full"), 4);
+        assert_eq!(daemon.count("dns", "learn_failed"), 4);
+        let told = |log: &str| log.contains("WARN") && log.contains("full") && log.contains(map);
+        assert!(daemon.log().lines().any(told), "{}", daemon.log());
+        let told_of: Vec<_> = (0..8).map(fresh).collect();
+        assert_eq!(client.connect_all(&told_of, Ports::HTTP), [Reach::Open; 8], "{map}");
+        // What is there already takes no room.
+        assert_eq!(ask(3), ResponseCode::NoError);
+        // Room is made by what goes.
+        daemon.ctl(&["cache", "clean", "-f"]).unwrap();
+        assert_eq!(ask(9), ResponseCode::NoError);
+        assert_eq!(client.connect(fresh(9), Ports::HTTP), Reach::Open);
+    }
+}
+
+#[test]
+fn a_policy_that_finds_its_map_full_is_not_in_force_and_the_one_before_is() {
+    let (lab, daemon) = begin(&["--bpf-rows", "128"]);
+    let client = lab.pod(CLIENT);
+    let resolver = Resolver::new(lab.dns_service()[0]);
+    client.ask(resolver, "f1.fresh.example", RecordType::A);
+    let transfer = begun(client, fresh(1));
+    lab.policy("echo", &(ECHO.to_owned() + &many_ports(200))).unwrap();
+    soon("it is told", || daemon.problems().iter().any(|own| own.contains("is not in force")));
+    println!("{:?}", daemon.problems());
+    transfer.goes_on().unwrap();
+    assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
+    assert_eq!(client.connect(fresh(1), Ports::HTTP_ALT), Reach::Silent);
+    assert_eq!(client.echo(ip("192.0.2.10")), Reach::Silent);
+    client.ask(resolver, "f2.fresh.example", RecordType::A);
+    assert_eq!(client.connect(fresh(2), Ports::HTTP), Reach::Open);
+
+    lab.policy("echo", ECHO).unwrap();
+    soon("what fits is in force", || client.echo(ip("192.0.2.10")) == Reach::Open);
+    assert_eq!(daemon.problems(), [""; 0]);
+    assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
+    transfer.goes_on().unwrap();
+}
+
+/// Every second port of an address, so that no two make a range.
+fn many_ports(count: u16) -> String {
+    let rule = |from: u16| {
+        let ports =
+            (from..from + 40).map(|port| format!("{{port: \"{}\", protocol: TCP}}", 2 * port));
+        let ports = ports.collect::<Vec<_>>().join(", ");
+        format!("  - toCIDR: [192.0.2.11/32]\n    toPorts:\n    - ports: [{ports}]\n")
+    };
+    (0..count).step_by(40).map(|first| rule(1_000 + first)).collect()
+}
+
+#[test]
+fn a_full_disk_keeps_no_policy_from_being_enforced() {
+    let lab = Lab::new(LabOptions::default()).unwrap();
+    lab.policy("names", NAMES).unwrap();
+    let disk = SmallDisk::mount(&lab.directory().join("state")).unwrap();
+    let mut daemon = Daemon::start(&lab, &[]).unwrap();
+    let client = lab.pod(CLIENT);
+    disk.fill().unwrap();
+    let full = |daemon: &Daemon| {
+        daemon.problems().iter().any(|problem| problem.contains("cannot be written"))
+    };
+    lab.policy("echo", ECHO).unwrap();
+    soon("the changed policy", || client.echo(ip("192.0.2.10")) == Reach::Open);
+    soon("the disk is told of", || full(&daemon));
+    println!("{:?}", daemon.problems());
+    client.ask(Resolver::new(lab.dns_service()[0]), "f1.fresh.example", RecordType::A);
+    assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
+
+    daemon.kill9().unwrap();
+    daemon.restart().unwrap();
+    assert_eq!(client.echo(ip("192.0.2.10")), Reach::Open);
+    assert_eq!(client.echo(ip("192.0.2.11")), Reach::Silent);
+    assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
+}
+
+#[test]
+fn pins_that_are_gone_open_nothing_while_the_daemon_runs_and_are_made_anew_with_it() {
+    let (lab, mut daemon) = begin(&[]);
+    let client = lab.pod(CLIENT);
+    let resolver = Resolver::new(lab.dns_service()[0]);
+    client.ask(resolver, "f1.fresh.example", RecordType::A);
+    let transfer = begun(client, fresh(1));
+    fs::remove_dir_all(pins(&daemon)).unwrap();
+    transfer.goes_on().unwrap();
+    assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
+    assert_eq!(client.connect(fresh(2), Ports::HTTP), Reach::Silent);
+    client.ask(resolver, "f2.fresh.example", RecordType::A);
+    assert_eq!(client.connect(fresh(2), Ports::HTTP), Reach::Open);
+
+    daemon.kill9().unwrap();
+    daemon.restart().unwrap();
+    assert_eq!(daemon.enforcement(CLIENT), "enforced");
+    assert_eq!(client.connect(fresh(3), Ports::HTTP), Reach::Silent);
+    client.ask(resolver, "f3.fresh.example", RecordType::A);
+    assert_eq!(client.connect(fresh(3), Ports::HTTP), Reach::Open);
+}
+
+#[test]
+fn another_size_stops_the_start_and_leaves_everything_in_force() {
+    let (lab, mut daemon) = begin(&[]);
+    let client = lab.pod(CLIENT);
+    let resolver = Resolver::new(lab.dns_service()[0]);
+    client.ask(resolver, "f1.fresh.example", RecordType::A);
+    let transfer = begun(client, fresh(1));
+    daemon.stop().unwrap();
+    let configuration = daemon.configuration();
+    let mut other = daemon.plain_command().unwrap();
+    other.arg("--config").arg(configuration).args(["--bpf-leases", "4321"]);
+    let output = other.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("`leases`") && said.contains("4321"), "{said}");
+    assert!(said.contains("detach to start afresh"), "{said}");
+
+    transfer.goes_on().unwrap();
+    assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
+    assert_eq!(client.connect(fresh(2), Ports::HTTP), Reach::Silent);
+    daemon.restart().unwrap();
+    transfer.goes_on().unwrap();
+    assert_eq!(daemon.learned(CLIENT).len(), 1);
+}
+
+#[test]
+fn a_second_daemon_on_the_same_pins_ends_and_the_first_goes_on() {
+    let (lab, daemon) = begin(&[]);
+    let client = lab.pod(CLIENT);
+    let aside = lab.directory().join("second");
+    let mut second = daemon.plain_command().unwrap();
+    second.arg("--config").arg(daemon.configuration());
+    second.arg("--socket").arg(aside.join("fqdnd.sock"));
+    second.arg("--state-directory").arg(aside.join("state"));
+    let before = daemon.maps(&["settings", "endpoints", "rows"]);
+    let output = second.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let expected = format!("another process uses what is pinned at {}", pins(&daemon));
+    assert!(said.contains(&expected), "{said}");
+    assert_eq!(daemon.maps(&["settings", "endpoints", "rows"]), before);
+    client.ask(Resolver::new(lab.dns_service()[0]), "f1.fresh.example", RecordType::A);
+    assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
+    assert_eq!(client.connect(fresh(2), Ports::HTTP), Reach::Silent);
+}
+
+#[test]
+fn of_two_daemons_started_at_once_one_runs() {
+    let (lab, mut daemon) = begin(&[]);
+    let client = lab.pod(CLIENT);
+    for round in 1..4 {
+        daemon.stop().unwrap();
+        let start = || {
+            let mut command = daemon.plain_command().unwrap();
+            command.arg("--config").arg(daemon.configuration());
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            Ended(command.spawn().unwrap())
+        };
+        let mut both = [start(), start()];
+        let mut ended = Vec::new();
+        soon("one of them ends", || {
+            let status = |own: &mut Ended| own.0.try_wait().unwrap();
+            ended = both.iter_mut().filter_map(status).map(|status| status.code()).collect();
+            !ended.is_empty()
+        });
+        assert_eq!(ended, [Some(1)]);
+        soon("the other one answers", || daemon.ctl(&["status"]).is_ok());
+        let name = format!("f{round}.fresh.example");
+        client.ask(Resolver::new(lab.dns_service()[0]), &name, RecordType::A);
+        assert_eq!(client.connect(fresh(round), Ports::HTTP), Reach::Open);
+        assert_eq!(client.connect(fresh(9), Ports::HTTP), Reach::Silent);
+        drop(both);
+        daemon.restart().unwrap();
+        assert_eq!(daemon.learned(CLIENT).len(), round as usize);
+    }
+}
+
+/// A daemon beside the lab's own; it is killed with this value.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // One that has ended already is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn begin(flags: &[&str]) -> (Lab, Daemon) {
+    let lab = Lab::new(LabOptions::default()).unwrap();
+    lab.policy("names", NAMES).unwrap();
+    let daemon = Daemon::start(&lab, flags).unwrap();
+    (lab, daemon)
+}
+
+fn begun(pod: &Pod, from: IpAddr) -> Transfer {
+    let transfer = Transfer::start(pod.namespace(), from).unwrap();
+    transfer.goes_on().unwrap();
+    transfer
+}
+
+/// Where the daemon's configuration says that maps are pinned.
+fn pins(daemon: &Daemon) -> String {
+    let configuration = fs::read_to_string(daemon.configuration()).unwrap();
+    let line = configuration.lines().find_map(|line| line.trim().strip_prefix("pinDirectory: "));
+    line.expect("the lab names it").to_owned()
+}
+
+fn fresh(number: u32) -> IpAddr {
+    fresh_addresses(number).0.into()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
