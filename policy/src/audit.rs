@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use model::Labels;
 
-use crate::context::{Context, SelectedService};
+use crate::context::{Context, SelectedService, asks};
 use crate::problem::Problem;
-use crate::rule::{Egress, Origin, Peers, Policy, PrefixBase, Rule, Spot};
+use crate::rule::{Egress, EndpointPeer, Origin, Peers, Policy, PrefixBase, Rule, Spot};
 use crate::selector::{LabelSelector, SelectorIndex};
 
 /// The most that is told of all policies together.
@@ -63,6 +63,9 @@ impl Audit<'_> {
         match &entry.peers {
             Peers::Endpoints(peers) => {
                 for peer in peers {
+                    if self.is_dns(entry, peer) {
+                        continue;
+                    }
                     let selector = peer.unscoped.as_ref().unwrap_or(&peer.selector);
                     let message = format!("`{selector}` selects nothing that is there");
                     self.selector(origin, at, &peer.selector, message);
@@ -104,6 +107,14 @@ impl Audit<'_> {
             }
             Peers::All | Peers::Entities(_) | Peers::Names(_) => {}
         }
+    }
+
+    /// Whether a rule for DNS means the cluster's DNS pods, in whatever namespace they are.
+    fn is_dns(&self, entry: &Egress, peer: &EndpointPeer) -> bool {
+        let matches = |selector: &LabelSelector| {
+            self.population.context.dns_pods.iter().any(|labels| selector.matches(labels))
+        };
+        asks(entry) && peer.unscoped.as_ref().is_some_and(matches)
     }
 
     fn external(&mut self, origin: &Origin, at: &Spot, selected: &[SelectedService]) {

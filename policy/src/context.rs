@@ -192,7 +192,8 @@ impl Context {
     }
 }
 
-fn asks(entry: &Egress) -> bool {
+/// Whether the entry has a rule for DNS.
+pub(crate) fn asks(entry: &Egress) -> bool {
     let rules = entry.ports.iter().flatten();
     rules.map(|rule| &rule.application).any(|own| matches!(own, Some(Application::Dns(_))))
 }

@@ -20,7 +20,10 @@ fn audited(spec: &str) -> Vec<String> {
     let external =
         ServiceFacts { external_name: Some("a.com".parse().unwrap()), ..ServiceFacts::default() };
     let services = [(name("db"), ServiceFacts::default()), (name("pay"), external)];
-    let context = Context { services: services.into(), ..Context::default() };
+    let dns = [("k8s-app", "kube-dns"), (Labels::NAMESPACE, "kube-system")];
+    let dns = dns.into_iter().map(|(key, value)| Label::kubernetes(key, value)).collect();
+    let dns_pods = [dns].into();
+    let context = Context { services: services.into(), dns_pods, ..Context::default() };
     let population =
         Population { context: &context, labels: &[&web], port_names: &["http".to_owned()].into() };
     audit(&[policy], &population).iter().map(ToString::to_string).collect()
@@ -64,4 +67,16 @@ fn says_nothing_of_what_is_there() {
     let external = "selects an ExternalName service, which stands for the name `a.com` as in \
                     toFQDNs; in Cilium it selects nothing";
     assert_eq!(found, [format!("web.yaml:8:17: spec.egress[1].toServices: {external}")]);
+}
+
+#[test]
+fn dns_pods_are_there_whatever_their_namespace_where_a_rule_is_for_dns() {
+    let rule = |application: &str| {
+        audited(&format!(
+            "  endpointSelector: {{}}\n  egress:\n  - toEndpoints: [{{matchLabels: {{k8s-app: \
+             kube-dns}}}}]\n    toPorts: [{{ports: [{{port: \"53\"}}]{application}}}]"
+        ))
+    };
+    assert_eq!(rule(", rules: {dns: [{matchPattern: \"*\"}]}"), [""; 0]);
+    assert_eq!(rule("").len(), 1, "other rules keep to the policy's own namespace");
 }
