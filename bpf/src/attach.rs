@@ -19,7 +19,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use model::Interface;
 
 use crate::programs::Programs;
-use crate::{AttachMode, Datapath, Error, sys};
+use crate::{AttachMode, Datapath, Error, bpffs, sys};
 
 /// A place in the packets' way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -290,7 +290,7 @@ fn attach_tcx(wanted: &Attached, pin: &Path, program: BorrowedFd<'_>) -> io::Res
         Err(error) => return Err(error),
     }
     let link = sys::link_create(program, wanted.interface.0, wanted.hook.tcx_point())?;
-    sys::object_pin(link.as_fd(), pin).map(|()| link)
+    bpffs::pin(link.as_fd(), pin).map(|()| link)
 }
 
 /// Whether the kernel knows tcx: an interface that cannot exist is then what it complains of.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -10,7 +11,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use crate::Error;
+use crate::{Error, sys};
 
 /// Where distributions mount it.
 pub const MOUNT_POINT: &str = "/sys/fs/bpf";
@@ -32,6 +33,17 @@ pub fn prepare(pin: &Path, directories: &[PathBuf]) -> Result<(), Error> {
         })?;
     }
     Ok(())
+}
+
+/// Pins what stands for something in force; if somebody took the directory away, it is made again.
+pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    match sys::object_pin(object, path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            sys::object_pin(object, path)
+        }
+        pinned => pinned,
+    }
 }
 
 /// Whether a path, or what exists of it, lies on a bpf file system.

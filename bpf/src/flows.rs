@@ -16,7 +16,7 @@ use model::{DropReason, EndpointId, Moment, Protocol, Verdict};
 
 use crate::sys::{self, kind};
 use crate::tables::Map;
-use crate::{Datapath, Error, codec};
+use crate::{Datapath, Error, bpffs, codec};
 
 /// Which side sent a flow's first packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -255,7 +255,7 @@ impl Datapath {
             Direction::Inbound => self.sizes.flows_in,
         };
         let fd = make_flow_map(entries)?;
-        sys::object_pin(fd.as_fd(), &self.flow_pin(endpoint, direction))?;
+        bpffs::pin(fd.as_fd(), &self.flow_pin(endpoint, direction))?;
         Map::new(direction.name(), fd).map_err(io::Error::other)
     }
 

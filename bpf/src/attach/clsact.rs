@@ -12,7 +12,7 @@ use model::Interface;
 
 use super::Attached;
 use super::netlink::{self, Message, TrafficControl};
-use crate::sys;
+use crate::bpffs;
 
 const RTM_NEWQDISC: u16 = 36;
 const RTM_DELQDISC: u16 = 37;
@@ -60,7 +60,7 @@ pub fn attach(wanted: &Attached, links: &Path, program: BorrowedFd<'_>) -> io::R
     make_qdisc(wanted.interface, links, program)?;
     let pin = wanted.pin(links);
     absent_is_fine(fs::remove_file(&pin), libc::ENOENT)?;
-    sys::object_pin(program, &pin)?;
+    bpffs::pin(program, &pin)?;
     let mut message = Message::new(RTM_NEWTFILTER, netlink::CREATE, wanted.filter());
     message.attribute(TCA_KIND, b"bpf\0");
     message.nested(TCA_OPTIONS, |options| {
@@ -97,7 +97,7 @@ fn make_qdisc(interface: Interface, links: &Path, program: BorrowedFd<'_>) -> io
         Ok(()) => {
             let note = note(interface, links);
             absent_is_fine(fs::remove_file(&note), libc::ENOENT)?;
-            sys::object_pin(program, &note)
+            bpffs::pin(program, &note)
         }
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
         Err(error) => Err(error),
