@@ -7,6 +7,7 @@
 //! is proposed only where the same judgement says that it helps.
 
 mod change;
+mod entry;
 mod judge;
 mod place;
 mod target;
