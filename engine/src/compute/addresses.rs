@@ -11,7 +11,7 @@ use model::{EndpointName, Identity, Label, Labels, NumberKind, Pod, Prefix, Sour
 use policy::{Subject, Wants};
 
 use super::Computation;
-use crate::node::{Inventory, Node};
+use crate::node::{Inventory, Node, Settings};
 use crate::plan::{InventoryProblem, PlanError};
 
 /// The service by which a cluster knows its own API servers.
@@ -126,6 +126,33 @@ impl Addresses {
     }
 }
 
+/// Ranges that the cluster's own addresses come from.
+#[derive(Debug)]
+pub(crate) struct Ranges {
+    pub(crate) pods: BTreeSet<Prefix>,
+    pub(crate) services: BTreeSet<Prefix>,
+}
+
+impl Ranges {
+    /// Whether a prefix that a rule names means addresses outside: none within a range of the
+    /// cluster's does, nor one that no packet has.
+    pub(crate) fn leave_open(&self, prefix: Prefix) -> bool {
+        let mut ranges = self.pods.iter().chain(&self.services);
+        !prefix.is_v4_mapped() && !ranges.any(|range| range.contains(prefix))
+    }
+}
+
+impl Inventory {
+    /// The ranges that the settings and the nodes tell.
+    pub(crate) fn ranges(&self, settings: &Settings) -> Ranges {
+        let of_nodes = self.nodes.values().flat_map(|own| &own.pod_prefixes);
+        Ranges {
+            pods: settings.pod_prefixes.iter().chain(of_nodes).copied().collect(),
+            services: settings.service_prefixes.iter().copied().collect(),
+        }
+    }
+}
+
 fn pod_labels(pod: &Pod, wants: &Wants) -> Labels {
     let mut labels = pod.labels.clone();
     let wanted = pod.ports.iter().filter(|(name, _)| wants.ports.contains(*name));
@@ -156,8 +183,9 @@ impl Computation {
         for root in [Prefix::all_ipv4(), Prefix::all_ipv6()] {
             addresses.outside.entry(root).or_default();
         }
+        let ranges = inventory.ranges(&node.settings);
         for cached in self.tables.iter().filter_map(|key| node.tables.get(key)) {
-            for prefix in cached.table.rules().prefixes().filter(|own| !own.is_v4_mapped()) {
+            for prefix in cached.table.rules().prefixes().filter(|own| ranges.leave_open(*own)) {
                 addresses.outside.entry(prefix).or_default();
             }
         }
@@ -178,15 +206,13 @@ impl Computation {
     /// Addresses that are the cluster's, by their range, and that nobody is known to have: no rule
     /// for the outside selects them.
     fn place_unknown(&mut self, node: &mut Node, inventory: &Inventory) -> Result<(), PlanError> {
-        let of_nodes = inventory.nodes.values().flat_map(|own| &own.pod_prefixes);
-        let pods: BTreeSet<Prefix> =
-            node.settings.pod_prefixes.iter().chain(of_nodes).copied().collect();
-        for prefix in pods {
+        let ranges = inventory.ranges(&node.settings);
+        for prefix in ranges.pods {
             let identity = self.identify(node, reserved("unmanaged"))?;
             self.desired.prefixes.insert(prefix, identity);
         }
-        for prefix in &node.settings.service_prefixes {
-            self.desired.prefixes.insert(*prefix, Identity::NO_SERVICE);
+        for prefix in ranges.services {
+            self.desired.prefixes.insert(prefix, Identity::NO_SERVICE);
         }
         Ok(())
     }

@@ -281,15 +281,14 @@ impl<'a> Map<'a> {
         let longest = |prefixes: &mut dyn Iterator<Item = Prefix>| {
             prefixes.filter(|own| own.covers(address)).map(Prefix::length).max()
         };
-        let of_rules = &mut self.table.prefixes().filter(|own| !own.is_v4_mapped());
-        let of_nodes = inventory.nodes.values().flat_map(|own| &own.pod_prefixes);
-        let of_pods = &mut settings.pod_prefixes.iter().chain(of_nodes).copied();
+        let ranges = inventory.ranges(settings);
+        let of_rules = &mut self.table.prefixes().filter(|own| ranges.leave_open(*own));
         let meanings = [
             (is_service.then(|| host.length()), Range::Service),
             (longest(of_rules).or(Some(0)), Range::Outside),
             (labelled.then(|| host.length()), Range::Outside),
-            (longest(of_pods), Range::Pods),
-            (longest(&mut settings.service_prefixes.iter().copied()), Range::Service),
+            (longest(&mut ranges.pods.iter().copied()), Range::Pods),
+            (longest(&mut ranges.services.iter().copied()), Range::Service),
         ];
         let (_, range) = meanings.into_iter().max_by_key(|(length, _)| *length).unwrap_or_default();
         match range {

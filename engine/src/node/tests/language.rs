@@ -199,3 +199,11 @@ fn a_denial_beats_what_a_name_or_a_service_allows() {
     assert_eq!(bench.tcp("10.96.0.20:5432"), Err(DropReason::PolicyDenied));
     assert_eq!(bench.tcp("10.0.0.1:22"), Ok(Verdict::Allow));
 }
+
+#[test]
+fn no_prefix_of_a_rule_reaches_into_the_cluster_s_ranges() {
+    let bench = bench("egress: [{toCIDR: [10.0.0.64/26, 10.96.0.0/24, 10.0.0.0/8]}]");
+    assert_eq!(bench.tcp("10.0.0.99:80"), Err(DropReason::PolicyDenied));
+    assert_eq!(bench.tcp("10.96.0.77:80"), Err(DropReason::NoService));
+    assert_eq!(bench.tcp("10.1.2.3:80"), Ok(Verdict::Allow));
+}

@@ -259,7 +259,7 @@ metadata:
             "a.yaml:8:5: status.addresses[1]: `ten` is not an IPv4 or IPv6 address",
             "a.yaml:14:14: spec.podCIDRs[0]: `10.1.0.0` has no `/`; write `10.1.0.0/32` for this \
              address alone",
-            "a.yaml:19:17: metadata.annotations.network.cilium.io/ipv4-health-ip: `ten` is not an \
+            "a.yaml:20:51: metadata.annotations[network.cilium.io/ipv4-health-ip]: `ten` is not an \
              IPv4 or IPv6 address",
         ]
     );
