@@ -211,6 +211,8 @@ static __always_inline int judge_frame(struct __sk_buff *skb, struct context *co
 		return ENDPOINT_UNKNOWN;
 	if (is_closed(&context->endpoint))
 		return context->endpoint.enforcement & 0xff;
+	if (parse_plain(skb, &context->packet))
+		return judge_tracked(skb, context, action);
 	reason = parse_frame(skb, &context->packet, &frame);
 	if (reason == UNSUPPORTED_HEADER && is_open(&context->endpoint))
 		return is_spoofed(context) ? SPOOFED_SOURCE : PASSED;
@@ -322,10 +324,12 @@ int to_endpoint(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	if (is_closed(&context.endpoint))
 		return TC_ACT_UNSPEC;
-	if (parse_frame(skb, &context.packet, &frame) || frame != FRAME_IP)
-		return TC_ACT_UNSPEC;
-	if (context.packet.fragment_offset || parse_transport(skb, &context.packet))
-		return TC_ACT_UNSPEC;
+	if (!parse_plain(skb, &context.packet)) {
+		if (parse_frame(skb, &context.packet, &frame) || frame != FRAME_IP)
+			return TC_ACT_UNSPEC;
+		if (context.packet.fragment_offset || parse_transport(skb, &context.packet))
+			return TC_ACT_UNSPEC;
+	}
 	if (context.packet.tracked)
 		record_inbound(skb, &context);
 	return TC_ACT_UNSPEC;

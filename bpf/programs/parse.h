@@ -124,29 +124,35 @@ static __always_inline bool is_multicast(const struct address *address)
 	return address->bytes[0] == 0xff;
 }
 
-static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *packet, __u32 offset)
+static __always_inline int take_ipv4(struct __sk_buff *skb, struct packet *packet, __u32 offset,
+				     const struct iphdr *ip)
 {
-	struct iphdr ip;
-	__u32 total;
+	__u32 total = bpf_ntohs(ip->tot_len);
 
-	if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)))
-		return MALFORMED;
-	total = bpf_ntohs(ip.tot_len);
 	/* From 6.3 on, a segment of over 64 KiB that is still to be cut says 0. */
 	if (!total && skb->gso_size)
 		total = skb->len - offset;
-	if (ip.version != 4 || ip.ihl < 5 || total < sizeof(ip) || total > skb->len - offset)
+	if (ip->version != 4 || ip->ihl < 5 || total < sizeof(*ip) || total > skb->len - offset)
 		return MALFORMED;
-	map_v4(&packet->source, ip.saddr);
-	map_v4(&packet->destination, ip.daddr);
-	packet->protocol = ip.protocol;
-	packet->hop_limit = ip.ttl;
-	packet->identification = ip.id;
-	packet->fragment_offset = bpf_ntohs(ip.frag_off) & 0x1fff;
-	packet->more_fragments = ip.frag_off & bpf_htons(0x2000);
-	packet->transport = offset + sizeof(ip);
+	map_v4(&packet->source, ip->saddr);
+	map_v4(&packet->destination, ip->daddr);
+	packet->protocol = ip->protocol;
+	packet->hop_limit = ip->ttl;
+	packet->identification = ip->id;
+	packet->fragment_offset = bpf_ntohs(ip->frag_off) & 0x1fff;
+	packet->more_fragments = ip->frag_off & bpf_htons(0x2000);
+	packet->transport = offset + sizeof(*ip);
 	packet->end = offset + total;
-	return ip.ihl > 5 ? UNSUPPORTED_HEADER : PASSED;
+	return ip->ihl > 5 ? UNSUPPORTED_HEADER : PASSED;
+}
+
+static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *packet, __u32 offset)
+{
+	struct iphdr ip;
+
+	if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)))
+		return MALFORMED;
+	return take_ipv4(skb, packet, offset, &ip);
 }
 
 struct extension {
@@ -236,39 +242,51 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *pack
 	return UNSUPPORTED_HEADER;
 }
 
+static __always_inline int take_tcp(struct packet *packet, const struct tcphdr *tcp)
+{
+	if (packet->transport + sizeof(*tcp) > packet->end || tcp->doff < 5 ||
+	    (__u32)tcp->doff * 4 > packet->end - packet->transport)
+		return MALFORMED;
+	packet->source_port = tcp->source;
+	packet->destination_port = tcp->dest;
+	packet->opens = tcp->syn && !tcp->ack && !tcp->rst;
+	packet->fin = tcp->fin;
+	packet->reset = tcp->rst;
+	return PASSED;
+}
+
 static __always_inline int parse_tcp(struct __sk_buff *skb, struct packet *packet)
 {
 	struct tcphdr tcp;
 
-	if (packet->transport + sizeof(tcp) > packet->end ||
-	    bpf_skb_load_bytes(skb, packet->transport, &tcp, sizeof(tcp)))
+	if (bpf_skb_load_bytes(skb, packet->transport, &tcp, sizeof(tcp)))
 		return MALFORMED;
-	if (tcp.doff < 5 || (__u32)tcp.doff * 4 > packet->end - packet->transport)
+	return take_tcp(packet, &tcp);
+}
+
+static __always_inline int take_udp(struct __sk_buff *skb, struct packet *packet,
+				    const struct udphdr *udp)
+{
+	__u32 length = bpf_ntohs(udp->len);
+
+	if (packet->transport + sizeof(*udp) > packet->end)
 		return MALFORMED;
-	packet->source_port = tcp.source;
-	packet->destination_port = tcp.dest;
-	packet->opens = tcp.syn && !tcp.ack && !tcp.rst;
-	packet->fin = tcp.fin;
-	packet->reset = tcp.rst;
+	if (length < sizeof(*udp) && !skb->gso_size)
+		return MALFORMED;
+	if (length > packet->end - packet->transport && !packet->more_fragments && !skb->gso_size)
+		return MALFORMED;
+	packet->source_port = udp->source;
+	packet->destination_port = udp->dest;
 	return PASSED;
 }
 
 static __always_inline int parse_udp(struct __sk_buff *skb, struct packet *packet)
 {
 	struct udphdr udp;
-	__u32 length;
 
-	if (packet->transport + sizeof(udp) > packet->end ||
-	    bpf_skb_load_bytes(skb, packet->transport, &udp, sizeof(udp)))
+	if (bpf_skb_load_bytes(skb, packet->transport, &udp, sizeof(udp)))
 		return MALFORMED;
-	length = bpf_ntohs(udp.len);
-	if (length < sizeof(udp) && !skb->gso_size)
-		return MALFORMED;
-	if (length > packet->end - packet->transport && !packet->more_fragments && !skb->gso_size)
-		return MALFORMED;
-	packet->source_port = udp.source;
-	packet->destination_port = udp.dest;
-	return PASSED;
+	return take_udp(skb, packet, &udp);
 }
 
 #define SCTP_INIT 1
@@ -368,4 +386,27 @@ static __always_inline int parse_frame(struct __sk_buff *skb, struct packet *pac
 		return parse_ipv6(skb, packet, offset);
 	}
 	return PASSED;
+}
+
+/*
+ * Reads what almost every frame is, IPv4 with TCP or UDP right behind it, in place and without a
+ * helper's call. False leaves the frame to `parse_frame` and `parse_transport`, which read every
+ * frame and say what is wrong with one.
+ */
+static __always_inline bool parse_plain(struct __sk_buff *skb, struct packet *packet)
+{
+	const struct ethhdr *ethernet = (void *)(long)skb->data;
+	const struct iphdr *ip = (const void *)(ethernet + 1);
+	const struct tcphdr *tcp = (const void *)(ip + 1);
+	const struct udphdr *udp = (const void *)(ip + 1);
+
+	if ((const void *)(tcp + 1) > (const void *)(long)skb->data_end ||
+	    ethernet->h_proto != bpf_htons(ETH_P_IP) || (ip->frag_off & bpf_htons(0x3fff)))
+		return false;
+	if (take_ipv4(skb, packet, sizeof(*ethernet), ip))
+		return false;
+	packet->tracked = true;
+	if (packet->protocol == IPPROTO_TCP)
+		return !take_tcp(packet, tcp);
+	return packet->protocol == IPPROTO_UDP && !take_udp(skb, packet, udp);
 }
