@@ -3,6 +3,7 @@
 #   make demo       the lab, the daemon and the examples, step by step; DEMO= takes its flags, such
 #                   as --keep, --topology bridged or --attach clsact
 #   make test       everything that is tested; as root, since it makes network namespaces
+#   make soak       floods, loads and kills at their full length: about 6 minutes
 #   make fuzz       each fuzz target for FUZZ_SECONDS (20); needs a nightly toolchain
 #   make test-kernel  the demo on Debian's 6.1 kernel, emulated; not part of make test
 #   make bench      what fqdnd costs, beside dnsdist and a bare forwarder, in about three minutes
@@ -26,7 +27,7 @@ unitdir = $(DESTDIR)$(PREFIX)/lib/systemd/system
 sharedir = $(DESTDIR)$(PREFIX)/share
 confdir = $(DESTDIR)/etc/fqdnd
 
-.PHONY: all bench build check clean demo fuzz install needs test test-kernel
+.PHONY: all bench build check clean demo fuzz install needs soak test test-kernel
 .NOTPARALLEL:
 
 all: build
@@ -55,6 +56,10 @@ bench:
 	@scripts/install-needs bench
 	$(CARGO) build --locked --release --package fqdnd --package fqdnctl --package fqdnd-benches
 	$(as_root) $(released)/fqdnd-bench
+
+soak: build
+	FQDND_SOAK=1 $(CARGO) test --locked --package fqdnd-integration --profile $(PROFILE) --no-fail-fast $(test_as_root) \
+		--test soak --test floods -- --test-threads=1 --nocapture
 
 check: needs
 	$(CARGO) fmt --all --check

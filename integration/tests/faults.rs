@@ -6,12 +6,13 @@
 use std::{
     fs,
     net::IpAddr,
+    path::Path,
     process::{Child, Stdio},
 };
 
 use hickory_proto::{op::ResponseCode, rr::RecordType};
 use integration::{
-    Daemon, Lab, LabOptions, OddServer, Pod, Ports, Reach, Resolver, SmallDisk, Transfer,
+    Daemon, Lab, LabOptions, OddServer, Pod, PodSpec, Ports, Reach, Resolver, SmallDisk, Transfer,
     fresh_addresses, soon,
 };
 
@@ -207,13 +208,19 @@ fn a_full_disk_keeps_no_policy_from_being_enforced() {
 
 #[test]
 fn pins_that_are_gone_open_nothing_while_the_daemon_runs_and_are_made_anew_with_it() {
-    let (lab, mut daemon) = begin(&[]);
-    let client = lab.pod(CLIENT);
+    let (mut lab, mut daemon) = begin(&[]);
     let resolver = Resolver::new(lab.dns_service()[0]);
-    client.ask(resolver, "f1.fresh.example", RecordType::A);
-    let transfer = begun(client, fresh(1));
+    lab.pod(CLIENT).ask(resolver, "f1.fresh.example", RecordType::A);
+    let transfer = begun(lab.pod(CLIENT), fresh(1));
     fs::remove_dir_all(pins(&daemon)).unwrap();
     transfer.goes_on().unwrap();
+    lab.add_pod(PodSpec::new("default/newcomer").label("app", "client")).unwrap();
+    soon("a new pod", || daemon.enforcement("default/newcomer") == "enforced");
+    let newcomer = lab.pod("default/newcomer");
+    assert_eq!(newcomer.connect(fresh(1), Ports::HTTP), Reach::Silent);
+    newcomer.ask(resolver, "f1.fresh.example", RecordType::A);
+    assert_eq!(newcomer.connect(fresh(1), Ports::HTTP), Reach::Open);
+    let client = lab.pod(CLIENT);
     assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
     assert_eq!(client.connect(fresh(2), Ports::HTTP), Reach::Silent);
     client.ask(resolver, "f2.fresh.example", RecordType::A);
@@ -302,6 +309,28 @@ fn of_two_daemons_started_at_once_one_runs() {
         daemon.restart().unwrap();
         assert_eq!(daemon.learned(CLIENT).len(), round as usize);
     }
+}
+
+/// The manual's table stays true only as long as the tests that it names are there.
+#[test]
+fn every_failure_mode_in_the_manual_names_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let manual = fs::read_to_string(root.join("docs/failure-modes.md")).unwrap();
+    let rows: Vec<_> = manual.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 25);
+    let mut untested = 0;
+    for row in rows {
+        let named = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        if named == "none" {
+            untested += 1;
+            continue;
+        }
+        let (file, test) = named.split_once(": ").unwrap_or_else(|| panic!("{row}"));
+        let text = fs::read_to_string(root.join(file.trim_matches('`'))).unwrap();
+        assert!(text.contains(&format!("fn {}(", test.trim_matches('`'))), "{row}");
+    }
+    // Power that fails, a disk that hangs, a clock that is stepped.
+    assert_eq!(untested, 3);
 }
 
 /// A daemon beside the lab's own; it is killed with this value.

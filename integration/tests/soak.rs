@@ -80,7 +80,9 @@ fn a_daemon_killed_again_and_again_under_load_breaks_nothing_and_lets_nothing_pa
     // As a stub resolver with `options timeout:1 attempts:5` does.
     let (patience, attempts) = (Duration::from_secs(1), 5);
     let lookups = length("lookups of each pod", 3_000, 15_000);
-    let loads = loads(&lab).map(|load| Load { patience, attempts, lookups, ..load });
+    // A transfer lasts for a minute.
+    let limit = Duration::from_secs(40);
+    let loads = loads(&lab).map(|load| Load { patience, attempts, lookups, limit, ..load });
     let ended = AtomicBool::new(false);
     let reports = thread::scope(|scope| {
         let denied = scope.spawn(|| try_what_is_denied(&lab, &ended));
