@@ -1,11 +1,9 @@
 //! Answers and the kernel keep step under load: whoever connects the moment an answer arrives
 //! loses no packet, whatever else goes on.
 
-use std::{collections::BTreeMap, thread, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use integration::{Daemon, Lab, LabOptions, Load, LoadReport, PodSpec, Topology, soon};
-
-const PODS: [&str; 4] = ["load/one", "load/two", "load/three", "load/four"];
+use integration::{Daemon, LOAD_PODS as PODS, Lab, LabOptions, Load, PodSpec, Topology, soon};
 
 /// A policy that lets the pods look up fresh names and connect to port 443 of their addresses.
 fn fresh(selector: &str) -> String {
@@ -40,43 +38,16 @@ fn lab(topology: Topology) -> Lab {
     lab
 }
 
-/// Both families and both transports, each from a pod of its own; no two share a name.
+/// One client in each pod, and no name asked for twice.
 fn loads(lab: &Lab, lookups: u32) -> [Load; 4] {
-    let [service4, service6] = lab.dns_service();
-    let load = |server, tcp, ipv6, number: u32| Load {
-        tcp,
-        ipv6,
-        clients: 1,
-        lookups,
-        first: 20_000 * number,
-        ..Load::new(server)
-    };
-    [
-        load(service4, false, false, 0),
-        load(service4, true, true, 1),
-        load(service6, false, true, 2),
-        load(service6, true, false, 3),
-    ]
-}
-
-/// Runs the loads side by side, and meanwhile whatever else there is to do.
-fn run(lab: &Lab, loads: &[Load; 4], meanwhile: impl FnOnce()) -> Vec<LoadReport> {
-    thread::scope(|scope| {
-        let running: Vec<_> = PODS
-            .iter()
-            .zip(loads)
-            .map(|(pod, load)| scope.spawn(|| load.run(lab.pod(pod).namespace()).unwrap()))
-            .collect();
-        meanwhile();
-        running.into_iter().map(|load| load.join().unwrap()).collect()
-    })
+    Load::each_way(lab, 20_000).map(|load| Load { clients: 1, lookups, ..load })
 }
 
 #[test]
 fn four_clients_look_up_twenty_thousand_fresh_names_and_lose_no_first_packet() {
     let lab = lab(Topology::Routed);
     let daemon = Daemon::start(&lab, &[]).unwrap();
-    let reports = run(&lab, &loads(&lab, 5_000), || ());
+    let reports = Load::run_each(&lab, &loads(&lab, 5_000), || ());
     for (pod, report) in PODS.iter().zip(&reports) {
         println!("{pod}: {report}");
         assert!(report.is_clean(), "{pod}: {report}");
@@ -109,7 +80,7 @@ fn a_policy_that_changes_under_load_costs_no_packet_of_what_it_still_allows() {
     let lab = lab(Topology::Routed);
     let daemon = Daemon::start(&lab, &[]).unwrap();
     let loads = loads(&lab, 1_500);
-    let reports = run(&lab, &loads, || {
+    let reports = Load::run_each(&lab, &loads, || {
         for change in 0..20 {
             let selector = ["**.example", "*.fresh.example", "f*.fresh.example"][change % 3];
             let before = revision(&daemon);
@@ -132,7 +103,7 @@ fn a_daemon_killed_under_load_leaves_no_answer_that_the_kernel_does_not_know() {
     let mut loads = loads(&lab, 20_000);
     loads.iter_mut().for_each(|load| load.limit = Duration::from_secs(8));
     let asked = || lab.questions().total();
-    let reports = run(&lab, &loads, || {
+    let reports = Load::run_each(&lab, &loads, || {
         for _ in 0..2 {
             let before = asked();
             soon("500 questions", || asked() >= before + 500);

@@ -11,12 +11,11 @@ use std::{
 
 use hickory_proto::rr::RecordType;
 use integration::{
-    Daemon, Lab, LabOptions, Load, LoadReport, PodSpec, Ports, Reach, Resolver, Topology, Transfer,
-    fresh_addresses, length, wait_until,
+    Daemon, LOAD_PODS as PODS, Lab, LabOptions, Load, PodSpec, Ports, Reach, Resolver, Topology,
+    Transfer, fresh_addresses, length, wait_until,
 };
 use model::{Moment, State};
 
-const PODS: [&str; 4] = ["load/one", "load/two", "load/three", "load/four"];
 /// Each pod's own numbers of fresh names; the lab's addresses repeat after 131,070.
 const SHARE: u32 = 30_000;
 /// A number that no load asks for.
@@ -55,7 +54,7 @@ fn eight_clients_look_up_fresh_names_over_every_transport_and_lose_no_first_pack
     let lookups = length("lookups of each pod", 500, 25_000);
     let limit = Duration::from_secs(600);
     let loads = loads(&lab).map(|load| Load { lookups, limit, ..load });
-    let reports = run(&lab, &loads, || ());
+    let reports = Load::run_each(&lab, &loads, || ());
     for (pod, report) in PODS.iter().zip(&reports) {
         println!("{pod}: {report}");
         assert!(report.is_clean(), "{pod}: {report}");
@@ -86,7 +85,7 @@ fn a_daemon_killed_again_and_again_under_load_breaks_nothing_and_lets_nothing_pa
     let ended = AtomicBool::new(false);
     let reports = thread::scope(|scope| {
         let denied = scope.spawn(|| try_what_is_denied(&lab, &ended));
-        let reports = run(&lab, &loads, || {
+        let reports = Load::run_each(&lab, &loads, || {
             let mut random = Random::now();
             for kill in 0..kills {
                 kill_once(&lab, &mut daemon, kill, random.below(300));
@@ -200,35 +199,9 @@ fn lab(topology: Topology) -> Lab {
     lab
 }
 
-/// Two clients in each of the pods: both families and both transports, and no name twice.
+/// Two clients in each of the pods, and no name asked for twice.
 fn loads(lab: &Lab) -> [Load; 4] {
-    let [service4, service6] = lab.dns_service();
-    let load = |server, tcp, ipv6, number: u32| Load {
-        tcp,
-        ipv6,
-        clients: 2,
-        first: SHARE * number,
-        ..Load::new(server)
-    };
-    [
-        load(service4, false, false, 0),
-        load(service4, true, true, 1),
-        load(service6, false, true, 2),
-        load(service6, true, false, 3),
-    ]
-}
-
-/// Runs the loads side by side, and meanwhile whatever else there is to do.
-fn run(lab: &Lab, loads: &[Load; 4], meanwhile: impl FnOnce()) -> Vec<LoadReport> {
-    thread::scope(|scope| {
-        let running: Vec<_> = PODS
-            .iter()
-            .zip(loads)
-            .map(|(pod, load)| scope.spawn(|| load.run(lab.pod(pod).namespace()).unwrap()))
-            .collect();
-        meanwhile();
-        running.into_iter().map(|load| load.join().unwrap()).collect()
-    })
+    Load::each_way(lab, SHARE).map(|load| Load { clients: 2, ..load })
 }
 
 /// A transfer from each pod over each family.
