@@ -2,6 +2,7 @@
 //! kernel's verdicts in step.
 
 mod admin;
+mod attachments;
 mod check;
 mod clock;
 mod daemon;

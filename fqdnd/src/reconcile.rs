@@ -3,12 +3,12 @@
 //! One task owns this. A revision that cannot be written leaves what is enforced as it stands; the
 //! kernel's state is then read back, and the next change tries again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use bpf::{Datapath, Hook};
+use bpf::Datapath;
 use engine::leases::Leases;
 use engine::{Bindings, Inventory, LocalEndpoint, Node, Plan, VerdictTable, difference};
 use model::{
@@ -16,8 +16,9 @@ use model::{
     Labels, State,
 };
 use rustc_hash::FxHashSet;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
+use crate::attachments::Attachments;
 use crate::clock;
 use crate::names::Names;
 use crate::pending::Pending;
@@ -29,11 +30,7 @@ pub struct Reconciler {
     names: Arc<Names>,
     inventory: Inventory,
     endpoints: BTreeMap<EndpointId, LocalEndpoint>,
-    attached: BTreeSet<Interface>,
-    bridges: BTreeSet<Interface>,
-    /// Interfaces and bridges that an earlier daemon attached to, until they are gone through.
-    left: BTreeSet<Interface>,
-    bridges_left: BTreeSet<Interface>,
+    attachments: Attachments,
     /// What must not be opened, because it is not known whether it may be.
     pending: Pending,
     /// Which device each index meant when it was last looked at.
@@ -52,21 +49,14 @@ impl Reconciler {
         dump: &State,
     ) -> Result<Self> {
         node.restore(dump);
-        let found = datapath.attached().context("cannot tell where programs are attached")?;
-        let attached = |hook| {
-            let by_hook = found.iter().filter(move |attached| attached.hook == hook);
-            by_hook.map(|attached| attached.interface).collect::<BTreeSet<_>>()
-        };
         Ok(Self {
             node,
+            attachments: Attachments::left_in(Arc::clone(&datapath))
+                .context("cannot tell where programs are attached")?,
             datapath,
             names,
             inventory: Inventory::default(),
             endpoints: BTreeMap::new(),
-            left: &attached(Hook::FromEndpoint) | &attached(Hook::ToEndpoint),
-            bridges_left: attached(Hook::Bridge),
-            attached: BTreeSet::new(),
-            bridges: BTreeSet::new(),
             pending: Pending::of(dump),
             incarnations: BTreeMap::new(),
             problems: Vec::new(),
@@ -93,9 +83,9 @@ impl Reconciler {
         let (before, rest) = (steps.before.len(), steps.endpoints.len() + steps.after.len());
         debug!(before, rest, "the kernel's state is brought up to date");
         self.datapath.apply(&steps.before).context("cannot write the first revision")?;
-        self.detach_gone(&plan);
+        self.attachments.detach_gone(&plan);
         self.datapath.apply(&steps.endpoints).context("cannot write the endpoints")?;
-        self.attach(&plan);
+        self.attachments.attach(&plan);
         self.datapath.apply(&steps.after).context("cannot remove what is not wanted any more")?;
         self.names.publish(Arc::clone(&plan.snapshot));
         self.node.applied(&plan);
@@ -175,24 +165,12 @@ impl Reconciler {
     /// A new device under an index that another one had is another interface: no program is on
     /// it, and no binding of the old one holds.
     fn forget_replaced(&mut self, node: &host::Node) {
-        let attached = &mut self.attached;
-        let bridges = &mut self.bridges;
+        let attachments = &mut self.attachments;
         let pending = &mut self.pending;
-        let datapath = &self.datapath;
         self.incarnations.retain(|index, incarnation| {
             let same = node.link(*index).is_some_and(|link| link.incarnation == *incarnation);
             if !same {
-                // The program went with the old device; what stands for it is left to take away.
-                if attached.remove(index)
-                    && let Err(error) = datapath.detach(*index)
-                {
-                    debug!(interface = %index, %error, "nothing to detach");
-                }
-                if bridges.remove(index)
-                    && let Err(error) = datapath.detach_bridge(*index)
-                {
-                    debug!(bridge = %index, %error, "nothing to detach from the bridge");
-                }
+                attachments.forget(*index);
                 pending.retain(|interface| interface != *index);
             }
             same
@@ -202,7 +180,7 @@ impl Reconciler {
     /// Carries out a plan; see [`engine::difference`] for why in this order.
     fn carry_out(&mut self, plan: &Plan) -> Result<(), bpf::ApplyError> {
         self.datapath.apply(&plan.difference.before)?;
-        self.detach_gone(plan);
+        self.attachments.detach_gone(plan);
         let mut entries: BTreeMap<EndpointId, &Change> = BTreeMap::new();
         for change in &plan.difference.endpoints {
             match change {
@@ -215,7 +193,7 @@ impl Reconciler {
         for (id, local) in &plan.endpoints {
             self.place(*id, local, entries.get(id).copied())?;
         }
-        self.attach(plan);
+        self.attachments.attach(plan);
         self.names.publish(Arc::clone(&plan.snapshot));
         let mut after = Vec::new();
         for (endpoint, _) in &plan.gone {
@@ -252,7 +230,7 @@ impl Reconciler {
     /// After a failed write: new endpoints stay closed, and the kernel tells what is in force.
     fn fall_back(&mut self, plan: &Plan) {
         for local in plan.endpoints.values() {
-            if self.attached.contains(&local.interface) {
+            if self.attachments.contains(local.interface) {
                 continue;
             }
             let enforcement = Enforcement::Closed(DropReason::EndpointPending);
@@ -261,62 +239,11 @@ impl Reconciler {
             {
                 error!(%error, pod = %local.name, "a new endpoint could not be closed");
             }
-            self.attach_one(local.interface);
+            self.attachments.attach_one(local.interface);
         }
         match self.datapath.dump() {
             Ok(dump) => self.node.resync(&dump),
             Err(error) => error!(%error, "the kernel's state cannot be read back"),
-        }
-    }
-
-    fn detach_gone(&mut self, plan: &Plan) {
-        let wanted: BTreeSet<Interface> =
-            plan.endpoints.values().map(|local| local.interface).collect();
-        self.left.append(&mut self.attached.clone());
-        for interface in &std::mem::take(&mut self.left) - &wanted {
-            self.attached.remove(&interface);
-            match self.datapath.detach(interface) {
-                Ok(()) => info!(%interface, "programs detached"),
-                Err(error) => debug!(%interface, %error, "nothing to detach"),
-            }
-        }
-    }
-
-    fn attach(&mut self, plan: &Plan) {
-        for local in plan.endpoints.values() {
-            self.attach_one(local.interface);
-        }
-        let wanted: BTreeSet<Interface> =
-            plan.endpoints.values().filter_map(|local| local.entry.bridge).collect();
-        for bridge in &wanted - &self.bridges {
-            match self.datapath.attach_bridge(bridge) {
-                Ok(()) => {
-                    self.bridges.insert(bridge);
-                }
-                Err(error) => {
-                    error!(%bridge, %error, "DNS through the bridge cannot be redirected");
-                }
-            }
-        }
-        self.bridges_left.append(&mut self.bridges.clone());
-        for bridge in &std::mem::take(&mut self.bridges_left) - &wanted {
-            self.bridges.remove(&bridge);
-            if let Err(error) = self.datapath.detach_bridge(bridge) {
-                debug!(%bridge, %error, "nothing to detach from the bridge");
-            }
-        }
-    }
-
-    fn attach_one(&mut self, interface: Interface) {
-        if self.attached.contains(&interface) {
-            return;
-        }
-        match self.datapath.attach(interface) {
-            Ok(()) => {
-                info!(%interface, "programs attached");
-                self.attached.insert(interface);
-            }
-            Err(error) => warn!(%interface, %error, "programs cannot be attached"),
         }
     }
 
