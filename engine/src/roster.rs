@@ -28,15 +28,19 @@ impl<K: Ord + Clone> Roster<K> {
         self.numbers.release_unclaimed();
     }
 
-    /// The number of `key`, whose meaning is `digest`.
-    pub(crate) fn assign(&mut self, key: &K, digest: impl FnOnce() -> Digest) -> Result<u32, Full> {
-        if let Some((number, _)) = self.assigned.get(key) {
-            return Ok(*number);
+    /// The number of `key`, and the digest of its meaning, which is made once.
+    pub(crate) fn assign(
+        &mut self,
+        key: &K,
+        digest: impl FnOnce() -> Digest,
+    ) -> Result<(u32, Digest), Full> {
+        if let Some(known) = self.assigned.get(key) {
+            return Ok(*known);
         }
         let digest = digest();
         let number = self.numbers.acquire(&digest)?.number;
         self.assigned.insert(key.clone(), (number, digest));
-        Ok(number)
+        Ok((number, digest))
     }
 
     pub(crate) fn number(&self, key: &K) -> Option<u32> {

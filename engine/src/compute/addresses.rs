@@ -223,8 +223,8 @@ impl Computation {
             Some(identity) => identity,
             None => {
                 let digest = || identity::digest("labels", [text_of(&labels)]);
-                let number = node.labels.assign(&labels, digest)?;
-                self.desired.numbers.insert((NumberKind::Identity, number), digest());
+                let (number, digest) = node.labels.assign(&labels, digest)?;
+                self.desired.numbers.insert((NumberKind::Identity, number), digest);
                 Identity(number)
             }
         };
@@ -245,8 +245,8 @@ impl Computation {
         } else {
             let key = (prefix, labels.clone());
             let digest = || identity::digest("cidr", [prefix.to_string(), text_of(&labels)]);
-            let number = node.cidrs.assign(&key, digest)?;
-            self.desired.numbers.insert((NumberKind::Identity, number), digest());
+            let (number, digest) = node.cidrs.assign(&key, digest)?;
+            self.desired.numbers.insert((NumberKind::Identity, number), digest);
             Identity(number)
         };
         self.subjects.insert(identity, Destination::Outside(prefix, labels));

@@ -133,8 +133,8 @@ impl Computation {
             let (name, interface) = (name.to_string(), interface.to_string());
             identity::digest("endpoint", [name.as_str(), uid, &interface])
         };
-        let number = node.endpoints.assign(&key, digest)?;
-        self.desired.numbers.insert((NumberKind::Endpoint, number), digest());
+        let (number, digest) = node.endpoints.assign(&key, digest)?;
+        self.desired.numbers.insert((NumberKind::Endpoint, number), digest);
         Ok(EndpointId(number))
     }
 

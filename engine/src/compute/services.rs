@@ -62,8 +62,8 @@ impl Computation {
             let parts = [name.to_string(), protocol.0.to_string(), port.to_string(), family.into()];
             identity::digest("service", parts)
         };
-        let number = node.services.assign(key, digest)?;
-        self.desired.numbers.insert((NumberKind::Identity, number), digest());
+        let (number, digest) = node.services.assign(key, digest)?;
+        self.desired.numbers.insert((NumberKind::Identity, number), digest);
         Ok(Identity(number))
     }
 

@@ -37,7 +37,7 @@ impl Computation {
             key.push(*about.or_insert_with(digest));
             if !node.tables.contains_key(&key) {
                 let digest = || identity::digest("table", key.iter());
-                let number = TableId(node.table_numbers.assign(&key, digest)?);
+                let number = TableId(node.table_numbers.assign(&key, digest)?.0);
                 let rules = Arc::new(Table::compile(&rules, &context));
                 let (numbers, limit) =
                     (Arc::clone(&node.set_numbers), node.settings.sets_per_table);
@@ -51,8 +51,8 @@ impl Computation {
         node.rule_digests = digests;
         for key in &self.tables {
             let digest = || identity::digest("table", key.iter());
-            let number = node.table_numbers.assign(key, digest)?;
-            self.desired.numbers.insert((NumberKind::Table, number), digest());
+            let (number, digest) = node.table_numbers.assign(key, digest)?;
+            self.desired.numbers.insert((NumberKind::Table, number), digest);
             if let Some(cached) = node.tables.get(key) {
                 self.wants.extend(cached.table.rules().wants());
             }
