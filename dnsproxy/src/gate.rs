@@ -115,7 +115,7 @@ impl Gate {
         let Ok(question) = Question::from_wire(asked.question()) else {
             return self.unreadable(answer);
         };
-        if answer.read(message).is_err() {
+        if answer.read(message, self.options.max_ttl).is_err() {
             return self.unreadable_or_truncated(message, transport, answer);
         }
         if answer.chain_cut {
@@ -125,7 +125,6 @@ impl Gate {
         if let Err(release) = self.learn(asked.endpoint, &route.query(&question), answer) {
             return release;
         }
-        answer.cap_ttls(message, self.options.max_ttl);
         set_id(message, asked.client.id);
         self.counters.answered.count();
         Release::Whole

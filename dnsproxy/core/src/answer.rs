@@ -4,6 +4,10 @@
 //! the names that CNAME and DNAME records lead to, whatever the order of the records. Each alias
 //! is followed once and the chain has a bound, so loops end. Of several aliases at one name the
 //! first is followed. The additional section gives no address, and no PTR record ever does.
+//!
+//! TTLs are capped in the message while it is read, each before anything behind it means something:
+//! a name may lead, by a pointer, through the bytes of a TTL, and what is judged must be what its
+//! client reads.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -12,7 +16,7 @@ use model::{NameBuf, NameRef};
 
 use crate::header::{Flags, Header, Rcode};
 use crate::question::Question;
-use crate::rewrite::effective_ttl;
+use crate::rewrite::{cap_ttl, effective_ttl};
 use crate::wire::{self, CLASS_IN, Malformed, Record, kind};
 
 /// The most aliases that are followed from the question's name.
@@ -50,9 +54,11 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads a message with one question. After an error nothing of the message counts.
-    pub fn read(&mut self, message: &[u8]) -> Result<(), Malformed> {
-        let read = self.read_all(message);
+    /// Reads a message with one question, and lowers every TTL over `max_ttl` seconds in it, in all
+    /// sections, so that its client asks again in time. The addresses keep the TTLs that were sent.
+    /// After an error nothing of the message counts, and some of its TTLs may be lowered.
+    pub fn read(&mut self, message: &mut [u8], max_ttl: u32) -> Result<(), Malformed> {
+        let read = self.read_all(message, max_ttl);
         if read.is_err() {
             self.clear();
         }
@@ -68,25 +74,28 @@ impl Answer {
         self.used.clear();
     }
 
-    fn read_all(&mut self, message: &[u8]) -> Result<(), Malformed> {
+    fn read_all(&mut self, message: &mut [u8], max_ttl: u32) -> Result<(), Malformed> {
         self.clear();
         let header = wire::one_question(message)?;
-        let question = Question::read(message)?;
         self.truncated = header.flags.has(Flags::TRUNCATED);
-        self.read_records(message, question.end(), header)?;
-        if question.qclass == CLASS_IN { self.follow(message, question.name) } else { Ok(()) }
+        let question = Question::read(message)?;
+        let (at, class, name) = (question.end(), question.qclass, question.name);
+        self.read_records(message, at, header, max_ttl)?;
+        if class == CLASS_IN { self.follow(message, name) } else { Ok(()) }
     }
 
     fn read_records(
         &mut self,
-        message: &[u8],
+        message: &mut [u8],
         mut at: usize,
         header: Header,
+        max_ttl: u32,
     ) -> Result<(), Malformed> {
         let Header { answers, authorities, additionals, .. } = header;
         let additional = usize::from(answers) + usize::from(authorities);
         for _ in 0..additional + usize::from(additionals) {
             let (record, next) = wire::read_record(message, at)?;
+            cap_ttl(&record, message, max_ttl);
             self.records.push(record);
             at = next;
         }

@@ -1,6 +1,5 @@
 //! The few bytes of a message that the proxy changes: its ID and TTLs that are too long.
 
-use crate::answer::Answer;
 use crate::wire::{Record, kind};
 
 /// Writes a message's ID. A message shorter than an ID stays as it is.
@@ -24,25 +23,12 @@ pub(crate) const fn effective_ttl(ttl: u32) -> u32 {
     if ttl > i32::MAX as u32 { 0 } else { ttl }
 }
 
-impl Answer {
-    /// Lowers every TTL over `max` in the message that was last read, so that a client asks again
-    /// in time. All sections are capped; the OPT record, whose TTL is no time, is left alone.
-    ///
-    /// `message` must be the one that [`Answer::read`] read; another keeps its bytes where they
-    /// do not reach.
-    pub fn cap_ttls(&self, message: &mut [u8], max: u32) {
-        for record in &self.records {
-            cap(record, message, max);
-        }
-    }
-}
-
-fn cap(record: &Record, message: &mut [u8], max: u32) {
+/// Lowers the TTL of a record to `max`. The OPT record, whose TTL is no time, and a signature's
+/// are left alone.
+pub(crate) fn cap_ttl(record: &Record, message: &mut [u8], max: u32) {
     let capped = effective_ttl(record.ttl).min(max);
     if capped == record.ttl || matches!(record.kind, kind::OPT | kind::TSIG) {
         return;
     }
-    if let Some(bytes) = message.get_mut(record.ttl_at..record.ttl_at + 4) {
-        bytes.copy_from_slice(&capped.to_be_bytes());
-    }
+    message[record.ttl_at..record.ttl_at + 4].copy_from_slice(&capped.to_be_bytes());
 }

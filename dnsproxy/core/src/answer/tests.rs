@@ -62,10 +62,15 @@ fn service(data: &[&str]) -> Vec<u8> {
     bytes
 }
 
+/// Reads a message whose TTLs stay as they are.
+fn read(answer: &mut Answer, bytes: &[u8]) -> Result<(), Malformed> {
+    answer.read(&mut bytes.to_vec(), u32::MAX)
+}
+
 /// The addresses that the records give to `www.example.`, as `address ttl`.
 fn addresses(zone: &str) -> Vec<String> {
     let mut answer = Answer::default();
-    answer.read(&message("www.example", zone)).unwrap();
+    read(&mut answer, &message("www.example", zone)).unwrap();
     answer.addresses.iter().map(|address| format!("{} {}", address.ip, address.ttl)).collect()
 }
 
@@ -140,9 +145,9 @@ fn a_chain_has_a_bound_and_says_when_it_bites() {
         format!("{}\nc{length}.example 60 IN A 192.0.2.1", links.join("\n"))
     };
     let mut answer = Answer::default();
-    answer.read(&message("c0.example", &chain(MAX_CHAIN))).unwrap();
+    read(&mut answer, &message("c0.example", &chain(MAX_CHAIN))).unwrap();
     assert_eq!((answer.addresses.len(), answer.chain_cut), (1, false));
-    answer.read(&message("c0.example", &chain(MAX_CHAIN + 1))).unwrap();
+    read(&mut answer, &message("c0.example", &chain(MAX_CHAIN + 1))).unwrap();
     assert_eq!((answer.addresses.len(), answer.chain_cut), (0, true));
 }
 
@@ -165,7 +170,7 @@ fn an_impossible_length_refuses_the_whole_answer() {
     ] {
         let mut answer = Answer::default();
         let zone = format!("www.example 60 IN A 192.0.2.1\n{line}");
-        assert!(answer.read(&message("www.example", &zone)).is_err(), "{line}");
+        assert!(read(&mut answer, &message("www.example", &zone)).is_err(), "{line}");
         assert_eq!((answer.addresses.len(), answer.rcode), (0, Rcode::SERVFAIL), "{line}");
     }
 }
@@ -175,12 +180,12 @@ fn refuses_an_answer_cut_at_any_byte_or_with_bytes_behind() {
     let mut whole =
         message("www.example", "www.example 60 IN A 192.0.2.1\n;; additional\n. 0 4096 OPT");
     let mut answer = Answer::default();
-    assert_eq!(answer.read(&whole), Ok(()));
+    assert_eq!(read(&mut answer, &whole), Ok(()));
     for end in 0..whole.len() {
-        assert!(answer.read(&whole[..end]).is_err(), "cut at {end}");
+        assert!(read(&mut answer, &whole[..end]).is_err(), "cut at {end}");
     }
     whole.push(0);
-    assert_eq!(answer.read(&whole), Err(Malformed::Trailing));
+    assert_eq!(read(&mut answer, &whole), Err(Malformed::Trailing));
 }
 
 #[test]
@@ -188,7 +193,7 @@ fn the_code_has_the_upper_bits_of_the_opt_record() {
     let mut answer = Answer::default();
     // Extended code 1 in the highest byte of the TTL, with NOERROR in the header, is BADVERS.
     let badvers = message("www.example", ";; additional\n. 16777216 4096 OPT");
-    answer.read(&badvers).unwrap();
+    read(&mut answer, &badvers).unwrap();
     assert_eq!(answer.rcode, Rcode(16));
 }
 
@@ -206,7 +211,22 @@ fn caps_ttls_and_changes_nothing_else() {
     };
     let mut bytes = zone([60, 86400, 2_147_483_648]);
     let mut answer = Answer::default();
-    answer.read(&bytes).unwrap();
-    answer.cap_ttls(&mut bytes, 300);
+    answer.read(&mut bytes, 300).unwrap();
     assert_eq!(bytes, zone([60, 300, 0]));
+}
+
+#[test]
+fn a_name_that_leads_through_a_ttl_is_judged_as_its_client_will_read_it() {
+    // The TTL of the first record is `3www`, and what follows it a zero: as sent, the owner of the
+    // address is the name that was asked for; capped, it is the root.
+    let mut bytes = message("www", "other 58161015 IN RAW 99 1");
+    let ttl_at = bytes.len() - 7;
+    assert_eq!(bytes[ttl_at..ttl_at + 5], *b"\x03www\0");
+    bytes.extend([0xc0, ttl_at as u8, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1]);
+    bytes[7] = 2;
+    let mut answer = Answer::default();
+    answer.read(&mut bytes.clone(), 60_000_000).unwrap();
+    assert_eq!(answer.addresses.len(), 1);
+    answer.read(&mut bytes, 300).unwrap();
+    assert_eq!(answer.addresses, []);
 }
