@@ -10,6 +10,7 @@ mod endpoint;
 mod event;
 mod identity;
 mod inventory;
+mod l7;
 mod labels;
 mod name;
 mod pattern;
@@ -23,9 +24,13 @@ pub use change::{
     Change, Digest, EndpointEntry, Enforcement, Frontend, LeaseEntry, NumberKind, Revision, Row,
 };
 pub use endpoint::{EndpointId, EndpointName, Interface, NameNumber, TableId};
-pub use event::{DropEvent, DroppedPacket};
+pub use event::{Direction, Outcome, PacketEvent, PacketHeaders, TransportHeader};
 pub use identity::{Identity, Scope};
-pub use inventory::{Attachment, CidrGroup, ClusterNode, Pod, Service, ServicePort};
+pub use inventory::{Attachment, CidrGroup, ClusterNode, Objects, Pod, Service, ServicePort};
+pub use l7::{
+    HeaderCondition, HeaderMatch, HeaderValue, Hidden, HttpRule, KafkaRule, KeyPair, L7Rule,
+    L7Rules, Mismatch, Originate, Requests, ServerNames, Terminate,
+};
 pub use labels::{Label, Labels, Source};
 pub use name::{Name, NameBuf, NameError, NameRef};
 pub use pattern::{LabelGlob, Pattern, PatternError, PatternKind};
