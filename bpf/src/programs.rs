@@ -5,6 +5,7 @@ use std::path::Path;
 
 use aya::programs::{Program, ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::tables::SPECS;
 use crate::{Error, Sizes};
@@ -44,6 +45,20 @@ fn load(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd, Error> {
 
 fn load_classifier(program: &mut Program) -> Result<OwnedFd, ProgramError> {
     let classifier: &mut SchedClassifier = program.try_into()?;
-    classifier.load()?;
+    undisturbed(|| classifier.load())?;
     Ok(classifier.fd()?.as_fd().try_clone_to_owned()?)
+}
+
+/// Keeps signals off this thread meanwhile. The verifier gives up with EAGAIN when one waits for the
+/// thread that called it, even one that is ignored, such as that a child of another thread's ended.
+fn undisturbed<T>(load: impl FnOnce() -> T) -> T {
+    struct Restore(SigSet);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            self.0.thread_set_mask().expect("a mask that was in force is a valid one");
+        }
+    }
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let _restore = Restore(before.expect("every signal there is makes a valid mask"));
+    load()
 }

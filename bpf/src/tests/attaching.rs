@@ -2,7 +2,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::panic::AssertUnwindSafe;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +14,8 @@ use model::{
     Row, TableId, Verdict,
 };
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::pthread::{pthread_kill, pthread_self};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{Fixture, run, settings};
@@ -47,7 +51,7 @@ impl Namespace {
     fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (answer, told) = mpsc::channel();
         let job = move || {
-            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+            let caught = std::panic::catch_unwind(AssertUnwindSafe(job));
             // Nobody waits any more where the test is over.
             let _ = answer.send(caught);
         };
@@ -223,6 +227,31 @@ fn a_restart_replaces_the_programs_where_they_are() {
             assert_eq!(before.len(), after.len(), "{before} {after}");
         });
     }
+}
+
+/// A signal that waits for its thread makes the verifier give up. Children of other threads' are
+/// enough: one that ends before its parent, still in posix_spawn(3), takes signals again is told to
+/// any thread.
+#[test]
+fn programs_are_loaded_while_signals_come() {
+    extern "C" fn nothing(_: i32) {}
+    let heeded = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handler does nothing, which is safe wherever it is called.
+    unsafe { sigaction(Signal::SIGUSR1, &heeded) }.unwrap();
+    let mut fixture = Fixture::new(AttachMode::Auto);
+    let loading = pthread_self();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                pthread_kill(loading, Signal::SIGUSR1).unwrap();
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| fixture.reopen()));
+        over.store(true, Ordering::Relaxed);
+        opened.unwrap();
+    });
 }
 
 /// What tc knows of the pod's interface.
