@@ -10,6 +10,7 @@
 
 #define MAX_WORKERS 64
 #define DROP_REASONS 32
+#define EVENT_KINDS 2
 #define V4_BITS 96
 
 struct address {
@@ -23,8 +24,8 @@ struct settings {
 	__u64 tcp_idle_ns;
 	__u64 handshake_idle_ns;
 	__u64 udp_idle_ns;
-	__u64 event_interval_ns;
-	__u32 event_burst;
+	__u64 event_interval_ns[EVENT_KINDS];
+	__u32 event_burst[EVENT_KINDS];
 	__u32 mark_mask;
 	__u32 mark_redirect;
 	__u32 mark_answer;
@@ -32,7 +33,7 @@ struct settings {
 	__u32 tcp_workers;
 	__be16 udp_ports_be[MAX_WORKERS];
 	__be16 tcp_ports_be[MAX_WORKERS];
-	__u64 pad;
+	__u32 pad;
 };
 
 #define ENFORCEMENT_OPEN 0u
@@ -146,9 +147,20 @@ struct counters {
 	__u64 drops[DROP_REASONS];
 	__u64 inserted[2];
 	__u64 removed[2];
-	__u64 events_suppressed;
-	__u64 events_lost;
+	__u64 begun[2];
+	__u64 redirected;
+	__u64 events_suppressed[EVENT_KINDS];
+	__u64 events_lost[EVENT_KINDS];
 };
+
+struct budget {
+	__u64 full_at_ns[EVENT_KINDS];
+};
+
+#define EVENT_PARSED (1u << 0)
+#define EVENT_TRANSPORT (1u << 1)
+#define EVENT_FRONTEND (1u << 2)
+#define EVENT_AGAIN (1u << 3)
 
 struct event {
 	__u64 time_ns;
@@ -156,14 +168,35 @@ struct event {
 	__u32 interface;
 	__u32 length;
 	__u32 identity;
-	struct address source;
-	struct address destination;
+	__u32 table;
 	__be16 source_port_be;
 	__be16 destination_port_be;
+	struct address source;
+	struct address destination;
 	__u8 protocol;
+	__u8 outcome;
 	__u8 reason;
-	__u8 parsed;
-	__u8 pad[9];
+	__u8 direction;
+	__u8 flags;
+	__u8 tcp_flags;
+	__u8 icmp_type;
+	__u8 icmp_code;
+};
+
+enum event_kind {
+	EVENT_DROP = 0,
+	EVENT_FLOW = 1,
+};
+
+enum outcome {
+	OUTCOME_FORWARDED = 1,
+	OUTCOME_REDIRECTED = 2,
+	OUTCOME_DROPPED = 3,
+};
+
+enum direction {
+	OUTBOUND = 0,
+	INBOUND = 1,
 };
 
 enum verdict {
@@ -207,19 +240,19 @@ enum identity {
 #define AT(type, field, offset) \
 	_Static_assert(offsetof(struct type, field) == (offset), "offset of " #type "." #field)
 
-SIZE(settings, 320);
+SIZE(settings, 328);
 AT(settings, tcp_idle_ns, 0);
 AT(settings, handshake_idle_ns, 8);
 AT(settings, udp_idle_ns, 16);
 AT(settings, event_interval_ns, 24);
-AT(settings, event_burst, 32);
-AT(settings, mark_mask, 36);
-AT(settings, mark_redirect, 40);
-AT(settings, mark_answer, 44);
-AT(settings, udp_workers, 48);
-AT(settings, tcp_workers, 52);
-AT(settings, udp_ports_be, 56);
-AT(settings, tcp_ports_be, 184);
+AT(settings, event_burst, 40);
+AT(settings, mark_mask, 48);
+AT(settings, mark_redirect, 52);
+AT(settings, mark_answer, 56);
+AT(settings, udp_workers, 60);
+AT(settings, tcp_workers, 64);
+AT(settings, udp_ports_be, 68);
+AT(settings, tcp_ports_be, 196);
 SIZE(endpoint, 24);
 AT(endpoint, enforcement, 0);
 AT(endpoint, generation, 4);
@@ -267,23 +300,32 @@ AT(fragment, destination, 24);
 AT(fragment, protocol, 40);
 SIZE(fragment_entry, 16);
 AT(fragment_entry, verdict, 8);
-SIZE(counters, 304);
+SIZE(counters, 344);
 AT(counters, inserted, 256);
 AT(counters, removed, 272);
-AT(counters, events_suppressed, 288);
-AT(counters, events_lost, 296);
+AT(counters, begun, 288);
+AT(counters, redirected, 304);
+AT(counters, events_suppressed, 312);
+AT(counters, events_lost, 328);
+SIZE(budget, 16);
 SIZE(event, 72);
 AT(event, endpoint, 8);
 AT(event, interface, 12);
 AT(event, length, 16);
 AT(event, identity, 20);
-AT(event, source, 24);
-AT(event, destination, 40);
-AT(event, source_port_be, 56);
-AT(event, destination_port_be, 58);
-AT(event, protocol, 60);
-AT(event, reason, 61);
-AT(event, parsed, 62);
+AT(event, table, 24);
+AT(event, source_port_be, 28);
+AT(event, destination_port_be, 30);
+AT(event, source, 32);
+AT(event, destination, 48);
+AT(event, protocol, 64);
+AT(event, outcome, 65);
+AT(event, reason, 66);
+AT(event, direction, 67);
+AT(event, flags, 68);
+AT(event, tcp_flags, 69);
+AT(event, icmp_type, 70);
+AT(event, icmp_code, 71);
 
 #undef SIZE
 #undef AT

@@ -13,11 +13,6 @@
 #define SECOND_NS 1000000000ull
 #define FLOW_CLOSED (FLOW_FIN_LOCAL | FLOW_FIN_REMOTE)
 
-enum direction {
-	OUTBOUND,
-	INBOUND,
-};
-
 /* The endpoint's tables; none before the daemon has made them. */
 static __always_inline void *outbound_flows(const struct context *context)
 {

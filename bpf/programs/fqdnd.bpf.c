@@ -8,6 +8,7 @@
  */
 #include "context.h"
 #include "control.h"
+#include "events.h"
 #include "flow.h"
 #include "redirect.h"
 #include "verdict.h"
@@ -74,13 +75,18 @@ static __always_inline int act(struct __sk_buff *skb, const struct context *cont
 static __always_inline int judge_untracked(struct __sk_buff *skb, struct context *context,
 					   int *action)
 {
-	__u32 verdict = VERDICT_NONE;
-	int reason;
+	__u32 verdict = VERDICT_ALLOW;
+	int reason = PASSED;
 
-	if (is_open(&context->endpoint))
-		return PASSED;
-	reason = judge(context, false, &verdict);
-	return reason ? reason : act(skb, context, verdict, action);
+	if (!is_open(&context->endpoint)) {
+		verdict = VERDICT_NONE;
+		reason = judge(context, false, &verdict);
+	}
+	if (!reason)
+		reason = act(skb, context, verdict, action);
+	if (!reason)
+		begin_flow(skb, context, verdict, OUTBOUND, false);
+	return reason;
 }
 
 /* Judges a packet whose flow has no valid verdict, and records what comes of it. */
@@ -91,10 +97,11 @@ static __always_inline int judge_flow(struct __sk_buff *skb, struct context *con
 	__u32 bits = closing_bits(&context->packet, FLOW_FIN_LOCAL);
 	bool open = is_open(&context->endpoint);
 	__u32 verdict = VERDICT_ALLOW;
+	int reason = PASSED;
+	bool again;
 
 	if (!open) {
-		int reason = judge(context, living, &verdict);
-
+		reason = judge(context, living, &verdict);
 		if (reason) {
 			if (living)
 				flow->bits = (flow->bits & ~FLOW_VERDICT) | VERDICT_DENY;
@@ -107,9 +114,13 @@ static __always_inline int judge_flow(struct __sk_buff *skb, struct context *con
 		bits |= flow->bits & ~FLOW_VERDICT;
 	else
 		forget_inbound(context, key);
+	again = living && verdict_of(flow) != verdict;
 	if (!record(context, outbound, key, bits | verdict, flow, OUTBOUND) && !open)
 		return FLOW_TABLE;
-	return act(skb, context, verdict, action);
+	reason = act(skb, context, verdict, action);
+	if (!reason && (!living || again))
+		begin_flow(skb, context, verdict, OUTBOUND, again);
+	return reason;
 }
 
 /*
@@ -308,8 +319,9 @@ static __always_inline void record_inbound(struct __sk_buff *skb, struct context
 		touch(context, flow, closing_bits(packet, FLOW_FIN_REMOTE));
 		return;
 	}
-	if (begins_inbound(skb, context))
-		record(context, flows, &key, VERDICT_ALLOW, flow, INBOUND);
+	if (begins_inbound(skb, context) &&
+	    record(context, flows, &key, VERDICT_ALLOW, flow, INBOUND))
+		begin_flow(skb, context, VERDICT_ALLOW, INBOUND, false);
 }
 
 /* tc egress of the host's end of the veth: what reaches the endpoint. Nothing is dropped here. */

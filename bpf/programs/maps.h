@@ -53,7 +53,7 @@ MAP(names, BPF_MAP_TYPE_HASH, struct pair, struct name, BPF_F_NO_PREALLOC);
 MAP(numbers, BPF_MAP_TYPE_HASH, struct pair, struct digest, BPF_F_NO_PREALLOC);
 MAP(fragments, BPF_MAP_TYPE_LRU_HASH, struct fragment, struct fragment_entry, 0);
 MAP(counters, BPF_MAP_TYPE_PERCPU_HASH, __u32, struct counters, BPF_F_NO_PREALLOC);
-MAP(budgets, BPF_MAP_TYPE_HASH, __u32, __u64, BPF_F_NO_PREALLOC);
+MAP(budgets, BPF_MAP_TYPE_HASH, __u32, struct budget, BPF_F_NO_PREALLOC);
 FLOW_MAPS(flows_out);
 FLOW_MAPS(flows_in);
 

@@ -24,6 +24,8 @@
 #define MAX_EXTENSION_HEADERS 6
 #define IPPROTO_SHIM6 140
 
+/* The byte of a TCP header that holds FIN to CWR. */
+#define TCP_FLAGS 13
 #define ICMP_ECHO_REPLY 0
 #define ICMP_UNREACHABLE 3
 #define ICMP_ECHO_REQUEST 8
@@ -67,6 +69,9 @@ struct packet {
 	__u8 hop_limit;
 	__u8 icmp_type;
 	__u8 icmp_code;
+	__u8 tcp_flags;
+	/* Whether the transport header was read. */
+	bool transport_read;
 	/* Whether the flow table can hold it. */
 	bool tracked;
 	/* A SYN without ACK, an SCTP INIT or an echo request: never part of an older flow's reply. */
@@ -247,6 +252,8 @@ static __always_inline int take_tcp(struct packet *packet, const struct tcphdr *
 	if (packet->transport + sizeof(*tcp) > packet->end || tcp->doff < 5 ||
 	    (__u32)tcp->doff * 4 > packet->end - packet->transport)
 		return MALFORMED;
+	packet->transport_read = true;
+	packet->tcp_flags = ((const __u8 *)tcp)[TCP_FLAGS];
 	packet->source_port = tcp->source;
 	packet->destination_port = tcp->dest;
 	packet->opens = tcp->syn && !tcp->ack && !tcp->rst;
@@ -275,6 +282,7 @@ static __always_inline int take_udp(struct __sk_buff *skb, struct packet *packet
 		return MALFORMED;
 	if (length > packet->end - packet->transport && !packet->more_fragments && !skb->gso_size)
 		return MALFORMED;
+	packet->transport_read = true;
 	packet->source_port = udp->source;
 	packet->destination_port = udp->dest;
 	return PASSED;
@@ -306,6 +314,7 @@ static __always_inline int parse_sctp(struct __sk_buff *skb, struct packet *pack
 	if (packet->transport + sizeof(sctp) > packet->end ||
 	    bpf_skb_load_bytes(skb, packet->transport, &sctp, sizeof(sctp)))
 		return MALFORMED;
+	packet->transport_read = true;
 	packet->source_port = sctp.source;
 	packet->destination_port = sctp.destination;
 	packet->opens = sctp.chunk == SCTP_INIT;
@@ -320,6 +329,7 @@ static __always_inline int parse_icmp(struct __sk_buff *skb, struct packet *pack
 	if (packet->transport + sizeof(icmp) > packet->end ||
 	    bpf_skb_load_bytes(skb, packet->transport, &icmp, sizeof(icmp)))
 		return MALFORMED;
+	packet->transport_read = true;
 	packet->icmp_type = icmp.type;
 	packet->icmp_code = icmp.code;
 	packet->destination_port = bpf_htons(icmp.type);

@@ -116,6 +116,7 @@ static __noinline int judge(struct context *context, bool living, __u32 *verdict
 	int reason = POLICY_DENIED;
 
 	context->identity = frontend_identity(packet);
+	context->frontend = context->identity;
 	if (context->identity) {
 		*verdict = row_verdict(context, context->identity);
 	} else {

@@ -129,7 +129,10 @@ impl Datapath {
         }
         self.make_flow_tables(entry.endpoint).map_err(fault_of_maps)?;
         self.maps.counters.put_zero(&entry.endpoint.0).map_err(Fault::of_update)?;
-        self.maps.budgets.put_new(&entry.endpoint.0, &0).map_err(Fault::of_update)?;
+        self.maps
+            .budgets
+            .put_new(&entry.endpoint.0, &abi::Budget::default())
+            .map_err(Fault::of_update)?;
         let before = self.maps.endpoints.lookup(&interface.0)?;
         put(self.maps.endpoints.put(&interface.0, &codec::endpoint(interface, entry)))?;
         match before {

@@ -62,7 +62,7 @@ impl Datapath {
     fn count_unknown(&self) -> Result<(), Error> {
         let failed = |map| move |source| Error::Map { map, action: "write", source };
         self.maps.counters.put_zero(&0).map_err(failed("counters"))?;
-        self.maps.budgets.put_new(&0, &0).map_err(failed("budgets"))?;
+        self.maps.budgets.put_new(&0, &bpf_abi::Budget::default()).map_err(failed("budgets"))?;
         Ok(())
     }
 }

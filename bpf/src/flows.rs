@@ -12,20 +12,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use bpf_abi as abi;
-use model::{DropReason, EndpointId, Moment, Protocol, Verdict};
+use model::{Direction, DropReason, EndpointId, Moment, Protocol, Verdict};
 
 use crate::sys::{self, kind};
 use crate::tables::Map;
 use crate::{Datapath, Error, bpffs, codec};
-
-/// Which side sent a flow's first packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Direction {
-    /// The endpoint.
-    Outbound,
-    /// The other side.
-    Inbound,
-}
 
 /// How far a flow's life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,23 +52,55 @@ pub struct Flow {
     pub seen: Moment,
 }
 
-/// What the programs have counted for an endpoint, over all CPUs.
+/// What the programs have counted for an endpoint, over all CPUs; [`Datapath::drops`] has the
+/// packets that did not pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EventCounts {
-    /// Drop events not written because the endpoint's budget was spent.
+pub struct Counts {
+    /// First packets of flows that the endpoint began and that passed.
+    pub outbound: u64,
+    /// First packets of flows that came in.
+    pub inbound: u64,
+    /// First packets of flows that went to the DNS proxy.
+    pub redirected: u64,
+    /// What was not told of dropped packets.
+    pub drop_events: Untold,
+    /// What was not told of first packets.
+    pub flow_events: Untold,
+}
+
+/// Events of a kind that were not written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Untold {
+    /// Because the endpoint's budget was spent.
     pub suppressed: u64,
-    /// Drop events not written because the ring was full.
+    /// Because the ring was full.
     pub lost: u64,
 }
 
-impl Direction {
-    const BOTH: [Self; 2] = [Self::Outbound, Self::Inbound];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Outbound => "flows_out",
-            Self::Inbound => "flows_in",
+impl Counts {
+    fn of(cpus: &[abi::Counters]) -> Self {
+        let sum = |of: fn(&abi::Counters) -> u64| cpus.iter().map(of).sum();
+        let untold = |kind: usize| Untold {
+            suppressed: cpus.iter().map(|cpu| cpu.events_suppressed[kind]).sum(),
+            lost: cpus.iter().map(|cpu| cpu.events_lost[kind]).sum(),
+        };
+        Self {
+            outbound: sum(|cpu| cpu.begun[Direction::Outbound as usize]),
+            inbound: sum(|cpu| cpu.begun[Direction::Inbound as usize]),
+            redirected: sum(|cpu| cpu.redirected),
+            drop_events: untold(abi::EVENT_DROP),
+            flow_events: untold(abi::EVENT_FLOW),
         }
+    }
+}
+
+const DIRECTIONS: [Direction; 2] = [Direction::Outbound, Direction::Inbound];
+
+/// The map of an endpoint's tables of a direction.
+const fn outer_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Outbound => "flows_out",
+        Direction::Inbound => "flows_in",
     }
 }
 
@@ -130,7 +153,7 @@ impl Datapath {
     pub fn flows(&self, endpoint: EndpointId, now: Moment) -> Result<Vec<Flow>, Error> {
         let settings = self.settings()?;
         let mut flows = Vec::new();
-        for direction in Direction::BOTH {
+        for direction in DIRECTIONS {
             let Some(table) = self.flow_table(endpoint, direction)? else {
                 continue;
             };
@@ -184,13 +207,14 @@ impl Datapath {
         Ok(inserted.saturating_sub(removed).saturating_sub(entries))
     }
 
-    /// How many drop events of the endpoint were not written.
-    pub fn event_counts(&self, endpoint: EndpointId) -> Result<EventCounts, Error> {
-        let cpus = self.counters(endpoint)?;
-        Ok(EventCounts {
-            suppressed: cpus.iter().map(|cpu| cpu.events_suppressed).sum(),
-            lost: cpus.iter().map(|cpu| cpu.events_lost).sum(),
-        })
+    /// What was counted beside drops, by endpoint; [`EndpointId`] 0 stands for interfaces that are
+    /// bound to no endpoint.
+    pub fn counts(&self) -> Result<BTreeMap<EndpointId, Counts>, Error> {
+        let mut counts = BTreeMap::new();
+        self.maps.counters.for_each(|endpoint, cpus| {
+            counts.insert(EndpointId(*endpoint), Counts::of(cpus));
+        })?;
+        Ok(counts)
     }
 
     fn counters(&self, endpoint: EndpointId) -> Result<Vec<abi::Counters>, Error> {
@@ -209,7 +233,7 @@ impl Datapath {
     }
 
     fn flow_pin(&self, endpoint: EndpointId, direction: Direction) -> PathBuf {
-        self.directory.join(format!("flows/{endpoint}-{}", direction.name()))
+        self.directory.join(format!("flows/{endpoint}-{}", outer_name(direction)))
     }
 
     /// The endpoint's table, if it has one.
@@ -219,19 +243,19 @@ impl Datapath {
         direction: Direction,
     ) -> Result<Option<Map<abi::FlowKey, abi::Flow>>, Error> {
         match sys::object_get(&self.flow_pin(endpoint, direction)) {
-            Ok(fd) => Map::new(direction.name(), fd).map(Some),
+            Ok(fd) => Map::new(outer_name(direction), fd).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::Map { map: direction.name(), action: "open", source }),
+            Err(source) => Err(Error::Map { map: outer_name(direction), action: "open", source }),
         }
     }
 
     /// Makes what the endpoint lacks of its tables. One that a killed daemon has pinned but not yet
     /// linked is linked now.
     pub(crate) fn make_flow_tables(&self, endpoint: EndpointId) -> Result<(), Error> {
-        for direction in Direction::BOTH {
+        for direction in DIRECTIONS {
             let outer = self.flow_tables(direction);
             let failed =
-                |action| move |source| Error::Map { map: direction.name(), action, source };
+                |action| move |source| Error::Map { map: outer_name(direction), action, source };
             if outer.lookup(&endpoint.0).map_err(failed("read"))?.is_some() {
                 continue;
             }
@@ -256,15 +280,15 @@ impl Datapath {
         };
         let fd = make_flow_map(entries)?;
         bpffs::pin(fd.as_fd(), &self.flow_pin(endpoint, direction))?;
-        Map::new(direction.name(), fd).map_err(io::Error::other)
+        Map::new(outer_name(direction), fd).map_err(io::Error::other)
     }
 
     /// Takes the endpoint's tables away.
     pub(crate) fn remove_flow_tables(&self, endpoint: EndpointId) -> Result<(), Error> {
-        for direction in Direction::BOTH {
+        for direction in DIRECTIONS {
             let outer = self.flow_tables(direction);
             outer.delete(&endpoint.0).map_err(|source| Error::Map {
-                map: direction.name(),
+                map: outer_name(direction),
                 action: "write",
                 source,
             })?;

@@ -197,8 +197,8 @@ impl Datapath {
                 row(format!("endpoint {key}"), summary(cpus));
             })?,
             _ => maps.budgets.for_each(|key, value| {
-                let full = Moment::from_nanos(*value);
-                row(format!("endpoint {key}"), format!("full at {full}"));
+                let [drops, flows] = value.full_at_ns.map(Moment::from_nanos);
+                row(format!("endpoint {key}"), format!("full at {drops} (drops) {flows} (flows)"));
             })?,
         }
         Ok(rows)
@@ -208,8 +208,9 @@ impl Datapath {
 fn summary(cpus: &[abi::Counters]) -> String {
     let sum = |of: fn(&abi::Counters) -> u64| cpus.iter().map(of).sum::<u64>();
     let mut parts = vec![
-        format!("outbound {}", sum(|cpu| cpu.inserted[0])),
-        format!("inbound {}", sum(|cpu| cpu.inserted[1])),
+        format!("outbound {}", sum(|cpu| cpu.begun[0])),
+        format!("inbound {}", sum(|cpu| cpu.begun[1])),
+        format!("redirected {}", sum(|cpu| cpu.redirected)),
     ];
     for reason in DropReason::ALL {
         let count: u64 = cpus.iter().map(|cpu| cpu.drops[*reason as usize]).sum();

@@ -31,9 +31,10 @@ pub use datapath::Datapath;
 pub use error::{ApplyError, Error, Fault};
 pub use events::EventRing;
 pub use features::{Feature, features};
-pub use flows::{Direction, EventCounts, Flow, Stage};
+pub use flows::{Counts, Flow, Stage, Untold};
 pub use inspect::MapInfo;
-pub use options::{AttachMode, Marks, Options, Settings, Sizes};
+pub use model::Direction;
+pub use options::{AttachMode, EventBudget, Marks, Options, Settings, Sizes};
 pub use remove::{Removed, remove};
 pub use sys::test_run;
 

@@ -40,7 +40,7 @@ pub enum AttachMode {
 /// theirs from the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// Interfaces, and endpoints with counters (an endpoint's counters: 304 bytes a CPU).
+    /// Interfaces, and endpoints with counters (an endpoint's counters: 344 bytes a CPU).
     pub endpoints: u32,
     /// Legal source prefixes (about 100 bytes each).
     pub sources: u32,
@@ -100,10 +100,10 @@ pub struct Settings {
     pub handshake_idle: Duration,
     /// The same for UDP, ICMP and all else.
     pub udp_idle: Duration,
-    /// How many drop events an endpoint may cause a second, in the long run.
-    pub events_per_second: u32,
-    /// How many it may cause at once.
-    pub event_burst: u32,
+    /// How many events of dropped packets an endpoint may cause.
+    pub drop_events: EventBudget,
+    /// How many of first packets of flows.
+    pub flow_events: EventBudget,
     /// The proxy's UDP ports, one for each worker, the same on 127.0.0.1 and ::1.
     pub udp_ports: Vec<u16>,
     /// The proxy's TCP ports likewise.
@@ -117,11 +117,29 @@ impl Default for Settings {
             tcp_idle: Duration::from_secs(8000),
             handshake_idle: Duration::from_secs(60),
             udp_idle: Duration::from_secs(60),
-            events_per_second: 100,
-            event_burst: 200,
+            drop_events: EventBudget { per_second: 100, burst: 200 },
+            flow_events: EventBudget { per_second: 500, burst: 1000 },
             udp_ports: Vec::new(),
             tcp_ports: Vec::new(),
         }
+    }
+}
+
+/// How many events of a kind an endpoint may cause; what is more is counted as suppressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventBudget {
+    /// In a second, in the long run; at most one a nanosecond.
+    pub per_second: u32,
+    /// At once.
+    pub burst: u32,
+}
+
+impl EventBudget {
+    /// No events of the kind: none are made, and none count as suppressed.
+    pub const OFF: Self = Self { per_second: 0, burst: 0 };
+
+    fn interval_ns(self) -> u64 {
+        1_000_000_000 / u64::from(self.per_second.clamp(1, 1_000_000_000))
     }
 }
 
@@ -149,12 +167,15 @@ impl Settings {
         if redirect == answer || redirect == 0 || answer == 0 || (redirect | answer) & !mask != 0 {
             return Err(Error::Marks { mask, redirect, answer });
         }
+        let mut events = [EventBudget::OFF; bpf_abi::EVENT_KINDS];
+        events[bpf_abi::EVENT_DROP] = self.drop_events;
+        events[bpf_abi::EVENT_FLOW] = self.flow_events;
         let mut abi = bpf_abi::Settings {
             tcp_idle_ns: nanoseconds(self.tcp_idle),
             handshake_idle_ns: nanoseconds(self.handshake_idle),
             udp_idle_ns: nanoseconds(self.udp_idle),
-            event_interval_ns: 1_000_000_000 / u64::from(self.events_per_second.max(1)),
-            event_burst: if self.events_per_second == 0 { 0 } else { self.event_burst },
+            event_interval_ns: events.map(EventBudget::interval_ns),
+            event_burst: events.map(|kind| if kind.per_second == 0 { 0 } else { kind.burst }),
             mark_mask: mask,
             mark_redirect: redirect,
             mark_answer: answer,

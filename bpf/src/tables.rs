@@ -55,7 +55,9 @@ pub(crate) const SPECS: [Spec; 16] = [
     spec::<u32, abi::Counters>("counters", kind::PERCPU_HASH, sys::NO_PREALLOC, |s| {
         s.endpoints.saturating_add(1)
     }),
-    spec::<u32, u64>("budgets", kind::HASH, sys::NO_PREALLOC, |s| s.endpoints.saturating_add(1)),
+    spec::<u32, abi::Budget>("budgets", kind::HASH, sys::NO_PREALLOC, |s| {
+        s.endpoints.saturating_add(1)
+    }),
     spec::<(), ()>("events", kind::RINGBUF, 0, |s| s.ring_bytes),
 ];
 
@@ -292,7 +294,7 @@ pub(crate) struct Maps {
     pub flows_in: Map<u32, u32>,
     pub fragments: Map<abi::Fragment, abi::FragmentEntry>,
     pub counters: PerCpuMap<u32, abi::Counters>,
-    pub budgets: Map<u32, u64>,
+    pub budgets: Map<u32, abi::Budget>,
 }
 
 impl Maps {

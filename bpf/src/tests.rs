@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::{AttachMode, Datapath, Options, Settings, Sizes, remove};
+use crate::{AttachMode, Datapath, EventBudget, Options, Settings, Sizes, remove};
 
 /// A datapath with a pin directory of its own.
 struct Fixture {
@@ -72,8 +72,8 @@ fn small() -> Sizes {
 fn settings() -> Settings {
     Settings {
         tcp_idle: Duration::from_secs(8000),
-        event_burst: 1000,
-        events_per_second: 1000,
+        drop_events: EventBudget { per_second: 1000, burst: 1000 },
+        flow_events: EventBudget { per_second: 1000, burst: 1000 },
         ..Settings::default()
     }
 }

@@ -246,17 +246,17 @@ impl Shared {
     /// What the datapath had to let go of, for all endpoints together.
     pub fn datapath_limits(&self) -> Result<BTreeMap<String, u64>> {
         let mut limits = BTreeMap::new();
+        let mut add = |name: &str, count| *limits.entry(name.to_owned()).or_default() += count;
         for endpoint in self.names.endpoints() {
             let evicted = |direction| self.datapath.evictions(endpoint, direction);
-            let events = self.datapath.event_counts(endpoint)?;
-            for (name, count) in [
-                ("outbound-flows-evicted", evicted(bpf::Direction::Outbound)?),
-                ("inbound-flows-evicted", evicted(bpf::Direction::Inbound)?),
-                ("drop-events-suppressed", events.suppressed),
-                ("drop-events-lost", events.lost),
-            ] {
-                *limits.entry(name.to_owned()).or_default() += count;
-            }
+            add("outbound-flows-evicted", evicted(bpf::Direction::Outbound)?);
+            add("inbound-flows-evicted", evicted(bpf::Direction::Inbound)?);
+        }
+        for counts in self.datapath.counts()?.into_values() {
+            add("drop-events-suppressed", counts.drop_events.suppressed);
+            add("drop-events-lost", counts.drop_events.lost);
+            add("flow-events-suppressed", counts.flow_events.suppressed);
+            add("flow-events-lost", counts.flow_events.lost);
         }
         Ok(limits)
     }

@@ -1,10 +1,11 @@
-//! The programs' event ring, read into the log: each dropped packet that the kernel sampled.
+//! The programs' event ring, read into the log: of its events, those of dropped packets.
 //!
 //! The drop counters are exact; events are rate-limited in the kernel and only tell more of a few.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use model::Outcome;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
@@ -36,9 +37,12 @@ pub fn watch(shared: &Arc<Shared>) -> Result<JoinHandle<()>> {
     }))
 }
 
-fn log(event: &model::DropEvent) {
+fn log(event: &model::PacketEvent) {
+    let Outcome::Dropped(reason) = event.outcome else {
+        return;
+    };
     let endpoint = event.endpoint.map(|endpoint| endpoint.0);
-    let (reason, interface) = (event.reason, event.interface);
+    let interface = event.interface;
     match &event.packet {
         Some(packet) => debug!(
             endpoint,

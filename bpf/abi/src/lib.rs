@@ -10,11 +10,17 @@
 use std::mem::{offset_of, size_of};
 
 /// The version of everything here: the directory under the pin path.
-pub const VERSION: &str = "v1";
+pub const VERSION: &str = "v2";
 /// How many workers the settings hold.
 pub const MAX_WORKERS: usize = 64;
 /// How many drop reasons the counters hold; reasons count from 1.
 pub const DROP_REASONS: usize = 32;
+/// How many kinds of events have a budget: [`EVENT_DROP`] and [`EVENT_FLOW`].
+pub const EVENT_KINDS: usize = 2;
+/// The kind of events that tell of drops.
+pub const EVENT_DROP: usize = 0;
+/// The kind of events that tell of flows' first packets.
+pub const EVENT_FLOW: usize = 1;
 /// Added to a v4 prefix's length: the bits of `::ffff:0:0/96`.
 pub const V4_BITS: u32 = 96;
 
@@ -86,33 +92,33 @@ impl<T: Zero, const N: usize> Zero for [T; N] {
 
 layout! {
     /// The one element of `settings`.
-    Settings: 320 {
+    Settings: 328 {
         /// How long an established TCP or SCTP flow may be silent.
         0 tcp_idle_ns: u64,
         /// How long a TCP flow may be silent before its first reply and after a FIN or RST.
         8 handshake_idle_ns: u64,
         /// How long any other flow may be silent.
         16 udp_idle_ns: u64,
-        /// One event is earned in this time.
-        24 event_interval_ns: u64,
-        /// How many events may come at once; 0: none at all.
-        32 event_burst: u32,
+        /// One event of each kind is earned in this time.
+        24 event_interval_ns: [u64; EVENT_KINDS],
+        /// How many events of each kind may come at once; 0: the kind is off.
+        40 event_burst: [u32; EVENT_KINDS],
         /// The bits of the packet mark that are ours.
-        36 mark_mask: u32,
+        48 mark_mask: u32,
         /// Within the mask: a packet to the proxy.
-        40 mark_redirect: u32,
+        52 mark_redirect: u32,
         /// Within the mask: a packet of the proxy's.
-        44 mark_answer: u32,
+        56 mark_answer: u32,
         /// How many of `udp_ports_be` are in use.
-        48 udp_workers: u32,
+        60 udp_workers: u32,
         /// How many of `tcp_ports_be` are in use.
-        52 tcp_workers: u32,
+        64 tcp_workers: u32,
         /// The proxy's UDP ports on the loopback address of either family.
-        56 udp_ports_be: [u16; MAX_WORKERS],
+        68 udp_ports_be: [u16; MAX_WORKERS],
         /// The proxy's TCP ports likewise.
-        184 tcp_ports_be: [u16; MAX_WORKERS],
+        196 tcp_ports_be: [u16; MAX_WORKERS],
         /// Zero.
-        312 pad: u64,
+        324 pad: u32,
     }
 }
 
@@ -331,19 +337,47 @@ layout! {
 
 layout! {
     /// A value of `counters`, by endpoint and CPU. Endpoint 0 stands for unknown interfaces.
-    Counters: 304 {
+    Counters: 344 {
         /// Packets dropped, by reason.
         0 drops: [u64; DROP_REASONS],
         /// Flows put into the outbound and the inbound table.
         256 inserted: [u64; 2],
         /// Flows taken out of them by the programs.
         272 removed: [u64; 2],
-        /// Drop events not written because of the endpoint's budget.
-        288 events_suppressed: u64,
-        /// Drop events not written because the ring was full.
-        296 events_lost: u64,
+        /// First packets that passed, outbound and inbound.
+        288 begun: [u64; 2],
+        /// First packets that went to the DNS proxy.
+        304 redirected: u64,
+        /// Events of each kind not written because of the endpoint's budget.
+        312 events_suppressed: [u64; EVENT_KINDS],
+        /// Events of each kind not written because the ring was full.
+        328 events_lost: [u64; EVENT_KINDS],
     }
 }
+
+layout! {
+    /// A value of `budgets`, by endpoint.
+    Budget: 16 {
+        /// When the endpoint will again have its whole burst of events, of each kind.
+        0 full_at_ns: [u64; EVENT_KINDS],
+    }
+}
+
+/// [`Event::flags`]: addresses and protocol were read.
+pub const EVENT_PARSED: u8 = 1 << 0;
+/// [`Event::flags`]: the transport header was read too.
+pub const EVENT_TRANSPORT: u8 = 1 << 1;
+/// [`Event::flags`]: the destination is a service's port, whose identity this is.
+pub const EVENT_FRONTEND: u8 = 1 << 2;
+/// [`Event::flags`]: the flow lived before, under another verdict.
+pub const EVENT_AGAIN: u8 = 1 << 3;
+
+/// [`Event::outcome`]: the packet passed.
+pub const OUTCOME_FORWARDED: u8 = 1;
+/// [`Event::outcome`]: it went to the DNS proxy.
+pub const OUTCOME_REDIRECTED: u8 = 2;
+/// [`Event::outcome`]: it was dropped.
+pub const OUTCOME_DROPPED: u8 = 3;
 
 layout! {
     /// A record of `events`.
@@ -358,21 +392,31 @@ layout! {
         16 length: u32,
         /// The destination's identity, 0 if it was not judged.
         20 identity: u32,
+        /// The verdict table that the endpoint is under, 0 for none.
+        24 table: u32,
+        /// The source port, in network byte order; 0 where there is none.
+        28 source_port_be: u16,
+        /// The destination port, in network byte order; 0 where there is none.
+        30 destination_port_be: u16,
         /// Where it came from.
-        24 source: Address,
+        32 source: Address,
         /// Where it was going.
-        40 destination: Address,
-        /// The source port, in network byte order.
-        56 source_port_be: u16,
-        /// The destination port, in network byte order; for ICMP the message's type.
-        58 destination_port_be: u16,
+        48 destination: Address,
         /// The protocol.
-        60 protocol: u8,
-        /// The drop reason.
-        61 reason: u8,
-        /// Whether addresses and protocol were read.
-        62 parsed: u8,
-        /// Zero.
-        63 pad: [u8; 9],
+        64 protocol: u8,
+        /// What became of it.
+        65 outcome: u8,
+        /// The drop reason, 0 if it was not dropped.
+        66 reason: u8,
+        /// 0 if the endpoint sent it, 1 if it reached the endpoint.
+        67 direction: u8,
+        /// What else is known.
+        68 flags: u8,
+        /// TCP's flags, FIN to CWR.
+        69 tcp_flags: u8,
+        /// ICMP's type.
+        70 icmp_type: u8,
+        /// ICMP's code.
+        71 icmp_code: u8,
     }
 }

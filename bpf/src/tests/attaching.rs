@@ -291,7 +291,7 @@ fn others_filters_stay_and_ours_leave_nothing() {
         assert!(!qdiscs().contains("clsact"), "{}", qdiscs());
         fixture.datapath().attach(lab.interface).unwrap();
         // Any other classifier will do; not every kernel has more than this one.
-        let pin = fixture.options.pin.join("v1/links");
+        let pin = fixture.options.pin.join(bpf_abi::VERSION).join("links");
         let pin = pin.join(format!("{}-to_endpoint-clsact", lab.interface));
         let theirs = "filter add dev pod0 ingress prio 9 bpf direct-action object-pinned";
         let mut theirs: Vec<_> = theirs.split(' ').collect();

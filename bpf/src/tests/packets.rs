@@ -4,6 +4,7 @@
 //! interface stands for the endpoint's. What needs a real interface is in `attaching`.
 
 mod control;
+mod events;
 mod fragments;
 mod policy;
 mod replies;

@@ -136,6 +136,15 @@ fn on_a_bridge_port_a_query_goes_to_the_bridge_while_the_proxy_lives() {
         setsockopt(&listener, sockopt::Mark, &mark).unwrap();
         assert_eq!(world.send_udp(family, family.dns, 53), Redirect);
         assert_eq!(world.send_tcp(family, family.dns, 53, SYN), Redirect);
+        let mut ring = world.datapath().events().unwrap();
+        while ring.next().is_some() {}
+        let query = frames::udp(40_001, 53, b"data");
+        let query = frames::ip(family.own, family.dns, UDP, &query);
+        assert_eq!((world.send(&query), world.send(&query)), (Redirect, Redirect));
+        let told = ring.next().unwrap();
+        assert_eq!((told.outcome, ring.next()), (model::Outcome::Redirected, None));
+        let packet = told.packet.unwrap();
+        assert_eq!((packet.identity, packet.frontend), (Some(DNS), true));
     });
 }
 
@@ -291,31 +300,5 @@ fn v4_mapped_addresses_on_the_wire_are_malformed() {
         let from = frames::ethernet(0x86dd, &frames::ipv6(own, v6.pod, TCP, 64, &segment));
         assert_eq!(world.send(&to), Dropped(DropReason::Malformed));
         assert_eq!(world.send(&from), Dropped(DropReason::Malformed));
-    });
-}
-
-#[test]
-fn drops_are_counted_exactly_and_told_within_the_budget() {
-    for_each_family(|world, family| {
-        let mut few = settings();
-        (few.event_burst, few.events_per_second) = (5, 1);
-        world.datapath().configure(&few).unwrap();
-        let mut ring = world.datapath().events().unwrap();
-        for _ in 0..50 {
-            world.send_tcp(family, family.outside, 443, SYN);
-        }
-        let drops = world.datapath().drops().unwrap();
-        assert_eq!(drops[&(ENDPOINT, DropReason::PolicyDenied)], 50);
-        let events: Vec<_> = std::iter::from_fn(|| ring.next()).collect();
-        let told = events.len() as u64;
-        assert!((5..50).contains(&told), "{told}");
-        let counts = world.datapath().event_counts(ENDPOINT).unwrap();
-        assert_eq!(counts.suppressed + counts.lost + told, 50);
-        let packet = events[0].packet.unwrap();
-        assert_eq!(events[0].endpoint, Some(ENDPOINT));
-        assert_eq!(events[0].reason, DropReason::PolicyDenied);
-        assert_eq!((packet.source.ip(), packet.source.port()), (family.own, 40_000));
-        assert_eq!((packet.destination.ip(), packet.destination.port()), (family.outside, 443));
-        assert_eq!((packet.protocol, packet.identity), (Protocol::TCP, Some(Identity::WORLD)));
     });
 }

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
+/*
+ * What is told of packets: every drop and every flow's beginning is counted exactly, and becomes
+ * an event within the endpoint's budget for its kind. What the budget or the ring has no room for
+ * is counted too. Every drop leaves through `drop`, with one reason.
+ */
+#pragma once
+
+#include "context.h"
+
+#include <linux/pkt_cls.h>
+
+/*
+ * The endpoint's token bucket of a kind, kept as the moment at which it will be full again: an
+ * event takes one interval, and may run ahead of now by the burst.
+ */
+static __always_inline bool take_event(const struct context *context, enum event_kind kind)
+{
+	__u64 interval = context->settings->event_interval_ns[kind];
+	__u64 most = context->now + interval * context->settings->event_burst[kind];
+	__u32 endpoint = context->endpoint.endpoint;
+	struct budget *budget = bpf_map_lookup_elem(&budgets, &endpoint);
+	__u64 *full_at, seen, next;
+
+	if (!budget)
+		return false;
+	full_at = &budget->full_at_ns[kind];
+	seen = *(volatile __u64 *)full_at;
+	next = (seen > context->now ? seen : context->now) + interval;
+	if (next > most)
+		return false;
+	/* Whoever loses the race gives its event up. */
+	return __sync_val_compare_and_swap(full_at, seen, next) == seen;
+}
+
+/* What happened to a packet. */
+struct fate {
+	enum outcome outcome;
+	enum reason reason;
+	enum direction direction;
+	/* Whether its flow lived before, under another verdict. */
+	bool again;
+};
+
+static __always_inline __u8 event_flags(const struct context *context, const struct fate *fate)
+{
+	const struct packet *packet = &context->packet;
+
+	return (packet->end ? EVENT_PARSED : 0) |
+	       (packet->transport_read ? EVENT_TRANSPORT : 0) |
+	       (context->frontend ? EVENT_FRONTEND : 0) | (fate->again ? EVENT_AGAIN : 0);
+}
+
+static __always_inline bool send_event(struct __sk_buff *skb, const struct context *context,
+				       const struct fate *fate)
+{
+	const struct packet *packet = &context->packet;
+	struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+
+	if (!event)
+		return false;
+	event->time_ns = context->now;
+	event->endpoint = context->endpoint.endpoint;
+	event->interface = skb->ifindex;
+	event->length = skb->len;
+	event->identity = context->identity;
+	event->table = is_closed(&context->endpoint) ? 0 : context->endpoint.enforcement;
+	event->source_port_be = packet->source_port;
+	event->destination_port_be = is_icmp(packet) ? 0 : packet->destination_port;
+	event->source = packet->source;
+	event->destination = packet->destination;
+	event->protocol = packet->protocol;
+	event->outcome = fate->outcome;
+	event->reason = fate->reason;
+	event->direction = fate->direction;
+	event->flags = event_flags(context, fate);
+	event->tcp_flags = packet->tcp_flags;
+	event->icmp_type = packet->icmp_type;
+	event->icmp_code = packet->icmp_code;
+	bpf_ringbuf_submit(event, 0);
+	return true;
+}
+
+static __always_inline void tell(struct __sk_buff *skb, const struct context *context,
+				 struct counters *counts, enum event_kind kind,
+				 const struct fate *fate)
+{
+	/* A kind without a burst is not asked for. */
+	if (!context->settings || !context->settings->event_burst[kind])
+		return;
+	if (!take_event(context, kind))
+		__sync_fetch_and_add(&counts->events_suppressed[kind], 1);
+	else if (!send_event(skb, context, fate))
+		__sync_fetch_and_add(&counts->events_lost[kind], 1);
+}
+
+static __noinline int drop(struct __sk_buff *skb, const struct context *context, __u32 reason)
+{
+	struct fate fate = { .outcome = OUTCOME_DROPPED, .reason = reason };
+	struct counters *counts = counters_of(context->endpoint.endpoint);
+
+	if (!counts)
+		counts = counters_of(0);
+	if (!counts)
+		return TC_ACT_SHOT;
+	if (reason < DROP_REASONS)
+		__sync_fetch_and_add(&counts->drops[reason], 1);
+	tell(skb, context, counts, EVENT_DROP, &fate);
+	return TC_ACT_SHOT;
+}
+
+/* Tells of a packet that passes and begins a flow, or gives it a verdict that it had not. */
+static __noinline int begin_flow(struct __sk_buff *skb, const struct context *context,
+				 __u32 verdict, __u32 direction, bool again)
+{
+	struct fate fate = { .outcome = OUTCOME_FORWARDED, .direction = direction, .again = again };
+	struct counters *counts = counters_of(context->endpoint.endpoint);
+
+	if (!counts)
+		return 0;
+	if (verdict == VERDICT_DNS) {
+		fate.outcome = OUTCOME_REDIRECTED;
+		__sync_fetch_and_add(&counts->redirected, 1);
+	} else {
+		__sync_fetch_and_add(&counts->begun[direction == INBOUND], 1);
+	}
+	tell(skb, context, counts, EVENT_FLOW, &fate);
+	return 0;
+}
