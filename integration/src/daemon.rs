@@ -29,6 +29,7 @@ use crate::{
     sweep::{BPF_DIRECTORY, LAB_PREFIX},
     undo::Undo,
     wait::wait_until,
+    wall_clock::WallClock,
 };
 
 /// Seconds that a daemon may take to get ready, where the machine is slower than most.
@@ -98,6 +99,7 @@ pub struct Daemon {
     node: Arc<Namespace>,
     directory: PathBuf,
     flags: Vec<String>,
+    environment: Vec<(&'static str, PathBuf)>,
     child: Option<Child>,
     /// The process that a signal's cleaning has to end; 0 when there is none.
     pid: Arc<AtomicI32>,
@@ -108,6 +110,20 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it on the lab's manifests, with `flags` on top, and waits until it is ready.
     pub fn start(lab: &Lab, flags: &[&str]) -> Result<Daemon, DaemonError> {
+        Daemon::start_in(lab, flags, Vec::new())
+    }
+
+    /// The same, by a wall clock that a test may step.
+    pub fn start_by(lab: &Lab, flags: &[&str], clock: &WallClock) -> Result<Daemon, DaemonError> {
+        let environment = clock.environment().map(|(name, value)| (name, value.to_owned()));
+        Daemon::start_in(lab, flags, environment.into())
+    }
+
+    fn start_in(
+        lab: &Lab,
+        flags: &[&str],
+        environment: Vec<(&'static str, PathBuf)>,
+    ) -> Result<Daemon, DaemonError> {
         let pins = Path::new(BPF_DIRECTORY).join(format!(
             "{LAB_PREFIX}{}-{}",
             std::process::id(),
@@ -125,6 +141,7 @@ impl Daemon {
             node: Arc::clone(lab.node()),
             directory: lab.directory().to_owned(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            environment,
             child: None,
             pid,
             started_in: Duration::ZERO,
@@ -259,6 +276,7 @@ impl Daemon {
         let also = log.try_clone().map_err(system("open fqdnd.log"))?;
         let mut command = self.node.command(program("fqdnd")?);
         command.arg("--config").arg(self.configuration()).args(&self.flags);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env("NOTIFY_SOCKET", &notify).stdin(Stdio::null()).stdout(log).stderr(also);
         let child = command.spawn().map_err(system("start fqdnd"))?;
         self.pid.store(pid_of(&child).as_raw(), Ordering::Release);

@@ -78,7 +78,6 @@ fn an_interface_that_appears_later_is_bound_when_it_appears() {
         let laid = wired.elapsed();
         let took = soon("its interface is bound", || daemon.enforcement(path) == "enforced");
         println!("{path}: laid in {laid:?}, bound {took:?} later");
-        assert!(took < Duration::from_secs(1));
         assert_eq!(daemon.problems(), [""; 0]);
         assert_eq!(lab.pod(path).connect(ip(WEB), 80), Reach::Silent);
         resolve(&lab, path);

@@ -1,7 +1,7 @@
 //! Explanations against packets: what `fqdnctl policy explain` says becomes of a connection does
 //! become of it, asked of the daemon or of the manifests alone.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use hickory_proto::rr::RecordType;
 use integration::{BACKEND, Daemon, Lab, Place, Reach, Resolver};
@@ -174,12 +174,11 @@ fn what_is_in_force_is_listed_with_what_is_not_enforced_and_what_selects_nothing
       rules: {http: [{}]}
 ";
     daemon.settle("other rules", || lab.policy("rules", &format!("{HEADER}{unenforced}")).unwrap());
-    let took = integration::soon("the audit", || {
+    integration::soon("the audit", || {
         messages(&daemon, "warnings")
             .iter()
             .any(|own| own.contains("selects nothing that is there"))
     });
-    assert!(took < Duration::from_secs(5));
     let unenforced = messages(&daemon, "unenforced");
     assert_eq!(unenforced, ["rules.http is not enforced here, so these ports are not opened"]);
     let text = daemon.ctl(&["status"]).unwrap();
