@@ -3,11 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 
-use dnsproxy_core::Address;
-use model::{EndpointId, NameRef, Transport};
+use dnsproxy_core::{Address, Answer};
+use model::{DnsFailure, EndpointId, Moment, NameRef, Transport};
 use thiserror::Error;
 
-/// Judges queries and learns from answers. Called by many threads at once, on the hot path.
+/// Judges queries, learns from answers, and takes note of what became of them. Called by many threads at once, on the hot path.
 pub trait Authority: Send + Sync + 'static {
     /// Judges a query before anything of it goes upstream.
     fn judge(&self, query: &Query<'_>) -> Judgement;
@@ -21,6 +21,34 @@ pub trait Authority: Send + Sync + 'static {
         query: &Query<'_>,
         addresses: &[Address],
     ) -> Result<(), LearnError>;
+
+    /// Takes note of a query that is settled, whatever became of it. Nobody waits for it, so it
+    /// must wait for nobody.
+    fn note(&self, _settled: &Settled<'_>) {}
+}
+
+/// A query that has got its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled<'a> {
+    /// Who asked; none if the client is no endpoint of this node.
+    pub endpoint: Option<EndpointId>,
+    /// What was asked.
+    pub query: Query<'a>,
+    /// When it went upstream, if it did.
+    pub forwarded: Option<Moment>,
+    /// What was answered.
+    pub ending: Ending<'a>,
+}
+
+/// What a client got.
+#[derive(Clone, Copy, Debug)]
+pub enum Ending<'a> {
+    /// A refusal: policy does not allow the query.
+    Refused,
+    /// The server's answer, and the message in which it stands.
+    Answered(&'a Answer, &'a [u8]),
+    /// SERVFAIL.
+    Failed(DnsFailure),
 }
 
 /// One question of a client.

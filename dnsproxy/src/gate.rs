@@ -10,12 +10,12 @@ use dnsproxy_core::{
     Answer, Asked, ExtendedError, Flags, Header, Outline, Question, Rcode, Refused, Rejection,
     Screened, Unsolicited, screen, set_id,
 };
-use model::{EndpointId, Transport};
+use model::{DnsFailure, EndpointId, Moment, Transport};
 use tracing::debug;
 
-use crate::authority::{Authority, Judgement, Query};
+use crate::authority::{Authority, Ending, Judgement, Query, Settled};
 use crate::options::{Options, Refusal};
-use crate::stats::Counters;
+use crate::stats::{Counter, Counters};
 
 /// What one thread judges by.
 pub(crate) struct Gate {
@@ -53,6 +53,16 @@ pub(crate) enum Release {
     Fail(ExtendedError),
 }
 
+/// Why an answer is not released.
+enum Withheld {
+    /// It was cut short on the way, and can be asked for over TCP.
+    Cut,
+    /// It cannot be read.
+    Malformed,
+    /// The authority did not learn its addresses.
+    NotEnforced,
+}
+
 impl Gate {
     /// Judges a client's message.
     pub fn query<'a>(&self, route: Route, message: &'a [u8]) -> Passage<'a> {
@@ -84,13 +94,15 @@ impl Gate {
             Transport::Udp => self.counters.udp_queries.count(),
             Transport::Tcp => self.counters.tcp_queries.count(),
         }
-        match self.authority.judge(&route.query(question)) {
+        let query = route.query(question);
+        match self.authority.judge(&query) {
             Judgement::Forward(endpoint) => {
                 self.counters.allowed.count();
                 Passage::Forward(endpoint, outline)
             }
             Judgement::Refuse(endpoint) => {
                 self.counters.refused.count();
+                self.note(Some(endpoint), query, None, Ending::Refused);
                 let rcode = match self.options.refusal {
                     Refusal::Refused => Rcode::REFUSED,
                     Refusal::NxDomain => Rcode::NXDOMAIN,
@@ -99,6 +111,7 @@ impl Gate {
             }
             Judgement::Unknown => {
                 self.counters.unknown_clients.count();
+                self.note(None, query, None, Ending::Refused);
                 Passage::Refuse(None, outline, Rcode::REFUSED, ExtendedError::Prohibited)
             }
         }
@@ -112,22 +125,50 @@ impl Gate {
         message: &mut [u8],
         answer: &mut Answer,
     ) -> Release {
+        // The question was read when it was asked.
         let Ok(question) = Question::from_wire(asked.question()) else {
-            return self.unreadable(answer);
+            return Release::Fail(ExtendedError::InvalidData);
         };
+        let route = Route { client: asked.client.address, server: asked.client.server, transport };
+        let query = route.query(&question);
+        let (release, ending) = match self.take(asked, &query, message, answer) {
+            Ok(()) => (Release::Whole, Ending::Answered(answer, message)),
+            // The client is not done: it asks again.
+            Err(Withheld::Cut) => return Release::Truncated,
+            Err(Withheld::Malformed) => {
+                (Release::Fail(ExtendedError::InvalidData), Ending::Failed(DnsFailure::Malformed))
+            }
+            Err(Withheld::NotEnforced) => {
+                (Release::Fail(ExtendedError::Other), Ending::Failed(DnsFailure::NotEnforced))
+            }
+        };
+        self.note(Some(asked.endpoint), query, Some(self.forwarded(asked)), ending);
+        release
+    }
+
+    fn take(
+        &self,
+        asked: &Asked,
+        query: &Query<'_>,
+        message: &mut [u8],
+        answer: &mut Answer,
+    ) -> Result<(), Withheld> {
         if answer.read(message, self.options.max_ttl).is_err() {
-            return self.unreadable_or_truncated(message, transport, answer);
+            self.counters.malformed_answers.count();
+            // Some servers cut an answer in the middle of a record and set TC. Nothing of it can
+            // be learned, but its client can still be sent on to TCP.
+            let header = Header::read(message);
+            let cut = header.is_some_and(|header| header.flags.has(Flags::TRUNCATED));
+            let is_udp = query.transport == Transport::Udp;
+            return Err(if cut && is_udp { Withheld::Cut } else { Withheld::Malformed });
         }
         if answer.chain_cut {
             self.counters.chains_cut.count();
         }
-        let route = Route { client: asked.client.address, server: asked.client.server, transport };
-        if let Err(release) = self.learn(asked.endpoint, &route.query(&question), answer) {
-            return release;
-        }
+        self.learn(asked.endpoint, query, answer)?;
         set_id(message, asked.client.id);
         self.counters.answered.count();
-        Release::Whole
+        Ok(())
     }
 
     fn learn(
@@ -135,7 +176,7 @@ impl Gate {
         endpoint: EndpointId,
         query: &Query<'_>,
         answer: &Answer,
-    ) -> Result<(), Release> {
+    ) -> Result<(), Withheld> {
         if answer.rcode != Rcode::NOERROR || answer.addresses.is_empty() {
             return Ok(());
         }
@@ -147,28 +188,70 @@ impl Gate {
             Err(error) => {
                 self.counters.learn_failed.count();
                 debug!(%endpoint, %error, "an answer is withheld");
-                Err(Release::Fail(ExtendedError::Other))
+                Err(Withheld::NotEnforced)
             }
         }
     }
 
-    fn unreadable(&self, answer: &mut Answer) -> Release {
-        answer.addresses.clear();
-        self.counters.malformed_answers.count();
-        Release::Fail(ExtendedError::InvalidData)
+    /// Counts and notes a query whose answer will not come, and which gets SERVFAIL.
+    pub fn give_up(&self, asked: &Asked, transport: Transport, failure: DnsFailure) {
+        let route = Route { client: asked.client.address, server: asked.client.server, transport };
+        let forwarded = Some(self.forwarded(asked));
+        self.fail(asked.endpoint, route, asked.question(), forwarded, failure);
     }
 
-    /// Some servers cut an answer in the middle of a record and set TC. Nothing of it can be
-    /// learned, but its client can still be sent on to TCP.
-    fn unreadable_or_truncated(
+    /// Counts and notes a query that did not go upstream though policy allows it, and which gets
+    /// SERVFAIL.
+    pub fn turn_away(
         &self,
-        message: &[u8],
-        transport: Transport,
-        answer: &mut Answer,
-    ) -> Release {
-        let cut = Header::read(message).is_some_and(|header| header.flags.has(Flags::TRUNCATED));
-        let release = self.unreadable(answer);
-        if cut && transport == Transport::Udp { Release::Truncated } else { release }
+        endpoint: EndpointId,
+        route: Route,
+        question: &[u8],
+        failure: DnsFailure,
+    ) {
+        self.fail(endpoint, route, question, None, failure);
+    }
+
+    fn fail(
+        &self,
+        endpoint: EndpointId,
+        route: Route,
+        question: &[u8],
+        forwarded: Option<Moment>,
+        failure: DnsFailure,
+    ) {
+        if let Some(counter) = self.counter(failure) {
+            counter.count();
+        }
+        if let Ok(question) = Question::from_wire(question) {
+            let query = route.query(&question);
+            self.note(Some(endpoint), query, forwarded, Ending::Failed(failure));
+        }
+    }
+
+    /// What counts the queries that are lost in this way, where it is not counted elsewhere.
+    fn counter(&self, failure: DnsFailure) -> Option<&Counter> {
+        match failure {
+            DnsFailure::Timeout => Some(&self.counters.timeouts),
+            DnsFailure::Unreachable => Some(&self.counters.unreachable),
+            DnsFailure::Stopped => Some(&self.counters.stopped),
+            DnsFailure::TooMany | DnsFailure::Malformed | DnsFailure::NotEnforced => None,
+        }
+    }
+
+    fn note(
+        &self,
+        endpoint: Option<EndpointId>,
+        query: Query<'_>,
+        forwarded: Option<Moment>,
+        ending: Ending<'_>,
+    ) {
+        self.authority.note(&Settled { endpoint, query, forwarded, ending });
+    }
+
+    /// When a query went upstream.
+    fn forwarded(&self, asked: &Asked) -> Moment {
+        asked.deadline - self.options.upstream_timeout
     }
 
     /// Counts a message from upstream that answers nothing.

@@ -21,8 +21,8 @@ mod tcp;
 mod upstreams;
 mod worker;
 
-pub use authority::{Authority, Judgement, LearnError, Query};
-pub use dnsproxy_core::Address;
+pub use authority::{Authority, Ending, Judgement, LearnError, Query, Settled};
+pub use dnsproxy_core::{Address, Answer};
 pub use options::{Options, Refusal, TcpOptions};
 pub use proxy::{Error, Proxy, start};
 pub use stats::Stats;

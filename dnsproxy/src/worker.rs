@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use dnsproxy_core::{
     Answer, Asked, Client, ExtendedError, Key, Limits, Outline, Pending, Rcode, Slot, set_id,
 };
-use model::{EndpointId, Moment, Transport};
+use model::{DnsFailure, EndpointId, Moment, Transport};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
 use rand::rngs::StdRng;
@@ -189,8 +189,10 @@ impl Desk {
             self.gate.counters.repeated.count();
             return self.repeat(end, key, client.server, message);
         }
+        let route =
+            Route { client: client.address, server: client.server, transport: Transport::Udp };
         let Some(slot) = slot else {
-            self.gate.counters.unreachable.count();
+            self.gate.turn_away(endpoint, route, outline.question, DnsFailure::Unreachable);
             return self.fail(&client, outline, ExtendedError::NoReachableAuthority);
         };
         let rng = &mut self.rng;
@@ -200,6 +202,7 @@ impl Desk {
             Ok(key) => key,
             Err(refused) => {
                 self.gate.count_refused(refused);
+                self.gate.turn_away(endpoint, route, outline.question, DnsFailure::TooMany);
                 return self.fail(&client, outline, ExtendedError::Other);
             }
         };
@@ -281,7 +284,7 @@ impl Desk {
         let Some(asked) = self.pending.abandon(key) else { return };
         let index = self.end_of(key.slot);
         self.ends[index].upstreams.release(key.slot);
-        self.gate.counters.unreachable.count();
+        self.gate.give_up(&asked, Transport::Udp, DnsFailure::Unreachable);
         self.fail(&asked.client, &asked.outline(), ExtendedError::NoReachableAuthority);
     }
 
@@ -294,7 +297,7 @@ impl Desk {
 
     fn expire(&mut self) {
         while let Some((key, asked)) = self.pending.poll_expired(self.now) {
-            self.gate.counters.timeouts.count();
+            self.gate.give_up(&asked, Transport::Udp, DnsFailure::Timeout);
             self.give_up(key, &asked);
         }
         self.send_answers();
@@ -303,7 +306,7 @@ impl Desk {
     /// Answers whoever still waits.
     fn stop(mut self) {
         while let Some((key, asked)) = self.pending.poll_expired(Moment::MAX) {
-            self.gate.counters.stopped.count();
+            self.gate.give_up(&asked, Transport::Udp, DnsFailure::Stopped);
             self.give_up(key, &asked);
         }
         self.send_answers();

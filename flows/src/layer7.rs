@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use model::Name;
+use model::{DnsFailure, Name};
 
 /// A message, as a proxy saw it.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,40 +57,6 @@ pub struct Dns {
     pub cut: bool,
     /// Why the proxy answered with an error of its own, where it did and policy was not why.
     pub failure: Option<DnsFailure>,
-}
-
-macro_rules! failures {
-    ($($(#[$doc:meta])* $name:ident, $text:literal;)*) => {
-        /// Why the DNS proxy answered SERVFAIL itself.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum DnsFailure {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl DnsFailure {
-            /// The failure's name as people read it.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => $text,)*
-                }
-            }
-        }
-    };
-}
-
-failures! {
-    /// The server was silent.
-    Timeout, "upstream-timeout";
-    /// The server could not be reached, or hung up.
-    Unreachable, "upstream-unreachable";
-    /// Too many questions were waiting for answers.
-    TooMany, "too-many-in-flight";
-    /// The answer could not be read.
-    Malformed, "malformed-answer";
-    /// The addresses could not be enforced.
-    NotEnforced, "addresses-not-enforced";
-    /// The proxy stopped.
-    Stopped, "proxy-stopped";
 }
 
 /// A request of HTTP, or its answer.

@@ -19,6 +19,7 @@ pub use flow::{
     Direction, EventKind, Flow, PolicyKind, PolicyRef, Service, Side, Uuid, Verdict, Who,
 };
 pub use layer4::{Layer4, TcpFlags};
-pub use layer7::{Dns, DnsFailure, Http, Kafka, Layer7, MessageKind, Record, Tls};
+pub use layer7::{Dns, Http, Kafka, Layer7, MessageKind, Record, Tls};
 pub use ring::{Capacity, Cursor, Entry, LossSource, Lost, Ring};
+pub use model::DnsFailure;
 pub use time::Time;

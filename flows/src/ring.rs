@@ -40,7 +40,7 @@ pub struct Lost {
 /// Where flows get lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LossSource {
-    /// The programs did not report them: their endpoint's budget of events was used up.
+    /// Their endpoint had used up its budget of events.
     Suppressed,
     /// The programs' ring was full.
     KernelRing,
@@ -92,7 +92,7 @@ impl LossSource {
     /// The source's name as people read it.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Suppressed => "kernel-budget",
+            Self::Suppressed => "endpoint-budget",
             Self::KernelRing => "kernel-ring",
             Self::DnsQueue => "dns-queue",
             Self::Ring => "ring",

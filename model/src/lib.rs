@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod change;
+mod dns;
 mod endpoint;
 mod event;
 mod identity;
@@ -23,6 +24,7 @@ mod verdict;
 pub use change::{
     Change, Digest, EndpointEntry, Enforcement, Frontend, LeaseEntry, NumberKind, Revision, Row,
 };
+pub use dns::DnsFailure;
 pub use endpoint::{EndpointId, EndpointName, Interface, NameNumber, TableId};
 pub use event::{Direction, Outcome, PacketEvent, PacketHeaders, TransportHeader};
 pub use identity::{Identity, Scope};

@@ -74,6 +74,17 @@ impl Answer {
         self.used.clear();
     }
 
+    /// The names that the question's name is an alias of, in the order of their records, as they
+    /// stand in `message`, which this was read from.
+    pub fn cnames(&self, message: &[u8]) -> impl Iterator<Item = NameBuf> {
+        let records = self.records.iter().zip(&self.used);
+        let followed = records.filter(|(record, used)| **used && record.kind == kind::CNAME);
+        followed.filter_map(|(record, _)| {
+            let mut target = NameBuf::new();
+            read_target(message, record, &mut target).ok().map(|()| target)
+        })
+    }
+
     fn read_all(&mut self, message: &mut [u8], max_ttl: u32) -> Result<(), Malformed> {
         self.clear();
         let header = wire::one_question(message)?;

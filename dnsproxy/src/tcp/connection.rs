@@ -12,7 +12,7 @@ use dnsproxy_core::{
     Answer, Client, ExtendedError, FrameError, Frames, Limits, Outline, Pending, Rcode, Slot,
     set_id,
 };
-use model::{EndpointId, Moment, Transport};
+use model::{DnsFailure, EndpointId, Moment, Transport};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::net::TcpStream;
@@ -284,8 +284,7 @@ impl Desk {
         upstream: &mut Upstream,
     ) -> Result<(), End> {
         let gate = Arc::clone(&self.gate);
-        let route = Route { client: self.client, server: self.server, transport: Transport::Tcp };
-        match gate.query(route, message) {
+        match gate.query(self.route(), message) {
             Passage::Ignore => Ok(()),
             Passage::Refuse(endpoint, outline, rcode, reason) => {
                 endpoint.map_or(Ok(()), |endpoint| self.belong_to(endpoint))?;
@@ -298,6 +297,10 @@ impl Desk {
                 Ok(())
             }
         }
+    }
+
+    const fn route(&self) -> Route {
+        Route { client: self.client, server: self.server, transport: Transport::Tcp }
     }
 
     /// Counts the connection for its endpoint.
@@ -331,6 +334,8 @@ impl Desk {
             }
             Err(refused) => {
                 self.gate.count_refused(refused);
+                let route = self.route();
+                self.gate.turn_away(endpoint, route, outline.question, DnsFailure::TooMany);
                 self.refuse(outline, Rcode::SERVFAIL, ExtendedError::Other, out);
             }
         }
@@ -360,7 +365,7 @@ impl Desk {
         let mut any = false;
         while let Some((_, asked)) = self.pending.poll_expired(now) {
             any = true;
-            self.gate.counters.timeouts.count();
+            self.gate.give_up(&asked, Transport::Tcp, DnsFailure::Timeout);
             let reason = ExtendedError::NoReachableAuthority;
             self.refuse(&asked.outline(), Rcode::SERVFAIL, reason, out);
         }
@@ -370,7 +375,7 @@ impl Desk {
     /// Gives up everything that waits, because the server is gone.
     fn fail_all(&mut self, out: &mut Backlog) {
         while let Some((_, asked)) = self.pending.poll_expired(Moment::MAX) {
-            self.gate.counters.unreachable.count();
+            self.gate.give_up(&asked, Transport::Tcp, DnsFailure::Unreachable);
             let reason = ExtendedError::NoReachableAuthority;
             self.refuse(&asked.outline(), Rcode::SERVFAIL, reason, out);
         }

@@ -91,6 +91,19 @@ fn follows_aliases_whatever_the_order_of_the_records() {
 }
 
 #[test]
+fn tells_the_aliases_that_were_followed() {
+    let zone = "www.example 50 IN CNAME b.example
+        other.example 50 IN CNAME c.example
+        b.example 40 IN CNAME D.example
+        d.example 60 IN A 192.0.2.1";
+    let mut message = message("www.example", zone);
+    let mut answer = Answer::default();
+    answer.read(&mut message, u32::MAX).unwrap();
+    let names = answer.cnames(&message).map(|name| name.as_ref().to_string());
+    assert_eq!(names.collect::<Vec<_>>(), ["b.example.", "d.example."]);
+}
+
+#[test]
 fn the_ttl_is_the_least_of_the_chain() {
     let zone = "www.example 5 IN CNAME a.example
         a.example 600 IN A 192.0.2.1
