@@ -154,7 +154,7 @@ async fn start(config: &Config, datapath: Arc<Datapath>) -> Result<(Arc<Shared>,
 async fn follow(shared: &Shared, sources: &mut Sources) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mounts = host::Mounts::watch().context("mounts cannot be watched")?;
+    let mut mounts = host::Mounts::watch().context("mounts cannot be watched")?;
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
