@@ -1,0 +1,146 @@
+//! The Observer service.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use flows::{Entry, Ring};
+use futures::Stream;
+use futures::stream::Empty;
+use tonic::{Request, Response, Status};
+
+use crate::proto::observer::observer_server::Observer;
+use crate::proto::observer::{
+    GetAgentEventsRequest, GetAgentEventsResponse, GetDebugEventsRequest, GetDebugEventsResponse,
+    GetFlowsRequest, GetFlowsResponse, GetNamespacesRequest, GetNamespacesResponse,
+    GetNodesRequest, GetNodesResponse, Namespace, Node, ServerStatusRequest, ServerStatusResponse,
+};
+use crate::proto::relay::NodeState;
+use crate::query::Query;
+use crate::reader::Reader;
+use crate::recording::{self, Recording};
+
+/// What clients are told of the server's version.
+const VERSION: &str = concat!("fqdnd v", env!("CARGO_PKG_VERSION"));
+
+/// The service over one recording.
+pub struct Service<R> {
+    recording: Arc<R>,
+}
+
+type Responses = Pin<Box<dyn Stream<Item = Result<GetFlowsResponse, Status>> + Send>>;
+
+impl<R: Recording> Service<R> {
+    /// The service over `recording`.
+    pub fn new(recording: Arc<R>) -> Self {
+        Self { recording }
+    }
+
+    fn uptime_ns(&self) -> u64 {
+        u64::try_from(self.recording.uptime().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+#[tonic::async_trait]
+impl<R: Recording> Observer for Service<R> {
+    type GetFlowsStream = Responses;
+    type GetAgentEventsStream = Empty<Result<GetAgentEventsResponse, Status>>;
+    type GetDebugEventsStream = Empty<Result<GetDebugEventsResponse, Status>>;
+
+    async fn get_flows(
+        &self,
+        request: Request<GetFlowsRequest>,
+    ) -> Result<Response<Responses>, Status> {
+        let query = Query::new(request.get_ref())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let reader = Reader::new(Arc::clone(&self.recording), query);
+        Ok(Response::new(Box::pin(reader.responses())))
+    }
+
+    async fn get_agent_events(
+        &self,
+        _: Request<GetAgentEventsRequest>,
+    ) -> Result<Response<Self::GetAgentEventsStream>, Status> {
+        Err(Status::unimplemented("fqdnd has no agent events; its log and `fqdnctl status` tell"))
+    }
+
+    async fn get_debug_events(
+        &self,
+        _: Request<GetDebugEventsRequest>,
+    ) -> Result<Response<Self::GetDebugEventsStream>, Status> {
+        Err(Status::unimplemented("fqdnd has no debug events"))
+    }
+
+    async fn get_nodes(
+        &self,
+        _: Request<GetNodesRequest>,
+    ) -> Result<Response<GetNodesResponse>, Status> {
+        let uptime_ns = self.uptime_ns();
+        let node = self.recording.look(|ring| Node {
+            name: self.recording.node().to_owned(),
+            version: VERSION.to_owned(),
+            address: String::new(),
+            state: NodeState::NodeConnected.into(),
+            tls: None,
+            uptime_ns,
+            num_flows: held(ring),
+            max_flows: capacity(ring),
+            seen_flows: ring.flows(),
+        });
+        Ok(Response::new(GetNodesResponse { nodes: vec![node] }))
+    }
+
+    async fn get_namespaces(
+        &self,
+        _: Request<GetNamespacesRequest>,
+    ) -> Result<Response<GetNamespacesResponse>, Status> {
+        let names = self.recording.look(namespaces);
+        let namespace = |namespace| Namespace { cluster: String::new(), namespace };
+        let namespaces = names.into_iter().map(namespace).collect();
+        Ok(Response::new(GetNamespacesResponse { namespaces }))
+    }
+
+    async fn server_status(
+        &self,
+        _: Request<ServerStatusRequest>,
+    ) -> Result<Response<ServerStatusResponse>, Status> {
+        let (now, uptime) = (recording::now(), self.recording.uptime());
+        let uptime_ns = self.uptime_ns();
+        let status = self.recording.look(|ring| ServerStatusResponse {
+            num_flows: held(ring),
+            max_flows: capacity(ring),
+            seen_flows: ring.flows(),
+            uptime_ns,
+            num_connected_nodes: Some(1),
+            num_unavailable_nodes: Some(0),
+            unavailable_nodes: Vec::new(),
+            version: VERSION.to_owned(),
+            flows_rate: recording::rate(ring, now, uptime),
+        });
+        Ok(Response::new(status))
+    }
+}
+
+fn held(ring: &Ring) -> u64 {
+    ring.len() as u64
+}
+
+fn capacity(ring: &Ring) -> u64 {
+    ring.capacity().get() as u64
+}
+
+/// The namespaces of both ends and of services.
+fn namespaces(ring: &Ring) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut cursor = ring.oldest();
+    while let Some(entry) = ring.next(&mut cursor) {
+        let Entry::Flow(flow) = entry else { continue };
+        let service = flow.destination_service.as_deref().map_or("", |own| &own.namespace);
+        for name in [flow.source.pod().0, flow.destination.pod().0, service] {
+            if !name.is_empty() && !names.contains(name) {
+                names.insert(name.to_owned());
+            }
+        }
+    }
+    names
+}
