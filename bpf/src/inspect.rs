@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 use bpf_abi as abi;
 use model::{DropReason, Interface, Moment};
@@ -97,14 +98,16 @@ impl Datapath {
         let mut rows = Rows::new();
         let mut row = |key: String, value: String| rows.push((key, value));
         match name {
-            "settings" => maps.settings.for_each(|key, value| {
-                row(key.to_string(), format!("{value:?}"));
+            "settings" => maps.settings.for_each(|_, value| {
+                for (key, value) in settings(value) {
+                    row(key.to_owned(), value);
+                }
             })?,
             "endpoints" => maps.endpoints.for_each(|key, value| {
                 let entry = codec::to_endpoint(value);
                 row(
                     format!("interface {}", Interface(*key)),
-                    entry.map_or_else(|| format!("{value:?}"), |entry| format!("{entry:?}")),
+                    entry.map_or_else(|| format!("{value:?}"), |entry| entry.to_string()),
                 );
             })?,
             "sources" => maps.sources.for_each(|key, _| {
@@ -203,6 +206,31 @@ impl Datapath {
         }
         Ok(rows)
     }
+}
+
+/// The one element of `settings`, a row for each thing that it says.
+fn settings(own: &abi::Settings) -> [(&'static str, String); 10] {
+    let idle = |nanos| format!("{:?}", Duration::from_nanos(nanos));
+    let events = |kind: usize| match own.event_burst[kind] {
+        0 => "none".to_owned(),
+        burst => format!("{burst}, then one each {}", idle(own.event_interval_ns[kind])),
+    };
+    let ports = |ports: &[u16], workers: u32| {
+        let ports = ports.iter().take(workers as usize).map(|port| u16::from_be(*port).to_string());
+        ports.collect::<Vec<_>>().join(" ")
+    };
+    [
+        ("tcp idle", idle(own.tcp_idle_ns)),
+        ("handshake idle", idle(own.handshake_idle_ns)),
+        ("udp idle", idle(own.udp_idle_ns)),
+        ("events of drops", events(abi::EVENT_DROP)),
+        ("events of flows", events(abi::EVENT_FLOW)),
+        ("marks", format!("{:#x}", own.mark_mask)),
+        ("mark of packets to the proxy", format!("{:#x}", own.mark_redirect)),
+        ("mark of the proxy's answers", format!("{:#x}", own.mark_answer)),
+        ("udp ports of the proxy", ports(&own.udp_ports_be, own.udp_workers)),
+        ("tcp ports of the proxy", ports(&own.tcp_ports_be, own.tcp_workers)),
+    ]
 }
 
 fn summary(cpus: &[abi::Counters]) -> String {

@@ -178,7 +178,8 @@ fn every_map_is_listed_and_dumped() {
         assert!(entries <= size, "{name} holds {entries} of {size}");
         let rows = daemon.ctl_json(&["map", "dump", name]).unwrap();
         assert!(rows.is_array(), "{name}: {rows}");
-        daemon.ctl(&["map", "dump", name]).unwrap();
+        let text = daemon.ctl(&["map", "dump", name]).unwrap();
+        assert!(!text.contains('{'), "{name} is not for people to read: {text}");
     }
     for wanted in ["endpoints", "sources", "prefixes", "frontends", "rows", "leases", "names"] {
         let found = maps.iter().find(|(name, ..)| *name == wanted);
@@ -192,6 +193,12 @@ fn every_map_is_listed_and_dumped() {
     assert_eq!(name, "www.example.com.");
     let number = number.rsplit(' ').next().unwrap();
     assert!(value.contains(&format!(" name {number} ")), "{value}, {names:?}");
+
+    let number = daemon.endpoint(CLIENT)["id"].as_u64().unwrap();
+    let entries = &daemon.maps(&["endpoints"])["endpoints"];
+    let own = format!("endpoint {number} table ");
+    let (key, value) = entries.iter().find(|(_, value)| value.starts_with(&own)).unwrap();
+    assert!(key.starts_with("interface ") && value.contains(" generation "), "{key} {value}");
 
     let unknown = daemon.ctl_output(&["map", "dump", "nonsense"]).unwrap();
     assert_eq!(unknown.status.code(), Some(1));

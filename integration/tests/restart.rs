@@ -366,10 +366,11 @@ fn without(mut maps: Maps, name: &str, addresses: [IpAddr; 2], endpoint: &Value)
     for map in ["leases", "names"] {
         maps.get_mut(map).expect("a map that was dumped").retain(|row| !gone(row));
     }
-    let own = format!("endpoint: EndpointId({}),", endpoint["id"]);
+    let own = format!("endpoint {} ", endpoint["id"]);
     let entries = maps.get_mut("endpoints").expect("a map that was dumped");
-    let (_, entry) = entries.iter_mut().find(|(_, entry)| entry.contains(&own)).expect("its entry");
-    let generation = |number: u64| format!("generation: {number},");
+    let (_, entry) =
+        entries.iter_mut().find(|(_, entry)| entry.starts_with(&own)).expect("its entry");
+    let generation = |number: u64| format!(" generation {number}");
     let before = endpoint["generation"].as_u64().expect("a number");
     *entry = entry.replace(&generation(before), &generation(before + 1));
     maps

@@ -3,6 +3,7 @@
 //! Applying a change twice is the same as applying it once. Their order matters and is the
 //! engine's: rows before the prefixes that lead to them, names before leases, generations last.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::{
@@ -98,6 +99,14 @@ pub struct EndpointEntry {
     pub bridge: Option<Interface>,
 }
 
+impl fmt::Display for EndpointEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { endpoint, enforcement, generation, bridge } = self;
+        write!(f, "endpoint {endpoint} {enforcement} generation {generation}")?;
+        bridge.map_or(Ok(()), |bridge| write!(f, " bridge {bridge}"))
+    }
+}
+
 /// How an endpoint's packets are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Enforcement {
@@ -107,6 +116,16 @@ pub enum Enforcement {
     Table(TableId),
     /// Everything is dropped for this reason.
     Closed(DropReason),
+}
+
+impl fmt::Display for Enforcement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open => f.write_str("open"),
+            Self::Table(table) => write!(f, "table {table}"),
+            Self::Closed(reason) => write!(f, "closed ({reason})"),
+        }
+    }
 }
 
 /// Where clients meet a service: address, protocol, port.
