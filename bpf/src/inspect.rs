@@ -99,9 +99,7 @@ impl Datapath {
         let mut row = |key: String, value: String| rows.push((key, value));
         match name {
             "settings" => maps.settings.for_each(|_, value| {
-                for (key, value) in settings(value) {
-                    row(key.to_owned(), value);
-                }
+                row("settings".to_owned(), settings(value));
             })?,
             "endpoints" => maps.endpoints.for_each(|key, value| {
                 let entry = codec::to_endpoint(value);
@@ -208,29 +206,29 @@ impl Datapath {
     }
 }
 
-/// The one element of `settings`, a row for each thing that it says.
-fn settings(own: &abi::Settings) -> [(&'static str, String); 10] {
+fn settings(own: &abi::Settings) -> String {
     let idle = |nanos| format!("{:?}", Duration::from_nanos(nanos));
     let events = |kind: usize| match own.event_burst[kind] {
         0 => "none".to_owned(),
-        burst => format!("{burst}, then one each {}", idle(own.event_interval_ns[kind])),
+        burst => format!("{burst} and one each {}", idle(own.event_interval_ns[kind])),
     };
     let ports = |ports: &[u16], workers: u32| {
         let ports = ports.iter().take(workers as usize).map(|port| u16::from_be(*port).to_string());
         ports.collect::<Vec<_>>().join(" ")
     };
-    [
-        ("tcp idle", idle(own.tcp_idle_ns)),
-        ("handshake idle", idle(own.handshake_idle_ns)),
-        ("udp idle", idle(own.udp_idle_ns)),
-        ("events of drops", events(abi::EVENT_DROP)),
-        ("events of flows", events(abi::EVENT_FLOW)),
-        ("marks", format!("{:#x}", own.mark_mask)),
-        ("mark of packets to the proxy", format!("{:#x}", own.mark_redirect)),
-        ("mark of the proxy's answers", format!("{:#x}", own.mark_answer)),
-        ("udp ports of the proxy", ports(&own.udp_ports_be, own.udp_workers)),
-        ("tcp ports of the proxy", ports(&own.tcp_ports_be, own.tcp_workers)),
-    ]
+    let parts = [
+        format!("tcp idle {}", idle(own.tcp_idle_ns)),
+        format!("handshake idle {}", idle(own.handshake_idle_ns)),
+        format!("udp idle {}", idle(own.udp_idle_ns)),
+        format!("drop events {}", events(abi::EVENT_DROP)),
+        format!("flow events {}", events(abi::EVENT_FLOW)),
+        format!("marks {:#x}", own.mark_mask),
+        format!("redirect mark {:#x}", own.mark_redirect),
+        format!("answer mark {:#x}", own.mark_answer),
+        format!("udp ports {}", ports(&own.udp_ports_be, own.udp_workers)),
+        format!("tcp ports {}", ports(&own.tcp_ports_be, own.tcp_workers)),
+    ];
+    parts.join(", ")
 }
 
 fn summary(cpus: &[abi::Counters]) -> String {
