@@ -41,10 +41,18 @@ build: needs
 demo: build
 	$(as_root) $(built)/fqdnd-lab demo $(DEMO)
 
-# The lab's tests run one at a time: each has a node of its own, and the clock counts in them.
+# Each of the lab's tests has a node of its own and waits most of the time, so some run side by side.
+# Those that load the machine, measure, or look at all of it have it alone.
+lab_alone = demo floods load setup_time soak tidiness
+lab_tests = $(basename $(notdir $(wildcard integration/tests/*.rs))) \
+	$(patsubst integration/tests/%/main.rs,%,$(wildcard integration/tests/*/main.rs))
+lab_beside = $(filter-out $(lab_alone),$(lab_tests))
+test_lab = $(CARGO) test --locked --package fqdnd-integration --profile $(PROFILE) --no-fail-fast $(test_as_root)
+
 test: build
 	$(CARGO) test --locked --workspace --exclude fqdnd-integration --profile $(PROFILE) --no-fail-fast $(test_as_root)
-	$(CARGO) test --locked --package fqdnd-integration --profile $(PROFILE) --no-fail-fast $(test_as_root) -- --test-threads=1
+	$(test_lab) --lib --bins $(lab_beside:%=--test %) -- --test-threads=3
+	$(test_lab) $(lab_alone:%=--test %) -- --test-threads=1
 
 fuzz: needs
 	scripts/fuzz
@@ -58,8 +66,7 @@ bench:
 	$(as_root) $(released)/fqdnd-bench
 
 soak: build
-	FQDND_SOAK=1 $(CARGO) test --locked --package fqdnd-integration --profile $(PROFILE) --no-fail-fast $(test_as_root) \
-		--test soak --test floods -- --test-threads=1 --nocapture
+	FQDND_SOAK=1 $(test_lab) --test soak --test floods -- --test-threads=1 --nocapture
 
 check: needs
 	$(CARGO) fmt --all --check
