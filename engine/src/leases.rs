@@ -29,7 +29,7 @@ use std::time::Duration;
 use model::{Change, EndpointId, Identity, Moment, NameNumber, NameRef};
 use thiserror::Error;
 
-use book::Book;
+use book::{Book, Link, Named};
 pub use report::{Entry, Stats};
 
 /// How long leases last, and how many there may be.
@@ -133,6 +133,15 @@ struct Evicted {
     kept: u64,
 }
 
+/// What an answer finds of its name.
+struct Standing {
+    number: NameNumber,
+    /// Whether a selector matches it.
+    selected: bool,
+    /// Whether the kernel knows it.
+    written: bool,
+}
+
 /// What an answer did to one link.
 enum Extended {
     /// The name did not have the address.
@@ -173,17 +182,20 @@ impl Leases {
             return Ok(Learned::default());
         }
         let evicted_before = self.evicted.total();
-        let number = self.admit(name, sets, changes)?;
-        let (mut fresh, mut regained) = (0, 0);
+        let Standing { number, selected, written } = self.admit(name, sets, changes)?;
+        let (mut fresh, mut regained, mut due) = (0, 0, Moment::MAX);
         for &(address, ttl) in addresses {
             let ttl = ttl.max(self.limits.min_ttl).min(self.limits.max_ttl);
             let end = now + Duration::from_secs(ttl.into());
-            match self.extend(number, address, end) {
+            let (extended, link) = self.extend(number, address, end);
+            due = due.min(self.link_due(&link, written));
+            match extended {
                 Extended::Fresh => fresh += 1,
                 Extended::Regained => regained += 1,
                 Extended::Leased => (),
             }
         }
+        self.arm(number, due);
         if fresh + regained > 0 {
             self.rank(number);
         }
@@ -191,20 +203,22 @@ impl Leases {
             self.enforce_limits(number, now);
         }
         self.write(sets, changes)?;
-        let selected = self.book.named(number).is_some_and(|named| named.set.is_some());
         Ok(Learned { selected, fresh, evicted: self.evicted.total() - evicted_before })
     }
 
-    /// The number of a name, which gets one and a set if it is new here.
+    /// What is known of a name, which gets a number and a set if it is new here.
     fn admit(
         &mut self,
         name: NameRef<'_>,
         sets: &mut impl NameSets,
         changes: &mut Vec<Change>,
-    ) -> Result<NameNumber, SetsFull> {
+    ) -> Result<Standing, SetsFull> {
         let known = self.book.number(name);
-        if let Some(number) = known.filter(|&number| self.book.is_judged(number)) {
-            return Ok(number);
+        if let Some((number, named)) =
+            known.and_then(|number| Some((number, self.book.named(number)?)))
+            && named.judged
+        {
+            return Ok(Standing::of(number, named));
         }
         let set = sets.set_of(name, changes).inspect_err(|_| self.sets_full += 1)?;
         let number = match known {
@@ -215,28 +229,27 @@ impl Leases {
             }
         };
         self.book.select(number, set, changes);
-        Ok(number)
+        let written = self.book.is_written(number);
+        Ok(Standing { number, selected: set.is_some(), written })
     }
 
-    /// Makes an address of a name good until `end`, with the grace behind it. A lease is never made
-    /// shorter.
-    fn extend(&mut self, number: NameNumber, address: IpAddr, end: Moment) -> Extended {
+    /// Makes an address of a name good until `end`, with the grace behind it; the link as it is
+    /// then. A lease is never made shorter.
+    fn extend(&mut self, number: NameNumber, address: IpAddr, end: Moment) -> (Extended, Link) {
         let expires = end + self.limits.grace;
         let Some(link) = self.book.link_mut(number, address) else {
-            self.book.add_link(number, address, expires);
-            self.arm(number, address);
-            return Extended::Fresh;
+            return (Extended::Fresh, self.book.add_link(number, address, expires));
         };
         link.expires = link.expires.max(expires);
         link.looked_at = false;
         let was_kept = link.ended.take().is_some();
-        if link.lasts < end {
-            self.book.stand(number, address);
-        } else {
+        let mut link = *link;
+        if link.lasts >= end {
             self.book.touch_if_stale(number, address);
+        } else if let Some(lasts) = self.book.stand(number, address) {
+            link.lasts = lasts;
         }
-        self.arm(number, address);
-        if was_kept { Extended::Regained } else { Extended::Leased }
+        (if was_kept { Extended::Regained } else { Extended::Leased }, link)
     }
 
     /// Forgets the names that `matches` tells, with their addresses; how many there were.
@@ -278,6 +291,12 @@ impl Leases {
         let joined = self.book.join(sets, changes).inspect_err(|_| self.sets_full += 1);
         self.book.write(changes);
         joined
+    }
+}
+
+impl Standing {
+    const fn of(number: NameNumber, named: &Named) -> Self {
+        Self { number, selected: named.set.is_some(), written: named.written }
     }
 }
 

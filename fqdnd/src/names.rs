@@ -47,8 +47,6 @@ pub struct Counts {
     pub rebinding: AtomicU64,
     /// Answers not released because a map could take no more.
     pub map_full: AtomicU64,
-    /// Answers not released because the kernel refused a write otherwise.
-    pub write_failed: AtomicU64,
     /// Answers not released because their table may have no further name set.
     pub sets_full: AtomicU64,
     /// Answers for endpoints that were gone before they came.
@@ -212,7 +210,7 @@ impl Names {
         };
         let slot = &mut *slot;
         let Some(table) = slot.table.as_ref() else { return Ok(()) };
-        let mut sets = SlotSets(Some(table.sets()));
+        let mut sets = SlotSets::of(Some(table));
         let learned = slot.leases.handle_answer(name, addresses, clock::now(), &mut sets, changes);
         if changes.is_empty() && learned.is_ok() {
             return Ok(());
@@ -230,9 +228,7 @@ impl Names {
                 LearnError::Bound
             });
         };
-        let counts = &self.counts;
-        let count = if error.is_full() { &counts.map_full } else { &counts.write_failed };
-        count.fetch_add(1, Ordering::Relaxed);
+        self.counts.map_full.fetch_add(1, Ordering::Relaxed);
         warn!(%endpoint, %error, "an answer's addresses could not be written");
         // What was evicted for this answer is gone all the same.
         changes.retain(Change::is_removal);
@@ -273,23 +269,32 @@ impl Slot {
     }
 }
 
-/// The name sets of an endpoint's table; where no policy selects it, no selector matches anything.
-pub struct SlotSets<'a>(Option<MutexGuard<'a, TableSets>>);
+/// The name sets of an endpoint's table, locked when they are first asked for; where no policy
+/// selects it, no selector matches anything.
+pub struct SlotSets<'a> {
+    table: Option<&'a VerdictTable>,
+    locked: Option<MutexGuard<'a, TableSets>>,
+}
 
 impl<'a> SlotSets<'a> {
     fn of(table: Option<&'a Arc<VerdictTable>>) -> Self {
-        Self(table.map(|table| table.sets()))
+        Self { table: table.map(|table| &**table), locked: None }
+    }
+
+    fn lock(&mut self) -> Option<&mut TableSets> {
+        let table = self.table?;
+        Some(self.locked.get_or_insert_with(|| table.sets()))
     }
 
     fn has_fresh(&self) -> bool {
-        self.0.as_ref().is_some_and(|sets| sets.has_fresh())
+        self.locked.as_ref().is_some_and(|sets| sets.has_fresh())
     }
 
     /// Settles what becomes of sets first seen, once their rows are written or could not be.
-    fn finish(self, written: bool) {
-        match self.0 {
-            Some(mut sets) if written => sets.confirm(),
-            Some(mut sets) => sets.abandon(),
+    fn finish(mut self, written: bool) {
+        match self.lock() {
+            Some(sets) if written => sets.confirm(),
+            Some(sets) => sets.abandon(),
             None => {}
         }
     }
@@ -301,7 +306,7 @@ impl NameSets for SlotSets<'_> {
         name: NameRef<'_>,
         changes: &mut Vec<Change>,
     ) -> Result<Option<Identity>, SetsFull> {
-        self.0.as_mut().map_or(Ok(None), |sets| sets.set_of(name, changes))
+        self.lock().map_or(Ok(None), |sets| sets.set_of(name, changes))
     }
 
     fn union(
@@ -310,7 +315,7 @@ impl NameSets for SlotSets<'_> {
         b: Identity,
         changes: &mut Vec<Change>,
     ) -> Result<Identity, SetsFull> {
-        self.0.as_mut().map_or(Ok(a), |sets| sets.union(a, b, changes))
+        self.lock().map_or(Ok(a), |sets| sets.union(a, b, changes))
     }
 }
 
@@ -359,7 +364,6 @@ impl Counts {
         [
             ("rebinding-not-learned", &self.rebinding),
             ("map-full", &self.map_full),
-            ("map-write-failed", &self.write_failed),
             ("name-sets-full", &self.sets_full),
             ("endpoint-gone", &self.endpoint_gone),
         ]

@@ -5,7 +5,7 @@
 //! `sets`. What a change of the book means for the kernel is noted in `touched` and `departed`, and
 //! carried out by `write`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use model::{Change, EndpointId, Identity, LeaseEntry, Moment, Name, NameNumber, NameRef};
@@ -13,7 +13,8 @@ use model::{Change, EndpointId, Identity, LeaseEntry, Moment, Name, NameNumber, 
 #[derive(Debug)]
 pub(super) struct Book {
     pub(super) endpoint: EndpointId,
-    pub(super) numbers: BTreeMap<Name, NameNumber>,
+    /// Looked into with every answer. Names are the pod's choice, so this map's hash has a secret.
+    pub(super) numbers: HashMap<Name, NameNumber>,
     pub(super) names: BTreeMap<NameNumber, Named>,
     pub(super) links: BTreeMap<(NameNumber, IpAddr), Link>,
     /// The links by address.
@@ -30,6 +31,8 @@ pub(super) struct Book {
     pub(super) touched: Vec<Touch>,
     /// Names that the kernel knows and need not any more.
     pub(super) departed: Vec<NameNumber>,
+    /// Whether an address was ever left without the sets that it should have.
+    pub(super) lacked: bool,
 }
 
 #[derive(Debug)]
@@ -114,7 +117,7 @@ impl Book {
     pub(super) fn new(endpoint: EndpointId) -> Self {
         Self {
             endpoint,
-            numbers: BTreeMap::new(),
+            numbers: HashMap::new(),
             names: BTreeMap::new(),
             links: BTreeMap::new(),
             holders: BTreeSet::new(),
@@ -124,6 +127,7 @@ impl Book {
             last: NameNumber::SHARED,
             touched: Vec::new(),
             departed: Vec::new(),
+            lacked: false,
         }
     }
 
@@ -135,16 +139,8 @@ impl Book {
         self.names.get(&number)
     }
 
-    pub(super) fn is_judged(&self, number: NameNumber) -> bool {
-        self.named(number).is_some_and(|named| named.judged)
-    }
-
     pub(super) fn is_written(&self, number: NameNumber) -> bool {
         self.named(number).is_some_and(|named| named.written)
-    }
-
-    pub(super) fn link(&self, number: NameNumber, address: IpAddr) -> Option<&Link> {
-        self.links.get(&(number, address))
     }
 
     pub(super) fn link_mut(&mut self, number: NameNumber, address: IpAddr) -> Option<&mut Link> {
@@ -233,17 +229,22 @@ impl Book {
     }
 
     /// Links an address to a name that does not have it.
-    pub(super) fn add_link(&mut self, number: NameNumber, address: IpAddr, expires: Moment) {
+    pub(super) fn add_link(
+        &mut self,
+        number: NameNumber,
+        address: IpAddr,
+        expires: Moment,
+    ) -> Link {
         let (lasts, row) = (Moment::ZERO, None);
         let ended = None;
         let (in_use, looked_at, fresh) = (false, false, true);
         let link = Link { expires, ended, in_use, looked_at, lasts, row, fresh };
         self.links.insert((number, address), link);
         self.holders.insert((address, number));
-        if self.is_written(number) {
-            self.count_in(address, self.names[&number].set);
-            self.stand(number, address);
-        }
+        let named = self.names.get(&number).filter(|named| named.written);
+        let Some(set) = named.map(|named| named.set) else { return link };
+        self.count_in(address, set);
+        Link { lasts: self.stand(number, address).unwrap_or(lasts), ..link }
     }
 
     pub(super) fn remove_link(&mut self, number: NameNumber, address: IpAddr) {
@@ -255,16 +256,18 @@ impl Book {
         self.touched.push(Touch { address, number, row_left: link.row.is_some() });
     }
 
-    /// Lets the kernel have a link's expiry, if it knows the name.
-    pub(super) fn stand(&mut self, number: NameNumber, address: IpAddr) {
+    /// Lets the kernel have a link's expiry, if it knows the name; the expiry.
+    pub(super) fn stand(&mut self, number: NameNumber, address: IpAddr) -> Option<Moment> {
         if !self.is_written(number) {
-            return;
+            return None;
         }
-        let Some(link) = self.links.get_mut(&(number, address)) else { return };
+        let link = self.links.get_mut(&(number, address))?;
         self.lasting.remove(&(address, link.lasts, number));
         link.lasts = link.expires;
         self.lasting.insert((address, link.lasts, number));
+        let lasts = link.lasts;
         self.touch(number, address);
+        Some(lasts)
     }
 
     pub(super) fn touch(&mut self, number: NameNumber, address: IpAddr) {
@@ -280,7 +283,7 @@ impl Book {
 
     /// Has an address looked at again whose sets could not be joined before.
     pub(super) fn touch_if_stale(&mut self, number: NameNumber, address: IpAddr) {
-        if self.addresses.get(&address).is_some_and(|entry| entry.stale) {
+        if self.lacked && self.addresses.get(&address).is_some_and(|entry| entry.stale) {
             self.touch(number, address);
         }
     }

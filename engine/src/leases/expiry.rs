@@ -146,20 +146,16 @@ impl Leases {
         self.book.remove_name(number);
     }
 
-    /// Has a name looked at in time for one of its addresses. That it may be looked at earlier
-    /// than needed spares the agenda a change with every answer.
-    pub(super) fn arm(&mut self, number: NameNumber, address: IpAddr) {
-        let (Some(named), Some(link)) = (self.book.named(number), self.book.link(number, address))
-        else {
-            return;
-        };
-        let due = self.link_due(link, named.written);
-        if due < named.due {
+    /// Has a name looked at by `due`. That it may be looked at earlier than needed spares the
+    /// agenda a change with every answer.
+    pub(super) fn arm(&mut self, number: NameNumber, due: Moment) {
+        if self.book.named(number).is_some_and(|named| due < named.due) {
             self.set_due(number, due);
         }
     }
 
-    fn link_due(&self, link: &Link, written: bool) -> Moment {
+    /// When one of a name's addresses is to be looked at next.
+    pub(super) fn link_due(&self, link: &Link, written: bool) -> Moment {
         let look = self.look_due(link);
         if written && link.lasts < link.expires {
             look.min(link.expires - self.limits.grace)

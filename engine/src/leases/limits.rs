@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use model::{Moment, NameNumber};
 
 use super::Leases;
+use super::book::Link;
 
 impl Leases {
     /// Evicts a name if there is no room for another.
@@ -59,8 +60,9 @@ impl Leases {
         match self.book.link_mut(number, address) {
             Some(link) if written && !link.fresh => {
                 link.expires = now;
+                let link = Link { lasts: now, ..*link };
                 self.book.stand(number, address);
-                self.arm(number, address);
+                self.arm(number, self.link_due(&link, written));
             }
             Some(_) | None => self.book.remove_link(number, address),
         }

@@ -50,10 +50,10 @@ impl Leases {
 
     /// Every address of every name, by name.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.book.numbers.iter().flat_map(|(name, &number)| {
+        self.numbered().into_iter().flat_map(|(name, number)| {
             let selected = self.book.named(number).is_some_and(|named| named.set.is_some());
             self.book.links_of(number).map(move |(address, link)| Entry {
-                name: name.as_ref(),
+                name,
                 address,
                 expires: link.expires,
                 kept_alive: link.ended.is_some(),
@@ -64,7 +64,14 @@ impl Leases {
 
     /// The names, in order.
     pub fn names(&self) -> impl Iterator<Item = NameRef<'_>> {
-        self.book.numbers.keys().map(model::Name::as_ref)
+        self.numbered().into_iter().map(|(name, _)| name)
+    }
+
+    fn numbered(&self) -> Vec<(NameRef<'_>, NameNumber)> {
+        let names = self.book.numbers.iter();
+        let mut names: Vec<_> = names.map(|(name, &number)| (name.as_ref(), number)).collect();
+        names.sort_unstable();
+        names
     }
 
     /// The name that a number stands for.

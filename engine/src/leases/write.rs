@@ -37,6 +37,7 @@ impl Book {
             }
             (entry.union, entry.stale, entry.shrunk) = (union, full, full && entry.shrunk);
             if full {
+                self.lacked = true;
                 result = Err(SetsFull);
             }
         }
