@@ -5,7 +5,7 @@
 //! buffers that outlive it, and every length that comes back is bounded before it is used.
 
 use std::io;
-use std::mem;
+use std::mem::{self, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -22,13 +22,23 @@ pub(crate) const BATCH: usize = 64;
 /// No datagram is longer.
 const MAX_DATAGRAM: usize = 65_535;
 
+/// From one datagram's place to the next. Not near a power of two: the first bytes of all of them,
+/// which are what is read, would share a few lines of the caches.
+const STRIDE: usize = 65_536 + 3 * 64;
+
+/// The fewest datagrams that a call has room for.
+const LEAST: usize = 4;
+
 /// How long a full send buffer is waited for, in milliseconds.
 const SEND_WAIT: u16 = 5;
 
 /// Datagrams received together.
 pub(crate) struct Inbox {
-    /// `BATCH` stretches of `MAX_DATAGRAM` bytes; pages that no datagram reaches stay untouched.
+    /// `BATCH` stretches of `STRIDE` bytes; pages that no datagram reaches stay untouched.
     payload: Box<[u8]>,
+    /// How many datagrams the next call has room for. Making room costs where one comes at a time,
+    /// so there is twice as much as was last used.
+    room: usize,
     names: Box<[libc::sockaddr_storage; BATCH]>,
     controls: Box<[Control; BATCH]>,
     arrivals: Vec<Arrival>,
@@ -55,14 +65,15 @@ pub(crate) struct Outbox {
 
 struct Departure {
     range: Range<usize>,
-    to: SocketAddr,
+    to: Option<SocketAddr>,
     source: Option<IpAddr>,
 }
 
 impl Inbox {
     pub fn new() -> Self {
         Self {
-            payload: vec![0; BATCH * MAX_DATAGRAM].into_boxed_slice(),
+            payload: vec![0; BATCH * STRIDE].into_boxed_slice(),
+            room: LEAST,
             names: Box::new([EMPTY_NAME; BATCH]),
             controls: Box::new([Control([0; CONTROL_LEN]); BATCH]),
             arrivals: Vec::with_capacity(BATCH),
@@ -71,42 +82,44 @@ impl Inbox {
     }
 
     /// Receives what waits at a socket, up to [`BATCH`] datagrams, and says how many there are.
-    /// Datagrams whose sender cannot be told are left out.
+    /// Those whose sender cannot be told are empty. There may be more.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.arrivals.clear();
         self.dropped = 0;
+        let room = self.room;
         let base = self.payload.as_mut_ptr();
-        let mut pieces: [libc::iovec; BATCH] = std::array::from_fn(|index| libc::iovec {
-            // SAFETY: `payload` has BATCH * MAX_DATAGRAM bytes and `index` is below BATCH.
-            iov_base: unsafe { base.add(index * MAX_DATAGRAM) }.cast(),
-            iov_len: MAX_DATAGRAM,
-        });
-        let mut headers: [libc::mmsghdr; BATCH] = std::array::from_fn(|index| {
-            let mut header = empty_header();
-            header.msg_hdr.msg_name = (&raw mut self.names[index]).cast();
-            header.msg_hdr.msg_namelen = NAME_LEN;
-            header.msg_hdr.msg_iov = &raw mut pieces[index];
-            header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = (&raw mut self.controls[index]).cast();
-            header.msg_hdr.msg_controllen = CONTROL_LEN;
-            header
-        });
-        // SAFETY: each header points to a name, a piece and a control buffer of its own, of the
-        // lengths stated, all of which live until the call returns.
+        let mut pieces = [const { EMPTY_PIECE }; BATCH];
+        let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
+        for (index, header) in headers[..room].iter_mut().enumerate() {
+            // SAFETY: `payload` has BATCH * STRIDE bytes and `index` is below BATCH.
+            pieces[index].iov_base = unsafe { base.add(index * STRIDE) }.cast();
+            pieces[index].iov_len = MAX_DATAGRAM;
+            let header = &mut header.write(empty_header()).msg_hdr;
+            header.msg_name = (&raw mut self.names[index]).cast();
+            header.msg_namelen = NAME_LEN;
+            header.msg_iov = &raw mut pieces[index];
+            header.msg_iovlen = 1;
+            header.msg_control = (&raw mut self.controls[index]).cast();
+            header.msg_controllen = CONTROL_LEN;
+        }
+        // SAFETY: each of the first `room` headers is written and points to a name, a piece and a
+        // control buffer of its own, of the lengths stated, all of which live until the call returns.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                BATCH as u32,
+                headers.as_mut_ptr().cast(),
+                room as u32,
                 libc::MSG_DONTWAIT,
                 std::ptr::null_mut(),
             )
         };
         let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        for (index, header) in headers.iter().take(received).enumerate() {
-            self.take(index, header);
+        for (index, header) in headers[..received.min(room)].iter().enumerate() {
+            // SAFETY: the first `room` headers are written.
+            self.take(index, unsafe { header.assume_init_ref() });
         }
-        Ok(received)
+        self.room = (received * 2).clamp(LEAST, BATCH);
+        Ok(self.arrivals.len())
     }
 
     fn take(&mut self, index: usize, header: &libc::mmsghdr) {
@@ -165,7 +178,7 @@ impl Inbox {
     /// One of the datagrams last received.
     pub fn arrival(&mut self, index: usize) -> (Arrival, &mut [u8]) {
         let arrival = self.arrivals[index];
-        let start = index * MAX_DATAGRAM;
+        let start = index * STRIDE;
         (arrival, &mut self.payload[start..start + arrival.len])
     }
 }
@@ -180,15 +193,11 @@ impl Outbox {
         }
     }
 
-    pub const fn is_empty(&self) -> bool {
-        self.departures.is_empty()
-    }
-
-    /// Adds a datagram to `to`, with `source` as its source address or else the socket's own.
-    /// `write` appends its bytes.
+    /// Adds a datagram to `to`, or to whom the socket is connected, with `source` as its source
+    /// address or else the socket's own. `write` appends its bytes.
     pub fn push(
         &mut self,
-        to: SocketAddr,
+        to: Option<SocketAddr>,
         source: Option<IpAddr>,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
@@ -215,6 +224,8 @@ impl Outbox {
     pub fn flush(&mut self, socket: BorrowedFd<'_>, mut failed: impl FnMut(usize, io::Error)) {
         let mut next = 0;
         let mut patient = true;
+        // A connected socket first reports, once, what became of a datagram sent before.
+        let mut doubted = None;
         while next < self.departures.len() {
             match self.send_from(next, socket) {
                 Ok(sent) => next += sent.max(1),
@@ -222,7 +233,7 @@ impl Outbox {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && patient => {
                     patient = wait_until_writable(socket);
                 }
-                // The error is the first datagram's.
+                Err(_) if doubted != Some(next) => doubted = Some(next),
                 Err(error) => {
                     failed(next, error);
                     next += 1;
@@ -235,8 +246,8 @@ impl Outbox {
 
     fn send_from(&mut self, first: usize, socket: BorrowedFd<'_>) -> io::Result<usize> {
         let batch = &self.departures[first..self.departures.len().min(first + BATCH)];
-        let mut pieces = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH];
-        let mut headers = [const { empty_header() }; BATCH];
+        let mut pieces = [const { EMPTY_PIECE }; BATCH];
+        let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
         let base = self.payload.as_ptr();
         for (index, departure) in batch.iter().enumerate() {
             let Range { start, end } = departure.range;
@@ -245,9 +256,11 @@ impl Outbox {
                 iov_base: unsafe { base.add(start) }.cast_mut().cast(),
                 iov_len: end - start,
             };
-            let header = &mut headers[index].msg_hdr;
-            header.msg_namelen = write_name(&mut self.names[index], departure.to);
-            header.msg_name = (&raw mut self.names[index]).cast();
+            let header = &mut headers[index].write(empty_header()).msg_hdr;
+            if let Some(to) = departure.to {
+                header.msg_namelen = write_name(&mut self.names[index], to);
+                header.msg_name = (&raw mut self.names[index]).cast();
+            }
             header.msg_iov = &raw mut pieces[index];
             header.msg_iovlen = 1;
             if let Some(source) = departure.source {
@@ -255,13 +268,13 @@ impl Outbox {
                 header.msg_controllen = write_source(&mut self.controls[index], source);
             }
         }
-        // SAFETY: the first `batch.len()` headers point to a name, a piece of the payload and, if
-        // at all, a control buffer of their own, of the lengths stated, all of which live until
-        // the call returns.
+        // SAFETY: the first `batch.len()` headers are written and point to a piece of the payload
+        // and, if at all, to a name and a control buffer of their own, of the lengths stated, all
+        // of which live until the call returns.
         let sent = unsafe {
             libc::sendmmsg(
                 socket.as_raw_fd(),
-                headers.as_mut_ptr(),
+                headers.as_mut_ptr().cast(),
                 batch.len() as u32,
                 libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
             )
@@ -297,6 +310,8 @@ fn wait_until_writable(socket: BorrowedFd<'_>) -> bool {
 }
 
 const NAME_LEN: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+
+const EMPTY_PIECE: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
 
 // SAFETY: the struct is made of integers, for which zero is a value.
 const EMPTY_NAME: libc::sockaddr_storage = unsafe { mem::zeroed() };

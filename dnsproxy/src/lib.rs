@@ -7,6 +7,7 @@
 //! any shared state; TCP by one more.
 #![deny(unsafe_code)]
 
+mod alarm;
 mod authority;
 #[allow(unsafe_code, reason = "recvmmsg and sendmmsg with control messages per datagram")]
 mod batch;

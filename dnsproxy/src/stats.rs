@@ -82,6 +82,10 @@ counters! {
     unsent,
     /// Upstream sockets that gave way to others.
     rotations,
+    /// Servers asked so often that they got upstream sockets of their own.
+    servers_connected,
+    /// Servers asked as often that got none: there are enough of them, or the kernel had none.
+    servers_crowded,
     /// TCP connections taken.
     tcp_accepted,
     /// TCP connections closed because there were too many.

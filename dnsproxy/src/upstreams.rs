@@ -1,179 +1,209 @@
 //! A worker's sockets towards the servers of one family.
 //!
 //! All queries share a few sockets, because opening one for each costs more than everything else.
-//! A forger has to guess the port as well as the ID, so sockets do not live long: after a time or
-//! a number of queries one takes no more, and is closed when nothing waits for it.
+//! A server that is asked often gets sockets of its own, connected to it: the kernel then keeps the
+//! way there, and drops what comes from elsewhere. There are few such lanes; the server that was
+//! not asked for the longest time makes way.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use dnsproxy_core::Slot;
+use dnsproxy_core::{Key, Slot};
 use model::Moment;
 use rand::Rng;
 
 use crate::options::Options;
-use crate::socket::{self, Family};
+use crate::socket::Family;
+
+mod lane;
+mod vote;
+
+use lane::{Lane, Upstream};
+use vote::Vote;
+
+/// How many lanes there are: one for any server, and those of one server each.
+const LANES: usize = 9;
+
+/// By so many queries a server without a lane of its own leads over all others without one when
+/// it gets one.
+const OFTEN: u32 = 256;
 
 /// The sockets of one family.
 pub(crate) struct Upstreams {
-    family: Family,
-    /// The slot of the first place.
+    terms: Terms,
+    /// The slot of the first place of the first lane.
     first: u16,
-    /// Twice as many places as sockets take queries, so that each may have a successor while it
-    /// drains.
-    places: Vec<Option<Upstream>>,
+    /// The first is for any server.
+    lanes: Vec<Lane>,
+    vote: Vote,
+    /// A server that is asked often and has no lane.
+    candidate: Option<SocketAddr>,
+    /// Whether [`Self::tend`] has something to do.
+    untidy: bool,
+}
+
+/// How many sockets a lane has, and for how long.
+struct Terms {
+    family: Family,
+    sockets: usize,
     after_queries: u32,
     after: Duration,
 }
 
-/// One socket.
-pub(crate) struct Upstream {
-    pub socket: UdpSocket,
-    opened: Moment,
-    sent: u32,
-    waiting: usize,
-    retired: bool,
-    /// What the kernel had dropped at it when last seen.
-    pub dropped: u32,
+/// What [`Upstreams::tend`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tended {
+    /// Sockets that gave way to others.
+    pub rotations: u64,
+    /// Servers that got a lane.
+    pub connected: u64,
+    /// Servers that could have had a lane, had there been one free.
+    pub crowded: u64,
 }
 
 impl Upstreams {
     /// How many slots the sockets of one family take.
     pub const fn slots(options: &Options) -> usize {
-        options.upstream_sockets.get() * 2
+        options.upstream_sockets.get() * 2 * LANES
     }
 
-    /// Opens the sockets. Their slots begin at `first`.
-    pub fn open(family: Family, first: u16, options: &Options, now: Moment) -> io::Result<Self> {
-        let mut upstreams = Self {
+    /// Opens the sockets for any server. Their slots begin at `first`. `watch` hears of each socket
+    /// when it is opened.
+    pub fn open(
+        family: Family,
+        first: u16,
+        options: &Options,
+        now: Moment,
+        mut watch: impl FnMut(Slot, &UdpSocket) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let terms = Terms {
             family,
-            first,
-            places: std::iter::repeat_with(|| None).take(Self::slots(options)).collect(),
+            sockets: options.upstream_sockets.get(),
             after_queries: options.rotate_after_queries.max(1),
             after: options.rotate_after,
         };
-        for place in 0..options.upstream_sockets.get() {
-            upstreams.places[place] = Some(Upstream::open(family, now)?);
-        }
-        Ok(upstreams)
-    }
-
-    /// All open sockets with their slots.
-    pub fn iter(&self) -> impl Iterator<Item = (Slot, &Upstream)> {
-        let first = self.first;
-        let numbered = self.places.iter().zip(first..);
-        numbered.filter_map(|(place, slot)| Some((Slot(slot), place.as_ref()?)))
+        let watch = |place, socket: &UdpSocket| watch(slot(first, &terms, 0, place), socket);
+        let lanes = vec![Lane::open(None, &terms, now, watch)?];
+        let vote = Vote::default();
+        Ok(Self { terms, first, lanes, vote, candidate: None, untidy: false })
     }
 
     /// The socket at a slot.
-    pub fn socket(&mut self, slot: Slot) -> Option<&mut Upstream> {
-        let place = usize::from(slot.0.checked_sub(self.first)?);
-        self.places.get_mut(place)?.as_mut()
+    pub fn at(&mut self, slot: Slot) -> Option<&mut Upstream> {
+        let (lane, place) = self.place_of(slot)?;
+        self.lanes.get_mut(lane)?.at(place)
     }
 
-    /// A random one of the sockets that take queries.
-    pub fn choose(&self, rng: &mut impl Rng) -> Option<Slot> {
-        let open = || self.iter().filter(|(_, upstream)| !upstream.retired);
-        let count = open().count();
-        let nth = if count > 1 { rng.random_range(0..count) } else { 0 };
-        open().nth(nth).map(|(slot, _)| slot)
+    /// The slot by which a query to `server` will leave.
+    pub fn choose(&mut self, server: SocketAddr, rng: &mut impl Rng) -> Option<Slot> {
+        let lane = self.lanes.iter().position(|lane| lane.is_for(server)).unwrap_or(0);
+        if lane == 0
+            && let Some(leader) = self.vote.count(server, OFTEN)
+        {
+            self.candidate = Some(leader);
+            self.untidy = true;
+        }
+        let place = self.lanes[lane].choose(rng)?;
+        Some(slot(self.first, &self.terms, lane, place))
     }
 
-    /// Takes note that a query went out at `slot`.
-    pub fn hold(&mut self, slot: Slot) {
-        if let Some(upstream) = self.socket(slot) {
-            upstream.sent = upstream.sent.saturating_add(1);
-            upstream.waiting += 1;
+    /// Lays a query ready to leave by the slot of its key, which was chosen for it.
+    pub fn push(&mut self, key: Key, server: SocketAddr, message: &[u8], now: Moment) {
+        let Some((lane, _)) = self.place_of(key.slot) else { return };
+        self.untidy |= self.lanes[lane].push(key, server, message, &self.terms, now);
+    }
+
+    /// Sends what is laid ready. `failed` hears of each query that could not be sent.
+    pub fn flush(&mut self, mut failed: impl FnMut(Key)) {
+        for lane in &mut self.lanes {
+            lane.flush(&mut failed);
         }
     }
 
     /// Takes note that a query no longer waits at `slot`.
     pub fn release(&mut self, slot: Slot) {
-        if let Some(upstream) = self.socket(slot) {
-            upstream.waiting = upstream.waiting.saturating_sub(1);
+        if let Some((lane, place)) = self.place_of(slot) {
+            self.untidy |= self.lanes[lane].release(place);
         }
     }
 
-    /// Closes the sockets that have drained, and opens the successor of one that is old. Gives
-    /// the slot of a newly opened one.
-    ///
-    /// While no place or no port is free the old socket goes on: a forger's odds are then as they
-    /// were.
-    pub fn rotate(&mut self, now: Moment) -> Option<Slot> {
-        for place in &mut self.places {
-            if place.as_ref().is_some_and(|upstream| upstream.retired && upstream.waiting == 0) {
-                *place = None;
+    /// Whether a socket is due to give way or to be closed, or a server to get its own.
+    pub const fn is_untidy(&self) -> bool {
+        self.untidy
+    }
+
+    /// Lets old sockets give way, closes those that have drained, and opens a lane for a server
+    /// that is asked often.
+    pub fn tend(
+        &mut self,
+        now: Moment,
+        mut watch: impl FnMut(Slot, &UdpSocket) -> io::Result<()>,
+    ) -> Tended {
+        self.untidy = false;
+        let Self { terms, first, lanes, .. } = self;
+        let mut tended = Tended::default();
+        for (number, lane) in lanes.iter_mut().enumerate() {
+            let watch =
+                |place, socket: &UdpSocket| watch(slot(*first, terms, number, place), socket);
+            tended.rotations += lane.rotate(terms, now, watch);
+        }
+        if let Some(server) = self.candidate.take() {
+            match self.connect(server, now, watch) {
+                true => tended.connected += 1,
+                false => tended.crowded += 1,
             }
         }
-        let (after, after_queries) = (self.after, self.after_queries);
-        let is_old = |upstream: &Upstream| {
-            !upstream.retired
-                && upstream.sent > 0
-                && (upstream.sent >= after_queries || now.since(upstream.opened) >= after)
-        };
-        let old = self.places.iter().position(|place| place.as_ref().is_some_and(is_old))?;
-        let free = self.places.iter().position(Option::is_none)?;
-        let successor = Upstream::open(self.family, now).ok()?;
-        self.places[old].as_mut()?.retired = true;
-        self.places[free] = Some(successor);
-        // There are at most 2 * 2^16 slots by construction of the worker.
-        Some(Slot(self.first + free as u16))
+        tended
+    }
+
+    /// Opens a lane for a server; false if none is free, or the kernel has no sockets for it.
+    fn connect(
+        &mut self,
+        server: SocketAddr,
+        now: Moment,
+        mut watch: impl FnMut(Slot, &UdpSocket) -> io::Result<()>,
+    ) -> bool {
+        let Some(number) = self.free_lane(now) else { return false };
+        let Self { terms, first, lanes, .. } = self;
+        let watch = |place, socket: &UdpSocket| watch(slot(*first, terms, number, place), socket);
+        let Ok(lane) = Lane::open(Some(server), terms, now, watch) else { return false };
+        match lanes.get_mut(number) {
+            Some(old) => *old = lane,
+            None => lanes.push(lane),
+        }
+        true
+    }
+
+    /// The number of a lane that is not there yet, or else of the one unused for longest, if that
+    /// is long enough.
+    fn free_lane(&self, now: Moment) -> Option<usize> {
+        if self.lanes.len() < LANES {
+            return Some(self.lanes.len());
+        }
+        let idle = self.lanes.iter().enumerate().skip(1);
+        let idle = idle.filter_map(|(number, lane)| Some((lane.idle_since()?, number)));
+        idle.min().filter(|(since, _)| now.since(*since) >= self.terms.after).map(|(_, lane)| lane)
+    }
+
+    /// The lane and the place in it that a slot stands for.
+    fn place_of(&self, slot: Slot) -> Option<(usize, usize)> {
+        let index = usize::from(slot.0.checked_sub(self.first)?);
+        Some((index / self.terms.places(), index % self.terms.places()))
     }
 }
 
-impl Upstream {
-    fn open(family: Family, now: Moment) -> io::Result<Self> {
-        let socket = socket::upstream_socket(family)?;
-        Ok(Self { socket, opened: now, sent: 0, waiting: 0, retired: false, dropped: 0 })
+impl Terms {
+    /// How many places a lane has.
+    const fn places(&self) -> usize {
+        self.sockets * 2
     }
+}
+
+/// The slot of a place in a lane. The worker has made sure that it is less than 2^16.
+const fn slot(first: u16, terms: &Terms, lane: usize, place: usize) -> Slot {
+    Slot(first + (lane * terms.places() + place) as u16)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::num::NonZeroUsize;
-
-    use rand::SeedableRng;
-    use rand::rngs::StdRng;
-
-    use super::*;
-
-    fn ports(upstreams: &Upstreams) -> Vec<u16> {
-        upstreams.iter().map(|(_, open)| open.socket.local_addr().unwrap().port()).collect()
-    }
-
-    #[test]
-    fn an_old_socket_gives_way_and_is_closed_once_it_has_drained() {
-        let options = Options {
-            upstream_sockets: NonZeroUsize::MIN,
-            rotate_after_queries: 2,
-            ..Options::default()
-        };
-        let mut rng = StdRng::seed_from_u64(1);
-        let mut upstreams = Upstreams::open(Family::V4, 10, &options, Moment::ZERO).unwrap();
-        let first = upstreams.choose(&mut rng).unwrap();
-        assert_eq!(first, Slot(10));
-        upstreams.hold(first);
-        assert_eq!(upstreams.rotate(Moment::ZERO), None);
-        upstreams.hold(first);
-        assert_eq!(upstreams.rotate(Moment::ZERO), Some(Slot(11)));
-        assert_eq!(upstreams.choose(&mut rng), Some(Slot(11)));
-        assert_eq!(ports(&upstreams).len(), 2);
-        upstreams.release(first);
-        upstreams.rotate(Moment::ZERO);
-        assert!(upstreams.socket(first).is_some(), "one query still waits");
-        upstreams.release(first);
-        upstreams.rotate(Moment::ZERO);
-        assert!(upstreams.socket(first).is_none());
-    }
-
-    #[test]
-    fn a_socket_gives_way_with_time_only_if_it_was_used() {
-        let options = Options { upstream_sockets: NonZeroUsize::MIN, ..Options::default() };
-        let mut upstreams = Upstreams::open(Family::V4, 0, &options, Moment::ZERO).unwrap();
-        let later = Moment::ZERO + options.rotate_after;
-        assert_eq!(upstreams.rotate(later), None);
-        upstreams.hold(Slot(0));
-        assert_eq!(upstreams.rotate(later), Some(Slot(1)));
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use dnsproxy_core::{
     Answer, Asked, Client, ExtendedError, Key, Limits, Outline, Pending, Rcode, Slot, set_id,
@@ -19,6 +20,7 @@ use rand::{Rng, SeedableRng};
 use socket2::Socket;
 use tracing::error;
 
+use crate::alarm::Alarm;
 use crate::batch::{Inbox, Outbox};
 use crate::clock;
 use crate::datagram::{self, UDP_HEADER_LEN};
@@ -28,15 +30,21 @@ use crate::upstreams::Upstreams;
 
 /// Epoll's token for the end.
 const STOP: u64 = u64::MAX;
+/// The token of the timer.
+const ALARM: u64 = u64::MAX - 1;
 /// The tokens of the listeners are this and the family's index.
 const LISTENERS: u64 = 1 << 32;
 
-/// The longest wait, in milliseconds, so that old sockets give way even when nothing comes.
-const MAX_WAIT: u16 = 10_000;
+/// The longest time without a look at the sockets, so that old ones give way even when nothing
+/// comes.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// A worker, ready to run.
 pub(crate) struct Worker {
     epoll: Epoll,
+    alarm: Alarm,
+    /// When the sockets are to be looked at again.
+    look: Moment,
     inbox: Inbox,
     answer: Answer,
     desk: Desk,
@@ -61,9 +69,8 @@ struct End {
     answers: Socket,
     answers_out: Outbox,
     upstreams: Upstreams,
-    queries_out: Outbox,
-    /// The queries in `queries_out`, which all leave by one socket.
-    queries: Vec<Key>,
+    /// The queries of a batch that could not be sent.
+    unsent: Vec<Key>,
 }
 
 impl Worker {
@@ -72,6 +79,8 @@ impl Worker {
         let now = clock::now();
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
+        let alarm = Alarm::new()?;
+        epoll.add(&alarm, EpollEvent::new(EpollFlags::EPOLLIN, ALARM))?;
         let mut ends = vec![End::open(Family::V4, listeners.0, &gate, &epoll, now)?];
         if let Some(listener) = listeners.1 {
             ends.push(End::open(Family::V6, listener, &gate, &epoll, now)?);
@@ -83,14 +92,15 @@ impl Worker {
         };
         let (pending, rng) = (Pending::new(limits), StdRng::from_os_rng());
         let desk = Desk { gate, pending, rng, ends, now, repetition: Vec::new() };
-        Ok(Self { epoll, inbox: Inbox::new(), answer: Answer::default(), desk })
+        let (inbox, answer) = (Inbox::new(), Answer::default());
+        Ok(Self { epoll, alarm, look: now + LOOK, inbox, answer, desk })
     }
 
     /// Serves until told to stop.
     pub fn run(mut self) {
         let mut events = [EpollEvent::empty(); 32];
         loop {
-            let ready = match self.epoll.wait(&mut events, self.desk.wait()) {
+            let ready = match self.wait(&mut events) {
                 Ok(ready) => ready,
                 Err(nix::Error::EINTR) => 0,
                 Err(error) => {
@@ -102,13 +112,28 @@ impl Worker {
             for event in &events[..ready] {
                 match event.data() {
                     STOP => return self.desk.stop(),
+                    ALARM => self.look(),
                     token if token >= LISTENERS => self.take_queries((token - LISTENERS) as usize),
                     token => self.take_answers(Slot(token as u16)),
                 }
             }
-            self.desk.expire();
-            self.desk.rotate(&self.epoll);
+            self.desk.tend(&self.epoll, false);
         }
+    }
+
+    /// Waits for a packet, or for what is due without one.
+    fn wait(&mut self, events: &mut [EpollEvent]) -> nix::Result<usize> {
+        let deadline = self.desk.pending.next_deadline();
+        self.alarm.ring_by(deadline.map_or(self.look, |deadline| deadline.min(self.look)))?;
+        self.epoll.wait(events, EpollTimeout::NONE)
+    }
+
+    /// Does what is due without a packet.
+    fn look(&mut self) {
+        self.alarm.heard();
+        self.look = self.desk.now + LOOK;
+        self.desk.expire();
+        self.desk.tend(&self.epoll, true);
     }
 
     fn take_queries(&mut self, index: usize) {
@@ -117,25 +142,23 @@ impl Worker {
         let Ok(count) = inbox.receive(end.listener.as_fd()) else { return };
         let overrun = overrun(&mut end.listener_dropped, inbox.dropped());
         desk.gate.counters.overruns.add(overrun);
-        // All queries of a batch leave by one socket, so that they leave with one call.
-        let slot = end.upstreams.choose(&mut desk.rng);
         for at in 0..count {
             let (arrival, message) = inbox.arrival(at);
             match arrival.to {
                 Some(server) if !message.is_empty() => {
-                    desk.query(index, slot, arrival.from, server, message);
+                    desk.query(index, arrival.from, server, message);
                 }
                 _ => desk.gate.counters.unusable.count(),
             }
         }
-        desk.send_queries(index, slot);
+        desk.send_queries(index);
         desk.send_answers();
     }
 
     fn take_answers(&mut self, slot: Slot) {
         let Self { inbox, desk, answer, .. } = self;
         let index = desk.end_of(slot);
-        let Some(upstream) = desk.ends[index].upstreams.socket(slot) else { return };
+        let Some(upstream) = desk.ends[index].upstreams.at(slot) else { return };
         // An error here is an old ICMP message; the queries concerned will time out.
         let Ok(count) = inbox.receive(upstream.socket.as_fd()) else { return };
         let overrun = overrun(&mut upstream.dropped, inbox.dropped());
@@ -155,14 +178,7 @@ impl Worker {
 }
 
 impl Desk {
-    fn query(
-        &mut self,
-        end: usize,
-        slot: Option<Slot>,
-        client: SocketAddr,
-        server: SocketAddr,
-        message: &[u8],
-    ) {
+    fn query(&mut self, end: usize, client: SocketAddr, server: SocketAddr, message: &[u8]) {
         let route = Route { client, server, transport: Transport::Udp };
         match self.gate.query(route, message) {
             Passage::Ignore => {}
@@ -171,7 +187,7 @@ impl Desk {
             }
             Passage::Forward(endpoint, outline) => {
                 let client = Client { address: client, server, id: outline.id };
-                self.forward(end, slot, client, endpoint, &outline, message);
+                self.forward(end, client, endpoint, &outline, message);
             }
         }
     }
@@ -179,7 +195,6 @@ impl Desk {
     fn forward(
         &mut self,
         end: usize,
-        slot: Option<Slot>,
         client: Client,
         endpoint: EndpointId,
         outline: &Outline<'_>,
@@ -189,6 +204,7 @@ impl Desk {
             self.gate.counters.repeated.count();
             return self.repeat(end, key, client.server, message);
         }
+        let slot = self.ends[end].upstreams.choose(client.server, &mut self.rng);
         let route =
             Route { client: client.address, server: client.server, transport: Transport::Udp };
         let Some(slot) = slot else {
@@ -206,19 +222,15 @@ impl Desk {
                 return self.fail(&client, outline, ExtendedError::Other);
             }
         };
-        let end = &mut self.ends[end];
-        end.upstreams.hold(slot);
-        end.queries.push(key);
-        end.queries_out.push(client.server, None, |bytes| bytes.extend_from_slice(message));
-        set_id(end.queries_out.last_mut(), key.id);
+        self.ends[end].upstreams.push(key, client.server, message, self.now);
     }
 
     /// Sends a query again as it went before. If that fails, the first may still be answered.
     fn repeat(&mut self, end: usize, key: Key, server: SocketAddr, message: &[u8]) {
         let end = &mut self.ends[end];
-        let Some(upstream) = end.upstreams.socket(key.slot) else { return };
-        // What is laid ready in `queries_out` leaves by another socket. Repetitions are rare enough
-        // to be sent alone.
+        let Some(upstream) = end.upstreams.at(key.slot) else { return };
+        // What is laid ready may leave by another socket. Repetitions are rare enough to be sent
+        // alone.
         self.repetition.clear();
         self.repetition.extend_from_slice(message);
         set_id(&mut self.repetition, key.id);
@@ -255,7 +267,7 @@ impl Desk {
         // A raw socket has no ports: they stand in the header that is written here.
         let mut to = client;
         to.set_port(0);
-        end.answers_out.push(to, Some(server.ip()), |out| {
+        end.answers_out.push(Some(to), Some(server.ip()), |out| {
             out.extend_from_slice(&[0; UDP_HEADER_LEN]);
             write(out);
         });
@@ -265,16 +277,10 @@ impl Desk {
         }
     }
 
-    fn send_queries(&mut self, index: usize, slot: Option<Slot>) {
+    fn send_queries(&mut self, index: usize) {
         let end = &mut self.ends[index];
-        let Some(upstream) = slot.and_then(|slot| end.upstreams.socket(slot)) else { return };
-        if end.queries_out.is_empty() {
-            return;
-        }
-        let mut failed = Vec::new();
-        end.queries_out.flush(upstream.socket.as_fd(), |at, _| failed.push(end.queries[at]));
-        end.queries.clear();
-        for key in failed {
+        end.upstreams.flush(|key| end.unsent.push(key));
+        while let Some(key) = self.ends[index].unsent.pop() {
             self.abandon(key);
         }
     }
@@ -318,22 +324,16 @@ impl Desk {
         self.fail(&asked.client, &asked.outline(), ExtendedError::NoReachableAuthority);
     }
 
-    fn rotate(&mut self, epoll: &Epoll) {
-        for end in &mut self.ends {
-            let Some(slot) = end.upstreams.rotate(self.now) else { continue };
-            self.gate.counters.rotations.count();
-            let Some(upstream) = end.upstreams.socket(slot) else { continue };
-            if let Err(error) = watch(epoll, &upstream.socket, u64::from(slot.0)) {
-                error!(%error, "answers to a new upstream socket will not be seen");
-            }
+    /// Sees to the upstream sockets: where something is to be done, or everywhere.
+    fn tend(&mut self, epoll: &Epoll, all: bool) {
+        let counters = &self.gate.counters;
+        for end in self.ends.iter_mut().filter(|end| all || end.upstreams.is_untidy()) {
+            let tended =
+                end.upstreams.tend(self.now, |slot, socket| watch_upstream(epoll, slot, socket));
+            counters.rotations.add(tended.rotations);
+            counters.servers_connected.add(tended.connected);
+            counters.servers_crowded.add(tended.crowded);
         }
-    }
-
-    /// How long there is nothing to do unless a packet comes.
-    fn wait(&self) -> EpollTimeout {
-        let Some(deadline) = self.pending.next_deadline() else { return MAX_WAIT.into() };
-        let millis = deadline.since(clock::now()).as_nanos().div_ceil(1_000_000);
-        u16::try_from(millis).unwrap_or(MAX_WAIT).min(MAX_WAIT).into()
     }
 
     /// The family whose sockets a slot belongs to.
@@ -354,10 +354,8 @@ impl End {
         let index = index_of(family);
         let first = u16::try_from(Upstreams::slots(options) * index)
             .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let upstreams = Upstreams::open(family, first, options, now)?;
-        for (slot, upstream) in upstreams.iter() {
-            watch(epoll, &upstream.socket, u64::from(slot.0))?;
-        }
+        let watch_it = |slot, socket: &UdpSocket| watch_upstream(epoll, slot, socket);
+        let upstreams = Upstreams::open(family, first, options, now, watch_it)?;
         watch(epoll, &listener, LISTENERS + index as u64)?;
         Ok(Self {
             listener,
@@ -365,14 +363,19 @@ impl End {
             answers: socket::answer_socket(family, options.answer_mark)?,
             answers_out: Outbox::new(),
             upstreams,
-            queries_out: Outbox::new(),
-            queries: Vec::new(),
+            unsent: Vec::new(),
         })
     }
 }
 
-fn watch(epoll: &Epoll, socket: &UdpSocket, token: u64) -> nix::Result<()> {
-    epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, token))
+fn watch_upstream(epoll: &Epoll, slot: Slot, socket: &UdpSocket) -> io::Result<()> {
+    watch(epoll, socket, u64::from(slot.0)).inspect_err(|error| {
+        error!(%error, "a new upstream socket cannot be watched and is not used");
+    })
+}
+
+fn watch(epoll: &Epoll, socket: &UdpSocket, token: u64) -> io::Result<()> {
+    Ok(epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
 }
 
 const fn index_of(family: Family) -> usize {
