@@ -47,6 +47,8 @@ pub struct Counts {
     pub rebinding: AtomicU64,
     /// Answers not released because a map could take no more.
     pub map_full: AtomicU64,
+    /// Answers not released because the kernel refused a write otherwise.
+    pub write_failed: AtomicU64,
     /// Answers not released because their table may have no further name set.
     pub sets_full: AtomicU64,
     /// Answers for endpoints that were gone before they came.
@@ -228,7 +230,9 @@ impl Names {
                 LearnError::Bound
             });
         };
-        self.counts.map_full.fetch_add(1, Ordering::Relaxed);
+        let counts = &self.counts;
+        let count = if error.is_full() { &counts.map_full } else { &counts.write_failed };
+        count.fetch_add(1, Ordering::Relaxed);
         warn!(%endpoint, %error, "an answer's addresses could not be written");
         // What was evicted for this answer is gone all the same.
         changes.retain(Change::is_removal);
@@ -364,6 +368,7 @@ impl Counts {
         [
             ("rebinding-not-learned", &self.rebinding),
             ("map-full", &self.map_full),
+            ("map-write-failed", &self.write_failed),
             ("name-sets-full", &self.sets_full),
             ("endpoint-gone", &self.endpoint_gone),
         ]
