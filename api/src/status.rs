@@ -48,6 +48,9 @@ pub struct Status {
     /// How often each limit refused or evicted something; absent where it never did.
     #[serde(default)]
     pub limits: BTreeMap<String, u64>,
+    /// What is recorded of flows, and what was lost of it; nothing where flows are not recorded.
+    #[serde(default)]
+    pub flows: BTreeMap<String, u64>,
     /// Dropped packets by reason.
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,

@@ -110,6 +110,16 @@ impl Snapshot {
                 && view.allows_by_lease(resolved(endpoint, address), protocol, port, question.name)
     }
 
+    /// What an address is to rules, where it is no service's port.
+    pub fn identity(&self, address: IpAddr) -> Option<Identity> {
+        self.prefixes.get_lpm(&IpNet::from(address)).map(|(_, identity)| *identity)
+    }
+
+    /// What a service's port is to rules.
+    pub fn frontend(&self, frontend: Frontend) -> Option<Identity> {
+        self.frontends.get(&frontend).copied()
+    }
+
     /// The endpoint that sends from an address.
     pub fn endpoint(&self, client: IpAddr) -> Option<EndpointId> {
         self.clients.get(&client).map(|client| client.endpoint)

@@ -185,24 +185,24 @@ impl FilterSpec {
     fn add_ends(&self, all: &mut Vec<Criterion>) -> Result<(), FilterError> {
         use End::{Destination, Source};
         for (end, texts) in [(Source, &self.source_ip), (Destination, &self.destination_ip)] {
-            let prefixes = each(texts, |text| pattern::prefix(text))?;
+            let prefixes = each(texts, pattern::prefix)?;
             add(all, prefixes, |wanted| Criterion::Address(end, wanted));
         }
         for (end, texts) in [(Source, &self.source_pod), (Destination, &self.destination_pod)] {
-            let pods = each(texts, |text| pattern::Pod::parse(text))?;
+            let pods = each(texts, pattern::Pod::parse)?;
             add(all, pods, |wanted| Criterion::Pod(end, wanted));
         }
         for (end, texts) in [(Source, &self.source_fqdn), (Destination, &self.destination_fqdn)] {
-            let names = each(texts, |text| pattern::name(text))?;
+            let names = each(texts, pattern::name)?;
             add(all, names, |wanted| Criterion::Name(end, wanted));
         }
         for (end, texts) in [(Source, &self.source_label), (Destination, &self.destination_label)] {
-            let selectors = each(texts, |text| labels::Selector::parse(text))?;
+            let selectors = each(texts, labels::Selector::parse)?;
             add(all, selectors, |wanted| Criterion::Labels(end, wanted));
         }
         let services = [(Source, &self.source_service), (Destination, &self.destination_service)];
         for (end, texts) in services {
-            let services = each(texts, |text| pattern::Pod::parse(text))?;
+            let services = each(texts, pattern::Pod::parse)?;
             add(all, services, |wanted| Criterion::Service(end, wanted));
         }
         for (end, own) in
@@ -230,25 +230,25 @@ impl FilterSpec {
     }
 
     fn add_protocols(&self, all: &mut Vec<Criterion>) -> Result<(), FilterError> {
-        let protocols = each(&self.protocol, |text| criterion::ProtocolName::parse(text))?;
+        let protocols = each(&self.protocol, criterion::ProtocolName::parse)?;
         add(all, protocols, Criterion::Protocol);
-        let queries = each(&self.dns_query, |text| pattern::regex(text))?;
+        let queries = each(&self.dns_query, pattern::regex)?;
         add(all, queries, Criterion::DnsQuery);
         Ok(())
     }
 
     fn add_http(&self, all: &mut Vec<Criterion>) -> Result<(), FilterError> {
-        let codes = each(&self.http_status_code, |text| pattern::status_code(text))?;
+        let codes = each(&self.http_status_code, pattern::status_code)?;
         add(all, codes, Criterion::StatusCode);
         add(all, self.http_method.clone(), Criterion::Method);
-        add(all, each(&self.http_path, |text| pattern::regex(text))?, Criterion::Path);
-        add(all, each(&self.http_url, |text| pattern::regex(text))?, Criterion::Url);
+        add(all, each(&self.http_path, pattern::regex)?, Criterion::Path);
+        add(all, each(&self.http_url, pattern::regex)?, Criterion::Url);
         add(all, self.http_header.clone(), Criterion::Header);
         Ok(())
     }
 
     fn add_place(&self, all: &mut Vec<Criterion>) -> Result<(), FilterError> {
-        add(all, each(&self.node_name, |text| pattern::node(text))?, Criterion::Node);
+        add(all, each(&self.node_name, pattern::node)?, Criterion::Node);
         add(all, self.interface.clone(), Criterion::Interface);
         Ok(())
     }

@@ -20,6 +20,6 @@ pub use flow::{
 };
 pub use layer4::{Layer4, TcpFlags};
 pub use layer7::{Dns, Http, Kafka, Layer7, MessageKind, Record, Tls};
-pub use ring::{Capacity, Cursor, Entry, LossSource, Lost, Ring};
 pub use model::DnsFailure;
+pub use ring::{Capacity, Cursor, Entry, LossSource, Lost, Ring};
 pub use time::Time;

@@ -11,8 +11,8 @@ use crate::output::{Cell, Output, Tone, duration};
 ///
 /// Shows the daemon's version and age, how programs are attached, whether the kernel enforces the
 /// newest policies, how many endpoints are in which state, what is wrong in the manifests (with
-/// file, line, column and field), and the counters of the DNS proxy, of limits that were reached
-/// and of dropped packets.
+/// file, line, column and field), and the counters of the DNS proxy, of limits that were reached,
+/// of recorded flows and of dropped packets.
 ///
 /// What is listed as not enforced is valid in the policies and not built here: the rules that need
 /// it allow nothing.
@@ -35,6 +35,7 @@ impl Status {
         output.pairs(summary(&status))?;
         counters(output, "DNS", &status.dns)?;
         counters(output, "Limits reached", &status.limits)?;
+        counters(output, "Flows", &status.flows)?;
         counters(output, "Dropped packets", &status.drops)?;
         problems(output, "Problems", &status.problems)?;
         problems(output, "Not enforced", &status.unenforced)?;

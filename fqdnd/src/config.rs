@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 pub use keys::{
-    AttachChoice, Bpf, Cache, Cluster, Dns, Keys, LogFormat, Logs, PrefixKey, Redirect,
+    AttachChoice, Bpf, Cache, Cluster, Dns, Keys, LogFormat, Logs, PrefixKey, Recording, Redirect,
     RefusalChoice, ScopeChoice, Timeouts,
 };
 pub use span::Span;
@@ -45,6 +45,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// When a flow counts as over.
     pub timeouts: Timeouts,
+    /// What is recorded of flows.
+    pub flows: Recording,
     /// Logs.
     pub log: Logs,
 }
@@ -79,6 +81,7 @@ impl Config {
             cache: Cache::new(flags.cache, file.cache),
             cluster: Cluster::new(flags.cluster, file.cluster),
             timeouts: Timeouts::new(flags.timeouts, file.timeouts),
+            flows: Recording::new(flags.flows, file.flows),
             log: Logs::new(flags.log, file.log),
         };
         config.check()?;

@@ -22,7 +22,8 @@ use tracing::{debug, error, info};
 use crate::config::Config;
 use crate::names::Names;
 use crate::reconcile::{Known, Reconciler};
-use crate::{admin, events, report, settings};
+use crate::recording::{Flows, Recorder};
+use crate::{admin, report, settings};
 
 /// How often leases that ran out are looked at.
 pub const SWEEP: Duration = Duration::from_millis(500);
@@ -43,6 +44,8 @@ pub struct Shared {
     audit: ArcSwap<Vec<policy::Problem>>,
     /// The DNS proxy.
     pub proxy: dnsproxy::Proxy,
+    /// What was seen, if it is recorded.
+    pub flows: Option<Arc<Flows>>,
     /// When the daemon started.
     pub started: Instant,
     /// The same in seconds since 1970.
@@ -67,7 +70,7 @@ pub async fn run(config: Config) -> Result<()> {
     let listener = admin::listen(&config.socket)?;
     let (shared, mut sources) = start(&config, datapath).await?;
     let admin = tokio::spawn(admin::serve(listener, Arc::clone(&shared)));
-    let events = events::watch(&shared)?;
+    let recorder = shared.flows.clone().map(|flows| Recorder::start(&shared, flows)).transpose()?;
     info!(socket = %config.socket.display(), "fqdnd is ready");
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
         debug!(%error, "the service manager was not told");
@@ -76,7 +79,7 @@ pub async fn run(config: Config) -> Result<()> {
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]) {
         debug!(%error, "the service manager was not told");
     }
-    events.abort();
+    drop(recorder);
     admin.abort();
     if let Err(error) = std::fs::remove_file(&config.socket) {
         debug!(%error, "the socket was not there any more");
@@ -111,10 +114,12 @@ async fn start(config: &Config, datapath: Arc<Datapath>) -> Result<(Arc<Shared>,
     };
 
     let dump = datapath.dump().context("the kernel's state cannot be read")?;
+    let flows = settings::flows(config).map(Arc::new);
     let names = Arc::new(Names::new(
         Arc::clone(&datapath),
         settings::guard(config)?,
         settings::limits(config),
+        flows.clone(),
     ));
     let node = Node::new(settings::engine(config)?);
     let mut reconciler = Reconciler::new(node, Arc::clone(&datapath), Arc::clone(&names), &dump)?;
@@ -142,6 +147,7 @@ async fn start(config: &Config, datapath: Arc<Datapath>) -> Result<(Arc<Shared>,
         node: sources.node.clone(),
         audit: ArcSwap::from_pointee(audit),
         proxy,
+        flows,
         started: Instant::now(),
         started_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
         kernel: nix::sys::utsname::uname()

@@ -7,11 +7,11 @@ mod check;
 mod clock;
 mod daemon;
 mod detach;
-mod events;
 mod logs;
 mod names;
 mod pending;
 mod reconcile;
+mod recording;
 mod report;
 mod settings;
 

@@ -15,14 +15,15 @@ use std::sync::{Arc, MutexGuard};
 use arc_swap::ArcSwap;
 use bpf::Datapath;
 use dashmap::DashMap;
-use dnsproxy::{Address, Authority, Judgement, LearnError, Query};
+use dnsproxy::{Address, Authority, Judgement, LearnError, Query, Settled};
 use engine::leases::{Leases, Limits, NameSets, SetsFull};
 use engine::rebinding::Guard;
 use engine::{Question, Snapshot, TableSets, VerdictTable};
-use model::{Change, EndpointId, Identity, NameRef};
+use model::{Change, EndpointId, Frontend, Identity, Name, NameRef};
 use tracing::{debug, warn};
 
 use crate::clock;
+use crate::recording::Flows;
 
 /// One endpoint's names, and the table that judges it.
 struct Slot {
@@ -38,6 +39,7 @@ pub struct Names {
     guard: Guard,
     limits: Limits,
     counts: Counts,
+    flows: Option<Arc<Flows>>,
 }
 
 /// What the hot half counts.
@@ -67,8 +69,13 @@ thread_local! {
 }
 
 impl Names {
-    /// No endpoints yet.
-    pub fn new(datapath: Arc<Datapath>, guard: Guard, limits: Limits) -> Self {
+    /// No endpoints yet. What becomes of queries is noted in `flows`.
+    pub fn new(
+        datapath: Arc<Datapath>,
+        guard: Guard,
+        limits: Limits,
+        flows: Option<Arc<Flows>>,
+    ) -> Self {
         Self {
             datapath,
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
@@ -76,6 +83,7 @@ impl Names {
             guard,
             limits,
             counts: Counts::default(),
+            flows,
         }
     }
 
@@ -164,6 +172,27 @@ impl Names {
         }
     }
 
+    /// The names that an endpoint has resolved to an address.
+    pub fn names_of(&self, endpoint: EndpointId, address: IpAddr) -> Arc<[Name]> {
+        let Some(slot) = self.slots.get(&endpoint) else { return Arc::default() };
+        slot.leases.names_of(address).map(NameRef::to_name).collect()
+    }
+
+    /// The endpoint that has an address.
+    pub fn endpoint_at(&self, address: IpAddr) -> Option<EndpointId> {
+        self.snapshot.load().endpoint(address)
+    }
+
+    /// What an address is to rules.
+    pub fn identity_at(&self, address: IpAddr) -> Option<Identity> {
+        self.snapshot.load().identity(address)
+    }
+
+    /// What a service's port is to rules, if there is one at this place.
+    pub fn frontend_at(&self, frontend: Frontend) -> Option<Identity> {
+        self.snapshot.load().frontend(frontend)
+    }
+
     /// Runs `visit` on each endpoint's leases.
     pub fn visit(&self, mut visit: impl FnMut(EndpointId, &Leases)) {
         for slot in &self.slots {
@@ -212,7 +241,7 @@ impl Names {
         };
         let slot = &mut *slot;
         let Some(table) = slot.table.as_ref() else { return Ok(()) };
-        let mut sets = SlotSets::of(Some(table));
+        let mut sets = SlotSets(Some(table.sets()));
         let learned = slot.leases.handle_answer(name, addresses, clock::now(), &mut sets, changes);
         if changes.is_empty() && learned.is_ok() {
             return Ok(());
@@ -273,32 +302,23 @@ impl Slot {
     }
 }
 
-/// The name sets of an endpoint's table, locked when they are first asked for; where no policy
-/// selects it, no selector matches anything.
-pub struct SlotSets<'a> {
-    table: Option<&'a VerdictTable>,
-    locked: Option<MutexGuard<'a, TableSets>>,
-}
+/// The name sets of an endpoint's table; where no policy selects it, no selector matches anything.
+pub struct SlotSets<'a>(Option<MutexGuard<'a, TableSets>>);
 
 impl<'a> SlotSets<'a> {
     fn of(table: Option<&'a Arc<VerdictTable>>) -> Self {
-        Self { table: table.map(|table| &**table), locked: None }
-    }
-
-    fn lock(&mut self) -> Option<&mut TableSets> {
-        let table = self.table?;
-        Some(self.locked.get_or_insert_with(|| table.sets()))
+        Self(table.map(|table| table.sets()))
     }
 
     fn has_fresh(&self) -> bool {
-        self.locked.as_ref().is_some_and(|sets| sets.has_fresh())
+        self.0.as_ref().is_some_and(|sets| sets.has_fresh())
     }
 
     /// Settles what becomes of sets first seen, once their rows are written or could not be.
-    fn finish(mut self, written: bool) {
-        match self.lock() {
-            Some(sets) if written => sets.confirm(),
-            Some(sets) => sets.abandon(),
+    fn finish(self, written: bool) {
+        match self.0 {
+            Some(mut sets) if written => sets.confirm(),
+            Some(mut sets) => sets.abandon(),
             None => {}
         }
     }
@@ -310,7 +330,7 @@ impl NameSets for SlotSets<'_> {
         name: NameRef<'_>,
         changes: &mut Vec<Change>,
     ) -> Result<Option<Identity>, SetsFull> {
-        self.lock().map_or(Ok(None), |sets| sets.set_of(name, changes))
+        self.0.as_mut().map_or(Ok(None), |sets| sets.set_of(name, changes))
     }
 
     fn union(
@@ -319,7 +339,7 @@ impl NameSets for SlotSets<'_> {
         b: Identity,
         changes: &mut Vec<Change>,
     ) -> Result<Identity, SetsFull> {
-        self.lock().map_or(Ok(a), |sets| sets.union(a, b, changes))
+        self.0.as_mut().map_or(Ok(a), |sets| sets.union(a, b, changes))
     }
 }
 
@@ -358,6 +378,12 @@ impl Authority for Names {
             }
             self.learn_addresses(endpoint, query.name, admitted, changes)
         })
+    }
+
+    fn note(&self, settled: &Settled<'_>) {
+        if let Some(flows) = &self.flows {
+            flows.exchanges().note(settled);
+        }
     }
 }
 

@@ -46,6 +46,7 @@ pub fn status(shared: &Shared, reconciler: &Reconciler) -> Result<api::Status> {
         unenforced: unenforced.into_iter().collect(),
         dns: shared.dns_counts(),
         limits: limits(shared)?,
+        flows: shared.flows.as_ref().map_or_else(BTreeMap::new, |flows| flows.counts()),
         drops: by_reason(drops.iter().map(|((_, reason), count)| (*reason, *count))),
     })
 }

@@ -7,8 +7,9 @@ use engine::leases::Limits;
 use engine::rebinding::Guard;
 use model::{EndpointName, Name, Prefix};
 
-use crate::config::{AttachChoice, Config, PrefixKey, RefusalChoice, ScopeChoice};
+use crate::config::{AttachChoice, Config, PrefixKey, Recording, RefusalChoice, ScopeChoice};
 use crate::daemon::SWEEP;
+use crate::recording::{Budgets, Flows};
 
 /// How manifests are read.
 pub fn manifests(config: &Config) -> kubernetes::Options {
@@ -58,6 +59,7 @@ pub fn kernel(
     proxy: Option<&dnsproxy::Proxy>,
 ) -> bpf::Settings {
     let timeouts = &config.timeouts;
+    let keys = &config.flows;
     bpf::Settings {
         marks: bpf::Marks {
             mask: marks.mask(),
@@ -67,10 +69,31 @@ pub fn kernel(
         tcp_idle: timeouts.tcp_established.0,
         handshake_idle: timeouts.tcp_transient.0,
         udp_idle: timeouts.udp.0,
+        drop_events: events(keys, keys.drops_per_second),
+        flow_events: events(keys, keys.first_packets_per_second),
         udp_ports: proxy.map_or_else(Vec::new, |proxy| proxy.udp_ports().to_vec()),
         tcp_ports: proxy.map_or_else(Vec::new, |proxy| proxy.tcp_ports().to_vec()),
-        ..bpf::Settings::default()
     }
+}
+
+/// Without a record of flows, the programs need not tell of any.
+fn events(keys: &Recording, per_second: u32) -> bpf::EventBudget {
+    if !keys.enabled {
+        return bpf::EventBudget::OFF;
+    }
+    bpf::EventBudget { per_second, burst: per_second.saturating_mul(2) }
+}
+
+/// The record of flows, if there is to be one.
+pub fn flows(config: &Config) -> Option<Flows> {
+    let keys = &config.flows;
+    let ring = flows::Ring::new(flows::Capacity::at_least(keys.capacity));
+    let budgets = Budgets { queries: keys.queries_per_second };
+    // Beside the workers, one thread serves TCP.
+    let threads = config.dns.workers + 1;
+    let node = nix::sys::utsname::uname()
+        .map_or_else(|_| String::new(), |own| own.nodename().to_string_lossy().into_owned());
+    keys.enabled.then(|| Flows::new(ring, budgets, &node, threads))
 }
 
 /// The DNS proxy.

@@ -342,6 +342,7 @@ fn status() -> Status {
         unenforced: Vec::new(),
         dns: [("queries".to_owned(), 20), ("refused".to_owned(), 3)].into(),
         limits: [].into(),
+        flows: [].into(),
         drops: [("policy-denied".to_owned(), 17)].into(),
     }
 }

@@ -270,6 +270,29 @@ section! {
 }
 
 section! {
+    /// What is recorded of flows.
+    FlowKeys => Recording, "flows-", "Flows" {
+        /// Whether flows' first packets, drops and questions of DNS are recorded. Default: true.
+        [long = "flows-enabled", value_name = "BOOL"]
+        enabled: bool = true;
+        /// How many of the newest are kept: one less than a power of two, so the next such number
+        /// up to 65535. Default: 4095.
+        [long = "flows-capacity", value_name = "N"]
+        capacity: usize = 4095;
+        /// Drops of one endpoint that are recorded in a second, in the long run; at once, twice as
+        /// many. What is more is counted. Default: 100.
+        [long = "flows-drops-per-second", value_name = "N"]
+        drops_per_second: u32 = 100;
+        /// First packets of one endpoint likewise. Default: 500.
+        [long = "flows-first-packets-per-second", value_name = "N"]
+        first_packets_per_second: u32 = 500;
+        /// Questions of DNS of one endpoint likewise. Default: 1000.
+        [long = "flows-queries-per-second", value_name = "N"]
+        queries_per_second: u32 = 1000;
+    }
+}
+
+section! {
     /// Logs.
     LogKeys => Logs, "log-", "Logs" {
         /// What is logged, as the RUST_LOG syntax has it. Names and addresses of traffic appear
@@ -314,6 +337,9 @@ pub struct Keys {
     #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
     #[command(flatten)]
     pub timeouts: TimeoutKeys,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
+    pub flows: FlowKeys,
     #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
     #[command(flatten)]
     pub log: LogKeys,

@@ -1,0 +1,120 @@
+//! What was seen on the node, for whoever looks: a ring of flows, and word of new ones.
+//!
+//! The [`Recorder`] alone adds to it, from a thread of its own. Whoever looks locks the ring for a
+//! moment and can keep neither a DNS worker nor a packet waiting.
+
+mod budget;
+mod describe;
+mod directory;
+mod exchanges;
+mod losses;
+mod policies;
+mod recorder;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use flows::{Entry, LossSource, Ring};
+use tokio::sync::watch;
+
+pub use exchanges::Exchanges;
+pub use recorder::Recorder;
+
+/// The node's flows.
+pub struct Flows {
+    ring: Mutex<Ring>,
+    added: watch::Sender<()>,
+    exchanges: Exchanges,
+    budgets: Budgets,
+    counts: Counts,
+    node: Arc<str>,
+    started: Instant,
+}
+
+/// How many flows one endpoint may cause.
+#[derive(Clone, Copy, Debug)]
+pub struct Budgets {
+    /// Questions of DNS in a second, in the long run; at once, twice as many.
+    pub queries: u32,
+}
+
+/// What was left out.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Flows without the policies that decided, because explaining took too much time.
+    unexplained: AtomicU64,
+}
+
+impl Flows {
+    /// No flows yet. Questions come from `threads` threads.
+    pub fn new(ring: Ring, budgets: Budgets, node: &str, threads: usize) -> Self {
+        Self {
+            ring: Mutex::new(ring),
+            added: watch::Sender::new(()),
+            exchanges: Exchanges::new(threads),
+            budgets,
+            counts: Counts::default(),
+            node: node.into(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Where DNS workers leave what they have seen.
+    pub fn exchanges(&self) -> &Exchanges {
+        &self.exchanges
+    }
+
+    /// Looks at the ring, which is locked meanwhile.
+    pub fn look<T>(&self, look: impl FnOnce(&Ring) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Changes whenever flows were added.
+    pub fn added(&self) -> watch::Receiver<()> {
+        self.added.subscribe()
+    }
+
+    /// The node's name.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// For how long flows have been recorded.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn add(&self, entries: impl Iterator<Item = Entry>) {
+        let mut ring = self.lock();
+        entries.for_each(|entry| ring.push(entry));
+        drop(ring);
+        self.added.send_replace(());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ring> {
+        // A ring is whole after each push.
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many flows there were and are, and what was lost, by the name that people read.
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        let (mut counts, lost) = self.look(|ring| {
+            let counts = [
+                ("recorded", ring.flows()),
+                ("held", ring.len() as u64),
+                ("capacity", ring.capacity().get() as u64),
+            ];
+            let counts: BTreeMap<String, u64> =
+                counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+            let recorded = LossSource::ALL.into_iter().filter(|own| *own != LossSource::Ring);
+            (counts, recorded.map(|source| (source, ring.lost(source))).collect::<Vec<_>>())
+        });
+        counts
+            .extend(lost.into_iter().map(|(own, count)| (format!("lost-{}", own.as_str()), count)));
+        let unexplained = self.counts.unexplained.load(Ordering::Relaxed);
+        counts.insert("without-policies".to_owned(), unexplained);
+        counts
+    }
+}

@@ -1,0 +1,121 @@
+//! What is not in the ring: read from the counters once in a while, and told as entries of it.
+
+use std::collections::BTreeMap;
+
+use bpf::Counts;
+use flows::{Entry, LossSource, Lost, Time};
+use model::EndpointId;
+
+/// What had been lost when it was last looked.
+#[derive(Debug, Default)]
+pub struct Losses {
+    kernel: BTreeMap<EndpointId, Kernel>,
+    dns_queue: u64,
+    /// Records left out since then because of their endpoint's budget.
+    suppressed: u64,
+}
+
+/// What the programs did not tell of one endpoint.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kernel {
+    suppressed: u64,
+    lost: u64,
+}
+
+impl From<&Counts> for Kernel {
+    fn from(counts: &Counts) -> Self {
+        let Counts { drop_events, flow_events, .. } = counts;
+        Self {
+            suppressed: drop_events.suppressed + flow_events.suppressed,
+            lost: drop_events.lost + flow_events.lost,
+        }
+    }
+}
+
+impl Losses {
+    /// What was lost before now is nobody's business.
+    pub fn since(counts: &BTreeMap<EndpointId, Counts>) -> Self {
+        let kernel = counts.iter().map(|(endpoint, counts)| (*endpoint, counts.into())).collect();
+        Self { kernel, ..Self::default() }
+    }
+
+    /// A record was left out because of its endpoint's budget.
+    pub fn suppress(&mut self) {
+        self.suppressed += 1;
+    }
+
+    /// What was lost since the last time.
+    pub fn look(
+        &mut self,
+        counts: &BTreeMap<EndpointId, Counts>,
+        dns_queue: u64,
+        time: Time,
+    ) -> Vec<Entry> {
+        let mut suppressed = std::mem::take(&mut self.suppressed);
+        let mut lost = 0;
+        let mut kernel = BTreeMap::new();
+        for (endpoint, counts) in counts {
+            let (now, before) = (Kernel::from(counts), self.kernel.get(endpoint));
+            let before = before.copied().unwrap_or_default();
+            // A number that counts another endpoint now has begun from nothing.
+            let since = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+            suppressed += since(now.suppressed, before.suppressed);
+            lost += since(now.lost, before.lost);
+            kernel.insert(*endpoint, now);
+        }
+        self.kernel = kernel;
+        let queue = dns_queue - std::mem::replace(&mut self.dns_queue, dns_queue);
+        let found = [
+            (LossSource::Suppressed, suppressed),
+            (LossSource::KernelRing, lost),
+            (LossSource::DnsQueue, queue),
+        ];
+        let found = found.into_iter().filter(|(_, count)| *count > 0);
+        found.map(|(source, count)| Entry::Lost(Lost { source, count, time })).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bpf::Untold;
+
+    use super::*;
+
+    fn counts(all: &[(u32, u64, u64)]) -> BTreeMap<EndpointId, Counts> {
+        let of = |&(endpoint, suppressed, lost): &(u32, u64, u64)| {
+            let drop_events = Untold { suppressed, lost };
+            (EndpointId(endpoint), Counts { drop_events, ..Counts::default() })
+        };
+        all.iter().map(of).collect()
+    }
+
+    fn found(entries: Vec<Entry>) -> Vec<(LossSource, u64)> {
+        let lost = entries.into_iter().filter_map(|entry| match entry {
+            Entry::Lost(lost) => Some((lost.source, lost.count)),
+            Entry::Flow(_) => None,
+        });
+        lost.collect()
+    }
+
+    #[test]
+    fn tells_what_was_lost_since_it_last_looked() {
+        let mut losses = Losses::since(&counts(&[(1, 100, 0)]));
+        let mut look = |all: &[(u32, u64, u64)], queue| {
+            found(losses.look(&counts(all), queue, Time::default()))
+        };
+        assert_eq!(look(&[(1, 100, 0)], 0), []);
+        let both = [(LossSource::Suppressed, 7), (LossSource::KernelRing, 2)];
+        assert_eq!(look(&[(1, 105, 0), (2, 2, 2)], 0), both);
+        assert_eq!(look(&[(1, 105, 0), (2, 2, 2)], 4), [(LossSource::DnsQueue, 4)]);
+        assert_eq!(look(&[(1, 3, 0)], 4), [(LossSource::Suppressed, 3)]);
+    }
+
+    #[test]
+    fn records_over_a_budget_count_with_the_events_over_theirs() {
+        let mut losses = Losses::default();
+        losses.suppress();
+        losses.suppress();
+        let entries = losses.look(&counts(&[(1, 1, 0)]), 0, Time::default());
+        assert_eq!(found(entries), [(LossSource::Suppressed, 3)]);
+    }
+}

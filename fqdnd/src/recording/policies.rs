@@ -1,0 +1,222 @@
+//! Which policies decided a flow: the engine's own explanation, made once for all flows that are
+//! decided alike.
+//!
+//! Explaining asks every rule, so it has a budget of time. A flow over it goes without, which is
+//! counted; what was explained before is still known. An explanation that does not come to what
+//! happened (policy has changed meanwhile) is not shown.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::explain::{Explanation, Known, Outcome, Question, Resolved, Target, explain};
+use flows::{PolicyKind, PolicyRef};
+use model::{EndpointName, Identity, Name, Protocol, TableId};
+use policy::{Decision, Direction};
+
+use crate::daemon::Shared;
+
+/// How many explanations are kept. When there are more, all are forgotten.
+const KEPT: usize = 8192;
+/// The share of one core's time that explaining may take: one part of this many.
+const SHARE: u32 = 50;
+/// How much of it may be taken at once.
+const BURST: Duration = Duration::from_millis(200);
+
+/// What flows that are decided alike have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Case {
+    /// The table that the sender is judged by.
+    pub table: TableId,
+    /// What the destination is.
+    pub identity: Option<Identity>,
+    /// The names that the sender resolved to it.
+    pub names: Arc<[Name]>,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port; for ICMP, the type.
+    pub port: u16,
+    /// The name that is asked for.
+    pub asks: Option<Name>,
+}
+
+/// The policies that decided.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Policies {
+    /// Those that allow it.
+    pub allow: Arc<[PolicyRef]>,
+    /// Those that deny it.
+    pub deny: Arc<[PolicyRef]>,
+}
+
+/// What was explained, and what explanations are made from.
+pub struct Explainer {
+    shared: Arc<Shared>,
+    explained: HashMap<Case, (Outcome, Policies)>,
+    /// What the policies were when `explained` was begun.
+    manifests: Arc<kubernetes::Inventory>,
+    grounds: Option<Grounds>,
+    allowance: Allowance,
+}
+
+/// The cluster at one revision.
+struct Grounds {
+    revision: u64,
+    inventory: engine::Inventory,
+    settings: engine::Settings,
+}
+
+impl Explainer {
+    /// Nothing is explained yet.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let manifests = shared.manifests.borrow().clone();
+        let allowance = Allowance::new(Instant::now());
+        Self { shared, explained: HashMap::new(), manifests, grounds: None, allowance }
+    }
+
+    /// Forgets what new policies or services may have made wrong.
+    pub fn refresh(&mut self) {
+        let now = self.shared.manifests.borrow().clone();
+        if Arc::ptr_eq(&now, &self.manifests) {
+            return;
+        }
+        self.explained.clear();
+        self.manifests = now;
+        self.grounds = None;
+    }
+
+    /// The policies that decided a case as it was decided; none where there is no time to find out.
+    pub fn policies(
+        &mut self,
+        case: &Case,
+        from: &EndpointName,
+        to: IpAddr,
+        outcome: Outcome,
+    ) -> Option<Policies> {
+        if !self.explained.contains_key(case) {
+            let begun = Instant::now();
+            if !self.allowance.has_any(begun) {
+                return None;
+            }
+            let explained = self.explain(case, from, to);
+            self.allowance.spend(begun.elapsed());
+            if self.explained.len() >= KEPT {
+                self.explained.clear();
+            }
+            self.explained.insert(case.clone(), explained?);
+        }
+        let (explained, policies) = self.explained.get(case)?;
+        Some(if *explained == outcome { policies.clone() } else { Policies::default() })
+    }
+
+    fn explain(
+        &mut self,
+        case: &Case,
+        from: &EndpointName,
+        to: IpAddr,
+    ) -> Option<(Outcome, Policies)> {
+        let shared = Arc::clone(&self.shared);
+        let Grounds { revision, inventory, settings } = self.grounds()?;
+        let known = Known { inventory, settings, guard: shared.names.guard() };
+        let resolved = case.names.iter().cloned();
+        let question = Question {
+            from: from.clone(),
+            to: Target::Address(to),
+            protocol: case.protocol,
+            port: case.port,
+            asks: case.asks.clone(),
+            resolved: resolved.map(|name| Resolved { name, address: to, expired: false }).collect(),
+            closed: None,
+        };
+        let explanation = explain(known, &question).ok()?;
+        Some((explanation.outcome, Policies::of(&explanation, *revision)))
+    }
+
+    /// The cluster as it is now, unless a revision is being carried out.
+    fn grounds(&mut self) -> Option<&Grounds> {
+        if self.grounds.is_none() {
+            let reconciler = self.shared.reconciler.try_lock().ok()?;
+            self.grounds = Some(Grounds {
+                revision: reconciler.revisions().1,
+                inventory: reconciler.inventory().clone(),
+                settings: reconciler.node().settings().clone(),
+            });
+        }
+        self.grounds.as_ref()
+    }
+}
+
+impl Policies {
+    fn of(explanation: &Explanation, revision: u64) -> Self {
+        let of = |direction: Direction| {
+            let decided = explanation.decided.iter().filter(|own| own.direction == direction);
+            decided.map(|decision| describe(decision, revision)).collect()
+        };
+        Self { allow: of(Direction::Allow), deny: of(Direction::Deny) }
+    }
+}
+
+fn describe(decision: &Decision, revision: u64) -> PolicyRef {
+    let key = &decision.policy;
+    let kind = match key.namespace {
+        Some(_) => PolicyKind::Namespaced,
+        None => PolicyKind::Clusterwide,
+    };
+    let namespace = key.namespace.clone().unwrap_or_default();
+    let label = |name: &str, value: &str| format!("k8s:io.cilium.k8s.policy.{name}={value}");
+    let mut labels = vec![label("derived-from", kind.as_str()), label("name", &key.name)];
+    if !namespace.is_empty() {
+        labels.push(label("namespace", &namespace));
+    }
+    PolicyRef {
+        kind,
+        namespace,
+        name: key.name.clone(),
+        labels,
+        revision,
+        file: decision.file.to_string_lossy().into(),
+        line: decision.ports.as_ref().unwrap_or(&decision.entry).line,
+    }
+}
+
+/// Time to spend, which comes back as time passes.
+struct Allowance {
+    left: Duration,
+    counted: Instant,
+}
+
+impl Allowance {
+    const fn new(now: Instant) -> Self {
+        Self { left: BURST, counted: now }
+    }
+
+    fn has_any(&mut self, now: Instant) -> bool {
+        let earned = now.saturating_duration_since(self.counted) / SHARE;
+        self.left = BURST.min(self.left + earned);
+        self.counted = now;
+        !self.left.is_zero()
+    }
+
+    fn spend(&mut self, time: Duration) {
+        self.left = self.left.saturating_sub(time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_that_was_spent_comes_back_slowly() {
+        let start = Instant::now();
+        let after = |time| start + time;
+        let mut allowance = Allowance::new(start);
+        assert!(allowance.has_any(start));
+        allowance.spend(BURST * 2);
+        assert!(!allowance.has_any(start));
+        assert!(allowance.has_any(after(Duration::from_secs(1))));
+        allowance.spend(Duration::from_secs(1) / SHARE);
+        assert!(!allowance.has_any(after(Duration::from_secs(1))));
+    }
+}
