@@ -5,12 +5,19 @@
 //! endpoint's entry, whose generation makes the kernel judge again, comes behind every write and
 //! behind every removal of a prefix. What is right already is not touched.
 //!
+//! While endpoints change tables, both tables have rows for every prefix that stands: one that comes
+//! or goes with its rules does so when both know it. So nothing that both allow is denied meanwhile.
+//!
 //! Rows that nothing leads to, such as a revision leaves that could not be written, go first of all:
 //! what they take up may be what the new ones need.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use model::{Change, Enforcement, Identity, LeaseEntry, Row, Scope, State, TableId};
+use model::{
+    Change, Digest, EndpointEntry, EndpointId, Enforcement, Frontend, Identity, Interface,
+    LeaseEntry, Moment, Name, NameNumber, NumberKind, Prefix, Row, Scope, State, TableId, Verdict,
+};
 
 /// The changes that lead from one state to another, in three steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,92 +44,150 @@ impl Difference {
 
 /// The changes that lead from `realised` to `desired`.
 pub fn difference(realised: &State, desired: &State) -> Difference {
-    let mut steps = Difference::default();
-    let Difference { before, endpoints, after } = &mut steps;
-
+    let mut steps = Steps::default();
+    steps.endpoints.compare(&realised.endpoints, &desired.endpoints);
+    steps.sources.compare(&realised.sources, &desired.sources);
+    steps.prefixes.compare(&realised.prefixes, &desired.prefixes);
+    steps.frontends.compare(&realised.frontends, &desired.frontends);
+    steps.rows.compare(&realised.rows, &desired.rows);
+    steps.numbers.compare(&realised.numbers, &desired.numbers);
+    steps.names.compare(&realised.names, &desired.names);
+    steps.leases.compare(&realised.leases, &desired.leases);
+    steps.shared.compare(&realised.shared, &desired.shared);
     let leads = Leads::of(realised);
-    deletes(&realised.rows, &desired.rows, |row| {
-        if !leads.to(row) {
-            before.push(Change::DeleteRow(*row));
+    steps.in_order(|row| leads.to(row))
+}
+
+/// What to put and to remove, map by map.
+#[derive(Default)]
+pub(crate) struct Steps<'a> {
+    pub(crate) endpoints: Part<'a, Interface, EndpointEntry>,
+    pub(crate) sources: Part<'a, (EndpointId, Prefix), ()>,
+    pub(crate) prefixes: Part<'a, Prefix, Identity>,
+    pub(crate) frontends: Part<'a, Frontend, Identity>,
+    pub(crate) rows: Part<'a, Row, Verdict>,
+    pub(crate) numbers: Part<'a, (NumberKind, u32), Digest>,
+    names: Part<'a, (EndpointId, NameNumber), Name>,
+    leases: Part<'a, (EndpointId, IpAddr), LeaseEntry>,
+    shared: Part<'a, (EndpointId, IpAddr, NameNumber), Moment>,
+    /// Rows that are needed while endpoints change tables, and not after.
+    pub(crate) passing: Vec<(Row, Verdict)>,
+    /// Prefixes whose removal changes no verdict: they stay until endpoints have changed tables.
+    pub(crate) plain: BTreeSet<Prefix>,
+}
+
+/// What to put and to remove in one map.
+pub(crate) struct Part<'a, K, V> {
+    /// With what is in force.
+    puts: Vec<(&'a K, &'a V, Option<&'a V>)>,
+    removals: Vec<&'a K>,
+}
+
+impl<K, V> Default for Part<'_, K, V> {
+    fn default() -> Self {
+        Self { puts: Vec::new(), removals: Vec::new() }
+    }
+}
+
+impl<'a, K: Ord, V: Eq> Part<'a, K, V> {
+    pub(crate) fn fill(
+        &mut self,
+        puts: impl Iterator<Item = (&'a K, &'a V, Option<&'a V>)>,
+        removals: impl Iterator<Item = (&'a K, &'a V)>,
+    ) {
+        self.puts.extend(puts);
+        self.removals.extend(removals.map(|(key, _)| key));
+    }
+
+    fn compare(&mut self, realised: &'a BTreeMap<K, V>, desired: &'a BTreeMap<K, V>) {
+        let puts = desired.iter().map(|(key, value)| (key, value, realised.get(key)));
+        self.puts.extend(puts.filter(|(_, new, old)| *old != Some(*new)));
+        self.removals.extend(realised.keys().filter(|key| !desired.contains_key(*key)));
+    }
+}
+
+impl Steps<'_> {
+    /// All changes in an order that is safe at every step; `leads` tells whether a packet can come
+    /// to a row that is in force.
+    pub(crate) fn in_order(self, leads: impl Fn(&Row) -> bool) -> Difference {
+        let mut steps = Difference::default();
+        let Difference { before, endpoints, after } = &mut steps;
+        let (led, loose): (Vec<&Row>, Vec<&Row>) =
+            self.rows.removals.iter().partition(|row| leads(row));
+        let (plain, plainless): (Vec<Prefix>, Vec<Prefix>) =
+            self.prefixes.removals.iter().copied().partition(|own| self.plain.contains(own));
+
+        before.extend(loose.into_iter().map(|row| Change::DeleteRow(*row)));
+        before.extend(
+            self.numbers
+                .puts
+                .iter()
+                .map(|((kind, number), digest, _)| Change::PutNumber(*kind, *number, **digest)),
+        );
+        let rows = self.rows.puts.iter().map(|(row, verdict, _)| (**row, **verdict));
+        let rows = rows.chain(self.passing.iter().copied());
+        before.extend(rows.map(|(row, verdict)| Change::PutRow(row, verdict)));
+        for ((endpoint, source), ..) in &self.sources.puts {
+            before.push(Change::PutSource(*endpoint, *source));
         }
-    });
-    puts(&realised.numbers, &desired.numbers, |(kind, number), digest| {
-        before.push(Change::PutNumber(*kind, *number, *digest));
-    });
-    puts(&realised.rows, &desired.rows, |row, verdict| {
-        before.push(Change::PutRow(*row, *verdict));
-    });
-    puts(&realised.sources, &desired.sources, |(endpoint, source), ()| {
-        before.push(Change::PutSource(*endpoint, *source));
-    });
-    puts(&realised.names, &desired.names, |(endpoint, number), name| {
-        before.push(Change::PutName(*endpoint, *number, name.clone()));
-    });
-    puts(&realised.shared, &desired.shared, |(endpoint, address, number), expires| {
-        before.push(Change::PutShared(*endpoint, *address, *number, *expires));
-    });
-    puts(&realised.leases, &desired.leases, |key, lease| {
-        let (endpoint, address) = *key;
-        match realised.leases.get(key).and_then(|old| bridged(old, lease)) {
-            Some(both) => {
-                before.push(Change::PutLease(endpoint, address, both));
-                after.push(Change::PutLease(endpoint, address, *lease));
+        for ((endpoint, number), name, _) in &self.names.puts {
+            before.push(Change::PutName(*endpoint, *number, (*name).clone()));
+        }
+        for ((endpoint, address, number), expires, _) in &self.shared.puts {
+            before.push(Change::PutShared(*endpoint, *address, *number, **expires));
+        }
+        for ((endpoint, address), lease, old) in &self.leases.puts {
+            let now = old.and_then(|old| bridged(old, lease));
+            before.push(Change::PutLease(*endpoint, *address, now.unwrap_or(**lease)));
+            if now.is_some() {
+                after.push(Change::PutLease(*endpoint, *address, **lease));
             }
-            None => before.push(Change::PutLease(endpoint, address, *lease)),
         }
-    });
-    puts(&realised.frontends, &desired.frontends, |frontend, identity| {
-        before.push(Change::PutFrontend(*frontend, *identity));
-    });
-    puts(&realised.prefixes, &desired.prefixes, |prefix, identity| {
-        before.push(Change::PutPrefix(*prefix, *identity));
-    });
-
-    deletes(&realised.prefixes, &desired.prefixes, |prefix| {
-        before.push(Change::DeletePrefix(*prefix));
-    });
-    deletes(&realised.frontends, &desired.frontends, |frontend| {
-        before.push(Change::DeleteFrontend(*frontend));
-    });
-    deletes(&realised.sources, &desired.sources, |(endpoint, source)| {
-        before.push(Change::DeleteSource(*endpoint, *source));
-    });
-
-    puts(&realised.endpoints, &desired.endpoints, |interface, entry| {
-        endpoints.push(Change::PutEndpoint(*interface, *entry));
-    });
-    deletes(&realised.endpoints, &desired.endpoints, |interface| {
-        endpoints.push(Change::DeleteEndpoint(*interface));
-    });
-
-    deletes(&realised.leases, &desired.leases, |(endpoint, address)| {
-        after.push(Change::DeleteLease(*endpoint, *address));
-    });
-    deletes(&realised.shared, &desired.shared, |(endpoint, address, number)| {
-        after.push(Change::DeleteShared(*endpoint, *address, *number));
-    });
-    deletes(&realised.names, &desired.names, |(endpoint, number)| {
-        after.push(Change::DeleteName(*endpoint, *number));
-    });
-    deletes(&realised.rows, &desired.rows, |row| {
-        if leads.to(row) {
-            after.push(Change::DeleteRow(*row));
+        for (frontend, identity, _) in &self.frontends.puts {
+            before.push(Change::PutFrontend(**frontend, **identity));
         }
-    });
-    deletes(&realised.numbers, &desired.numbers, |(kind, number)| {
-        after.push(Change::DeleteNumber(*kind, *number));
-    });
-    steps
+        for (prefix, identity, _) in &self.prefixes.puts {
+            before.push(Change::PutPrefix(**prefix, **identity));
+        }
+        before.extend(plainless.into_iter().map(Change::DeletePrefix));
+        before.extend(self.frontends.removals.iter().map(|own| Change::DeleteFrontend(**own)));
+        for (endpoint, source) in &self.sources.removals {
+            before.push(Change::DeleteSource(*endpoint, *source));
+        }
+
+        for (interface, entry, _) in &self.endpoints.puts {
+            endpoints.push(Change::PutEndpoint(**interface, **entry));
+        }
+        endpoints.extend(self.endpoints.removals.iter().map(|own| Change::DeleteEndpoint(**own)));
+
+        for (endpoint, address) in &self.leases.removals {
+            after.push(Change::DeleteLease(*endpoint, *address));
+        }
+        for (endpoint, address, number) in &self.shared.removals {
+            after.push(Change::DeleteShared(*endpoint, *address, *number));
+        }
+        for (endpoint, number) in &self.names.removals {
+            after.push(Change::DeleteName(*endpoint, *number));
+        }
+        after.extend(plain.into_iter().map(Change::DeletePrefix));
+        let rows = led.into_iter().chain(self.passing.iter().map(|(row, _)| row));
+        after.extend(rows.map(|row| Change::DeleteRow(*row)));
+        for (kind, number) in &self.numbers.removals {
+            after.push(Change::DeleteNumber(*kind, *number));
+        }
+        steps
+    }
 }
 
 /// What of the tables a packet can come to.
-struct Leads {
+#[derive(Debug)]
+pub(crate) struct Leads {
     tables: BTreeSet<TableId>,
     identities: BTreeSet<Identity>,
 }
 
 impl Leads {
-    fn of(state: &State) -> Self {
+    pub(crate) fn of(state: &State) -> Self {
         let table = |enforcement| match enforcement {
             Enforcement::Table(table) => Some(table),
             Enforcement::Open | Enforcement::Closed(_) => None,
@@ -137,7 +202,7 @@ impl Leads {
 
     /// Whether a packet can come to this row. Name sets are led to by leases, which may come at any
     /// time, and what is reserved by nothing at all.
-    fn to(&self, row: &Row) -> bool {
+    pub(crate) fn to(&self, row: &Row) -> bool {
         self.tables.contains(&row.table)
             && match row.identity.scope() {
                 Scope::Labels | Scope::Cidr | Scope::Service => {
@@ -158,38 +223,9 @@ fn bridged(old: &LeaseEntry, new: &LeaseEntry) -> Option<LeaseEntry> {
     (from != to).then_some(LeaseEntry { sets: [Some(from), Some(to)], ..*new })
 }
 
-fn puts<K: Ord, V: Eq>(
-    realised: &BTreeMap<K, V>,
-    desired: &BTreeMap<K, V>,
-    mut put: impl FnMut(&K, &V),
-) {
-    for (key, value) in desired {
-        if realised.get(key) != Some(value) {
-            put(key, value);
-        }
-    }
-}
-
-fn deletes<K: Ord, V>(
-    realised: &BTreeMap<K, V>,
-    desired: &BTreeMap<K, V>,
-    mut delete: impl FnMut(&K),
-) {
-    for key in realised.keys() {
-        if !desired.contains_key(key) {
-            delete(key);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
-    use model::{
-        EndpointEntry, EndpointId, Enforcement, Identity, Interface, Moment, NameNumber,
-        PortPrefix, Row, TableId, Verdict,
-    };
+    use model::PortPrefix;
 
     use super::*;
 

@@ -22,7 +22,8 @@ use thiserror::Error;
 pub use change::{Change, ChangeKind};
 pub use target::{Target, TargetError};
 
-use crate::node::{Inventory, Settings, select};
+use crate::inventory::Inventory;
+use crate::node::Settings;
 use crate::rebinding::Guard;
 use judge::Judge;
 use place::{Destination, Map};
@@ -159,7 +160,7 @@ pub enum ExplainError {
 pub fn explain(known: Known<'_>, question: &Question) -> Result<Explanation, ExplainError> {
     let pod = known.inventory.pods.get(&question.from);
     let pod = pod.ok_or_else(|| ExplainError::NoPod(question.from.clone()))?;
-    let (rules, selecting) = select(&known.inventory.policies, &pod.labels);
+    let (rules, selecting) = known.inventory.rules_for(&pod.labels);
     let case =
         Case { known, question, context: known.inventory.context(&known.settings.dns_service) };
     let Examined { destinations, lookup, notes } = case.examine(&rules)?;

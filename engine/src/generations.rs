@@ -1,93 +1,196 @@
 //! Generations: which endpoints' flows must be judged again after a revision.
 //!
 //! The kernel keeps a flow's verdict with the generation under which it was given. A generation
-//! counts up when such a verdict may be wrong: when the endpoint is judged in another way, when a
-//! row of its table is another one, when a destination that its table knows is another one, or when
-//! it may no longer send from an address. What was only added needs none, because denials are not
-//! kept.
+//! counts up when such a verdict may be wrong: when the endpoint is judged in another way, when its
+//! table says something else of addresses or frontends that have become others, or when it may no
+//! longer send from an address. What was denied needs none, because denials are not kept; nor does
+//! what its table says the same of as before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use ipnet::IpNet;
-use model::{EndpointId, Enforcement, Identity, Prefix, State, TableId};
-use prefix_trie::joint::map::JointPrefixMap;
+use model::{EndpointId, Enforcement, Frontend, Identity, PortPrefix, Prefix, Row, Scope, Verdict};
 
-/// Carries generations on from what is in force, and counts them up where that is needed;
-/// `by_name` are the tables with selectors of names.
-pub(crate) fn carry_on(realised: &State, desired: &mut State, by_name: &BTreeSet<TableId>) {
-    let stale = stale_tables(realised, desired, by_name);
-    let fewer_sources = endpoints_with_fewer_sources(realised, desired);
-    for (interface, entry) in &mut desired.endpoints {
-        let Some(old) = realised.endpoints.get(interface) else { continue };
-        if old.endpoint != entry.endpoint {
-            continue;
+use crate::node::Node;
+use crate::snapshot::TableView;
+use crate::world::Progress;
+
+/// Addresses that had one identity and have another.
+type Move = (Identity, Identity);
+
+impl Node {
+    /// Counts generations up where a revision needs it.
+    pub(crate) fn settle_generations(&mut self, progress: &mut Progress) {
+        self.find_stale_tables(progress);
+        let fewer: BTreeSet<EndpointId> =
+            self.ledger.sources.removals().map(|((endpoint, _), ())| *endpoint).collect();
+        let unsettled = self.ledger.endpoints.puts().map(|(interface, ..)| *interface);
+        let mut interfaces: BTreeSet<_> = unsettled.collect();
+        interfaces.extend(&progress.interfaces);
+        for (endpoint, local) in &self.world.locals {
+            let is_stale = match local.entry.enforcement {
+                Enforcement::Table(table) => progress.stale.contains(&table),
+                Enforcement::Open | Enforcement::Closed(_) => false,
+            };
+            if is_stale || fewer.contains(endpoint) {
+                interfaces.insert(local.interface);
+            }
         }
+        for interface in interfaces {
+            self.settle_generation(interface, &fewer, progress);
+        }
+    }
+
+    fn settle_generation(
+        &mut self,
+        interface: model::Interface,
+        fewer: &BTreeSet<EndpointId>,
+        progress: &Progress,
+    ) {
+        let Some(mut entry) = self.ledger.endpoints.get(&interface).copied() else { return };
+        let old = self.ledger.endpoints.realised(&interface);
+        let Some(old) = old.filter(|old| old.endpoint == entry.endpoint) else { return };
         let by_table = match entry.enforcement {
-            Enforcement::Table(table) => stale.contains(&table),
+            Enforcement::Table(table) => progress.stale.contains(&table),
             Enforcement::Open | Enforcement::Closed(_) => false,
         };
-        let judged_anew = by_table
-            || old.enforcement != entry.enforcement
-            || fewer_sources.contains(&entry.endpoint);
+        // Flows, inbound ones too, stand for the right to send from their address.
+        let fewer = fewer.contains(&entry.endpoint);
+        let judged_anew = by_table || fewer || old.enforcement != entry.enforcement;
         entry.generation = old.generation.wrapping_add(u32::from(judged_anew));
+        self.ledger.endpoints.put(interface, entry);
+        let Some(local) = self.world.locals.get_mut(&entry.endpoint) else { return };
+        if local.entry != entry {
+            let mut changed = (**local).clone();
+            changed.entry = entry;
+            *local = std::sync::Arc::new(changed);
+        }
     }
-}
 
-/// The endpoints that may no longer send from some address. Their flows, inbound ones too, stand
-/// for the right to send from it.
-fn endpoints_with_fewer_sources(realised: &State, desired: &State) -> BTreeSet<EndpointId> {
-    let gone = realised.sources.keys().filter(|source| !desired.sources.contains_key(source));
-    gone.map(|(endpoint, _)| *endpoint).collect()
-}
-
-/// The tables in which a row was changed or removed, or under which a destination's identity is
-/// another one now.
-fn stale_tables(
-    realised: &State,
-    desired: &State,
-    by_name: &BTreeSet<TableId>,
-) -> BTreeSet<TableId> {
-    let changed = realised.rows.iter().filter(|(row, verdict)| {
-        let new = desired.rows.get(row);
-        new.is_none_or(|new| new != *verdict)
-    });
-    let mut stale: BTreeSet<TableId> = changed.map(|(row, _)| row.table).collect();
-    let moved = moved_identities(realised, desired);
-    let rows = realised.rows.keys().chain(desired.rows.keys());
-    stale.extend(rows.filter(|row| moved.contains(&row.identity)).map(|row| row.table));
-    // An address that was outside and no longer is takes resolved names' rights with it.
-    if moved.iter().any(|identity| identity.is_outside()) {
-        stale.extend(by_name);
-    }
-    stale
-}
-
-/// Identities that some address had and has no longer, or has and had not.
-fn moved_identities(realised: &State, desired: &State) -> BTreeSet<Identity> {
-    let (old, new) = (&realised.prefixes, &desired.prefixes);
-    let mut moved = BTreeSet::new();
-    if old != new {
-        let (before, after) = (longest_match(old), longest_match(new));
-        let prefixes = old.keys().chain(new.keys());
-        for prefix in prefixes.filter(|prefix| old.get(prefix) != new.get(prefix)) {
-            for map in [&before, &after] {
-                moved.extend(map.get_lpm(&prefix.net()).map(|(_, identity)| *identity));
+    /// Tables that allowed something and now say something else of it.
+    fn find_stale_tables(&self, progress: &mut Progress) {
+        if self.ledger.endpoints.realised_is_empty() {
+            return;
+        }
+        let moves = self.moves(progress);
+        let rows = self.ledger.rows.puts().map(|(row, new, old)| (row, Some(new), old));
+        let removed = self.ledger.rows.removals().map(|(row, old)| (row, None, Some(old)));
+        for (row, new, old) in rows.chain(removed) {
+            // Those of other destinations go with these; but no row in force may be another one.
+            let counts = row.identity.scope() == Scope::Service || new.is_some();
+            if counts && was_allowed(old.copied()) {
+                progress.stale.insert(row.table);
+            }
+        }
+        for table in self.tables.values().filter(|table| table.is_in_use()) {
+            let id = table.table().id();
+            let view = &table.view;
+            if moves.iter().any(|own| self.concerns(*own, view)) || self.is_met_otherwise(view) {
+                progress.stale.insert(id);
             }
         }
     }
-    let frontends = realised.frontends.iter();
-    let gone = frontends.filter(|(frontend, own)| desired.frontends.get(frontend) != Some(own));
-    moved.extend(gone.map(|(_, identity)| *identity));
-    moved
+
+    /// The identities that addresses had and have; notes the prefixes that are outside no more.
+    fn moves(&self, progress: &mut Progress) -> BTreeSet<Move> {
+        let puts = self.ledger.prefixes.puts().map(|(prefix, ..)| *prefix);
+        let removals = self.ledger.prefixes.removals().map(|(prefix, _)| *prefix);
+        let mut moves = BTreeSet::new();
+        for prefix in puts.chain(removals) {
+            // Where nothing was known, nothing was allowed.
+            let Some(&old) = self.realised_prefixes.longest(prefix) else { continue };
+            let new = self.world.snapshot.prefixes.longest(prefix);
+            let new = new.copied().unwrap_or(Identity::NO_SERVICE);
+            if old.is_outside() && !new.is_outside() {
+                progress.enclosed.insert(prefix);
+            }
+            if old != new {
+                moves.insert((old, new));
+            }
+        }
+        for (frontend, ..) in self.ledger.frontends.puts().filter(|(_, _, old)| old.is_none()) {
+            let own = Prefix::host(frontend.address);
+            if self.realised_prefixes.longest(own).is_some_and(|old| old.is_outside()) {
+                progress.enclosed.insert(own);
+            }
+        }
+        moves
+    }
+
+    /// Whether a table may have allowed something under the old identity that it does not, or not
+    /// in the same way, under the new one.
+    fn concerns(&self, (old, new): Move, view: &TableView) -> bool {
+        if old == Identity::NO_SERVICE {
+            return false;
+        }
+        let known = old.scope() == Scope::Reserved || self.world.destinations.get(old).is_some();
+        if !known {
+            return true;
+        }
+        let by_name = !view.table.rules().selectors().is_empty();
+        let by_name = by_name && old.is_outside() && new.is_outside();
+        let levels = [old, new, Identity::ANY];
+        let rows = levels.iter().flat_map(|identity| view.rows(*identity));
+        let ports: BTreeSet<PortPrefix> = rows.map(|row| row.ports).collect();
+        ports.into_iter().any(|ports| {
+            let was = view.verdict_under(old, ports);
+            let is =
+                (new != Identity::NO_SERVICE).then(|| view.verdict_under(new, ports)).flatten();
+            // What no row allowed, a name may have, and still does beside a row that allows it.
+            let allowed =
+                was_allowed(was) || by_name && was.is_none() && is != Some(Verdict::Allow);
+            was != is && allowed
+        })
+    }
+
+    /// Whether something that a table allowed is met at a frontend, or not any more, and fares
+    /// otherwise there.
+    fn is_met_otherwise(&self, view: &TableView) -> bool {
+        let frontends = &self.ledger.frontends;
+        let puts =
+            frontends.puts().map(|(frontend, new, old)| (frontend, Some(*new), old.copied()));
+        let removals = frontends.removals().map(|(frontend, old)| (frontend, None, Some(*old)));
+        let mut changed = puts.chain(removals);
+        changed.any(|(frontend, new, old)| {
+            let was = match old {
+                Some(identity) => {
+                    let row = service_row(view, frontend, identity);
+                    self.ledger.rows.realised(&row).copied()
+                }
+                None => verdict_at(view, frontend, self.realised_prefixes.longest(host(frontend))),
+            };
+            let is = match new {
+                Some(identity) => {
+                    self.ledger.rows.get(&service_row(view, frontend, identity)).copied()
+                }
+                None => {
+                    let own = self.world.snapshot.prefixes.longest(host(frontend));
+                    verdict_at(view, frontend, own)
+                }
+            };
+            was_allowed(was) && was != is
+        })
+    }
 }
 
-/// The prefixes as the kernel's trie has them.
-pub(crate) fn longest_match(
-    prefixes: &BTreeMap<Prefix, Identity>,
-) -> JointPrefixMap<IpNet, Identity> {
-    let mut map = JointPrefixMap::new();
-    for (prefix, identity) in prefixes {
-        map.insert(prefix.net(), *identity);
-    }
-    map
+fn was_allowed(verdict: Option<Verdict>) -> bool {
+    matches!(verdict, Some(Verdict::Allow | Verdict::Dns))
+}
+
+fn host(frontend: &Frontend) -> Prefix {
+    Prefix::host(frontend.address)
+}
+
+fn service_row(view: &TableView, frontend: &Frontend, identity: Identity) -> Row {
+    let ports = PortPrefix::port(frontend.protocol, frontend.port);
+    Row { table: view.table.id(), identity, ports }
+}
+
+/// What a table says of an address's port where no service is met.
+fn verdict_at(
+    view: &TableView,
+    frontend: &Frontend,
+    identity: Option<&Identity>,
+) -> Option<Verdict> {
+    let identity = identity.filter(|own| **own != Identity::NO_SERVICE)?;
+    view.verdict(*identity, frontend.protocol, frontend.port)
 }

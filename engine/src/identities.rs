@@ -50,19 +50,20 @@ impl Node {
             .iter()
             .map(|(identity, name)| (*identity, Meaning::Reserved(reserved(name))))
             .collect();
-        let labels = self.labels.iter();
-        all.extend(labels.map(|(own, number, _)| (Identity(number), Meaning::Labels(own.clone()))));
-        all.extend(self.cidrs.iter().map(|((prefix, labels), number, _)| {
+        let rosters = &self.rosters;
+        let labels = rosters.labels.iter();
+        all.extend(labels.map(|(own, number)| (Identity(number), Meaning::Labels(own.clone()))));
+        all.extend(rosters.cidrs.iter().map(|((prefix, labels), number)| {
             (Identity(number), Meaning::Prefix(*prefix, labels.clone()))
         }));
-        all.extend(self.services.iter().map(|((name, protocol, port, ipv6), number, _)| {
+        all.extend(rosters.services.iter().map(|((name, protocol, port, ipv6), number)| {
             let (name, protocol, port, ipv6) = (name.clone(), *protocol, *port, *ipv6);
             (Identity(number), Meaning::Service { name, protocol, port, ipv6 })
         }));
-        for cached in self.tables.values() {
-            let patterns = cached.table.rules().selectors();
+        for table in self.tables.values().map(|live| live.table()) {
+            let patterns = table.rules().selectors();
             let text = |id: &policy::SelectorId| patterns[id.0 as usize].to_string();
-            all.extend(cached.table.sets().iter().map(|(identity, members)| {
+            all.extend(table.sets().iter().map(|(identity, members)| {
                 (identity, Meaning::Names(members.iter().map(text).collect()))
             }));
         }

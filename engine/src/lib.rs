@@ -5,26 +5,39 @@
 //! which learns an answer's addresses without asking the cold half.
 #![forbid(unsafe_code)]
 
+mod addresses;
+mod advance;
 mod bindings;
-mod compute;
+mod destinations;
 mod difference;
+mod endpoints;
 pub mod explain;
 mod generations;
 mod identities;
+mod inventory;
 pub mod leases;
+mod ledger;
 mod node;
+mod places;
 mod plan;
+mod prefix_map;
 pub mod rebinding;
 mod roster;
+mod rows;
+mod selection;
+mod services;
 mod sets;
 mod snapshot;
 mod table;
+mod tracked;
+mod world;
 
+pub use addresses::Addresses;
 pub use bindings::{BindingError, Bindings};
-pub use compute::Addresses;
 pub use difference::{Difference, difference};
 pub use identities::Meaning;
-pub use node::{Inventory, Node, Settings};
+pub use inventory::Inventory;
+pub use node::{Node, Settings};
 pub use plan::{InventoryProblem, LocalEndpoint, Plan, PlanError};
 pub use sets::TableSets;
 pub use snapshot::{Judgement, Question, Snapshot};

@@ -1,27 +1,31 @@
 //! The cold half of the engine: pods, services, policies and bindings in, revisions out.
 //!
-//! Each revision is computed whole from what is known, then compared with what is in force: only
-//! the difference is written. An endpoint's generation counts up when a verdict that was given to
-//! one of its flows may no longer be right.
+//! A revision costs what has changed: whatever is derived from the inventory is kept, with what is
+//! needed to find what a change concerns. An endpoint's generation counts up when a verdict that was
+//! given to one of its flows may no longer be right.
+//!
+//! Where a revision cannot be decided, everything derived is dropped, and the next one begins from
+//! what is in force.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use identity::Numbers;
 use model::{
-    Change, CidrGroup, ClusterNode, EndpointId, EndpointName, Identity, Interface, Labels,
-    NumberKind, Pod, Prefix, Protocol, Revision, Scope, Service, State, TableId,
+    Change, EndpointId, EndpointName, Identity, Interface, Labels, NumberKind, Objects, Prefix,
+    Revision, Scope, State,
 };
-use policy::{Policy, Rule};
-use rustc_hash::FxHashMap;
 
-use crate::bindings::Bindings;
-use crate::compute::{Computation, RuleDigests};
-use crate::difference::difference;
-use crate::plan::{Plan, PlanError};
+use crate::difference::Leads;
+use crate::inventory::Inventory;
+use crate::ledger::Ledger;
+use crate::plan::{LocalEndpoint, Plan, PlanError};
+use crate::prefix_map::PrefixMap;
 use crate::roster::Roster;
-use crate::table::{TableKey, VerdictTable};
+use crate::services::ServiceKey;
+use crate::table::{LiveTable, TableKey};
+use crate::world::World;
 
 /// What the engine is told once.
 #[derive(Clone, Debug)]
@@ -40,41 +44,6 @@ pub struct Settings {
     pub identities: u32,
 }
 
-/// What the engine is told whenever it changes.
-#[derive(Clone, Debug, Default)]
-pub struct Inventory {
-    /// All pods, this node's and others'.
-    pub pods: BTreeMap<EndpointName, Pod>,
-    /// Services with their ready backends.
-    pub services: BTreeMap<EndpointName, Service>,
-    /// Nodes, this one too, by name.
-    pub nodes: BTreeMap<String, ClusterNode>,
-    /// Groups of prefixes, by name.
-    pub cidr_groups: BTreeMap<String, CidrGroup>,
-    /// Checked policies.
-    pub policies: Vec<Arc<Policy>>,
-    /// The node's own addresses.
-    pub host_addresses: BTreeSet<IpAddr>,
-    /// Which interface is whose.
-    pub bindings: Bindings,
-    /// The bridge of each interface that is a port of one.
-    pub bridges: BTreeMap<Interface, Interface>,
-    /// Interfaces on which something was enforced that may be missing here: they are closed, but
-    /// for one that comes under the very table it was under, if that is known.
-    pub pending: BTreeMap<Interface, Option<TableId>>,
-}
-
-impl Inventory {
-    /// Whether an interface has to be closed rather than put under this table, or opened.
-    pub(crate) fn closes(&self, interface: Interface, table: Option<TableId>) -> bool {
-        let known = self.pending.get(&interface);
-        known.is_some_and(|known| known.is_none() || *known != table)
-    }
-}
-
-/// A service port and family: what a frontend's identity stands for.
-pub(crate) type ServiceKey = (EndpointName, Protocol, u16, bool);
-
 /// An endpoint: its pod, the pod's uid, and its interface.
 pub(crate) type EndpointKey = (EndpointName, String, Interface);
 
@@ -82,43 +51,57 @@ pub(crate) type EndpointKey = (EndpointName, String, Interface);
 #[derive(Debug)]
 pub struct Node {
     pub(crate) settings: Settings,
+    pub(crate) rosters: Rosters,
+    pub(crate) set_numbers: Arc<Mutex<Numbers>>,
+    pub(crate) ledger: Ledger,
+    /// The tables in use, and those that are in force until the next revision is.
+    pub(crate) tables: BTreeMap<TableKey, LiveTable>,
+    /// The prefixes in force.
+    pub(crate) realised_prefixes: PrefixMap<Identity>,
+    /// What packets can come to, where rows may be in force that nothing leads to.
+    pub(crate) leads: Option<Leads>,
+    /// What everything is derived from.
+    known: Inventory,
+    pub(crate) world: World,
+    pub(crate) revision: Revision,
+}
+
+/// The numbers of everything but name sets.
+#[derive(Debug)]
+pub(crate) struct Rosters {
     pub(crate) labels: Roster<Labels>,
     pub(crate) cidrs: Roster<(Prefix, Labels)>,
     pub(crate) services: Roster<ServiceKey>,
-    pub(crate) table_numbers: Roster<TableKey>,
+    pub(crate) tables: Roster<TableKey>,
     pub(crate) endpoints: Roster<EndpointKey>,
-    pub(crate) set_numbers: Arc<Mutex<Numbers>>,
-    pub(crate) tables: BTreeMap<TableKey, CachedTable>,
-    pub(crate) rule_digests: RuleDigests,
-    /// What is in force, but for what the leases own.
-    pub(crate) realised: State,
-    revision: Revision,
-}
-
-/// A table with the rows that it has for identities met so far.
-#[derive(Debug)]
-pub(crate) struct CachedTable {
-    pub(crate) table: Arc<VerdictTable>,
-    pub(crate) rows: FxHashMap<Identity, Arc<[policy::TableRow]>>,
 }
 
 impl Node {
     /// An engine that knows nothing yet.
     pub fn new(settings: Settings) -> Self {
-        let scope = |scope: Scope, settings: &Settings| {
+        let scope = |scope: Scope| {
             let first = Identity::first(scope).0;
             Numbers::new(first..=first + settings.identities.min((1 << 24) - 257) - 1)
         };
+        let identities = |own: Scope| (NumberKind::Identity, scope(own));
+        let ((labels, in_cluster), (cidrs, outside), (services, at_services)) =
+            (identities(Scope::Labels), identities(Scope::Cidr), identities(Scope::Service));
+        let rosters = Rosters {
+            labels: Roster::new(labels, in_cluster),
+            cidrs: Roster::new(cidrs, outside),
+            services: Roster::new(services, at_services),
+            tables: Roster::new(NumberKind::Table, Numbers::new(1..=u32::MAX)),
+            endpoints: Roster::new(NumberKind::Endpoint, Numbers::new(1..=u32::MAX)),
+        };
         Self {
-            labels: Roster::new(scope(Scope::Labels, &settings)),
-            cidrs: Roster::new(scope(Scope::Cidr, &settings)),
-            services: Roster::new(scope(Scope::Service, &settings)),
-            set_numbers: Arc::new(Mutex::new(scope(Scope::Names, &settings))),
-            table_numbers: Roster::new(Numbers::new(1..=u32::MAX)),
-            endpoints: Roster::new(Numbers::new(1..=u32::MAX)),
+            rosters,
+            set_numbers: Arc::new(Mutex::new(scope(Scope::Names))),
+            ledger: Ledger::default(),
             tables: BTreeMap::new(),
-            rule_digests: RuleDigests::default(),
-            realised: State::default(),
+            realised_prefixes: PrefixMap::default(),
+            leads: None,
+            known: Inventory::default(),
+            world: World::new(&settings),
             revision: Revision(0),
             settings,
         }
@@ -126,17 +109,18 @@ impl Node {
 
     /// Takes up what an earlier daemon left in the kernel: the same meanings keep their numbers.
     pub fn restore(&mut self, dump: &State) {
+        let rosters = &mut self.rosters;
         for (&(kind, number), &digest) in &dump.numbers {
             match kind {
-                NumberKind::Table => self.table_numbers.restore(number, digest),
-                NumberKind::Endpoint => self.endpoints.restore(number, digest),
+                NumberKind::Table => rosters.tables.restore(number, digest),
+                NumberKind::Endpoint => rosters.endpoints.restore(number, digest),
                 NumberKind::Identity => match Identity(number).scope() {
-                    Scope::Labels => self.labels.restore(number, digest),
-                    Scope::Cidr => self.cidrs.restore(number, digest),
-                    Scope::Service => self.services.restore(number, digest),
+                    Scope::Labels => rosters.labels.restore(number, digest),
+                    Scope::Cidr => rosters.cidrs.restore(number, digest),
+                    Scope::Service => rosters.services.restore(number, digest),
                     Scope::Names => {
                         // As in `Roster::restore`: a number that does not fit is not kept.
-                        let _ = self.lock_sets().restore(number, digest);
+                        let _ = lock(&self.set_numbers).restore(number, digest);
                     }
                     Scope::Reserved => {}
                 },
@@ -147,70 +131,60 @@ impl Node {
 
     /// Takes `dump` for what is in force, after a write failed half way.
     pub fn resync(&mut self, dump: &State) {
-        self.realised = cold_part(dump);
+        self.ledger.resync(dump);
+        self.leads = Some(Leads::of(dump));
+        self.realised_prefixes = PrefixMap::default();
+        for (prefix, identity) in &dump.prefixes {
+            self.realised_prefixes.insert(*prefix, *identity);
+        }
     }
 
     /// Gives up restored numbers that nothing asked for. To be called once, when the first
     /// revision stands and the leases of its endpoints are restored.
     pub fn release_unclaimed(&mut self) {
-        self.labels.release_unclaimed();
-        self.cidrs.release_unclaimed();
-        self.services.release_unclaimed();
-        self.table_numbers.release_unclaimed();
-        self.endpoints.release_unclaimed();
-        self.lock_sets().release_unclaimed();
-    }
-
-    fn lock_sets(&self) -> std::sync::MutexGuard<'_, Numbers> {
-        self.set_numbers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rosters.labels.release_unclaimed();
+        self.rosters.cidrs.release_unclaimed();
+        self.rosters.services.release_unclaimed();
+        self.rosters.tables.release_unclaimed();
+        self.rosters.endpoints.release_unclaimed();
+        lock(&self.set_numbers).release_unclaimed();
     }
 
     /// Decides the next revision. Nothing counts as in force before [`applied`](Self::applied).
     pub fn plan(&mut self, inventory: &Inventory) -> Result<Plan, PlanError> {
-        let computed = Computation::run(self, inventory)?;
-        let difference = difference(&self.realised, &computed.desired);
-        let gone = self
-            .realised
-            .endpoints
-            .iter()
-            .filter(|(_, entry)| !computed.endpoints.contains_key(&entry.endpoint));
-        let gone = gone.map(|(interface, entry)| (entry.endpoint, *interface)).collect();
-        let retired = self.tables.iter().filter(|(key, _)| !computed.tables.contains(*key));
-        let retired = retired.map(|(_, cached)| Arc::clone(&cached.table)).collect();
-        self.revision.0 += 1;
-        Ok(Plan {
-            revision: self.revision,
-            difference,
-            gone,
-            retired,
-            desired: computed.desired,
-            endpoints: computed.endpoints,
-            snapshot: Arc::new(computed.snapshot),
-            problems: computed.problems,
-        })
+        let known = std::mem::replace(&mut self.known, inventory.clone());
+        let plan = self.advance(&known, inventory);
+        if plan.is_err() {
+            self.forget_derived();
+        }
+        plan
+    }
+
+    fn forget_derived(&mut self) {
+        self.known = Inventory::default();
+        self.world = World::new(&self.settings);
+        self.ledger.clear();
+        self.rosters.labels.release_all();
+        self.rosters.cidrs.release_all();
+        self.rosters.services.release_all();
+        self.rosters.tables.release_all();
+        self.rosters.endpoints.release_all();
+        self.tables.values_mut().for_each(LiveTable::leave);
     }
 
     /// The plan is carried out: what it desired is in force, and the numbers of what it removed
     /// may be given out again.
     pub fn applied(&mut self, plan: &Plan) {
-        self.realised = plan.desired.clone();
-        let numbers = |kind: NumberKind| -> BTreeSet<u32> {
-            let of_kind = plan.desired.numbers.keys().filter(|(own, _)| *own == kind);
-            of_kind.map(|(_, number)| *number).collect()
-        };
-        let identities = numbers(NumberKind::Identity);
-        self.labels.retain_numbers(&identities);
-        self.cidrs.retain_numbers(&identities);
-        self.services.retain_numbers(&identities);
-        let tables = numbers(NumberKind::Table);
-        self.table_numbers.retain_numbers(&tables);
-        self.endpoints.retain_numbers(&numbers(NumberKind::Endpoint));
-        self.tables.retain(|_, cached| tables.contains(&cached.table.id().0));
-        for cached in self.tables.values_mut() {
-            cached.rows.retain(|identity, _| {
-                identity.scope() == Scope::Reserved || identities.contains(&identity.0)
-            });
-        }
+        debug_assert_eq!(plan.revision, self.revision, "the last plan is the one in force");
+        self.ledger.settle();
+        self.realised_prefixes = self.world.snapshot.prefixes.clone();
+        self.leads = None;
+        self.tables.retain(|_, table| table.is_used());
+        self.rosters.labels.forget_idle();
+        self.rosters.cidrs.forget_idle();
+        self.rosters.services.forget_idle();
+        self.rosters.tables.forget_idle();
+        self.rosters.endpoints.forget_idle();
     }
 
     /// What the engine was told once.
@@ -218,62 +192,38 @@ impl Node {
         &self.settings
     }
 
-    /// Has the kernel judge an endpoint's flows again, because a lease was taken from it.
+    /// The endpoints of this node as the last plan has them, closed ones too.
+    pub fn endpoints(&self) -> &Objects<EndpointId, LocalEndpoint> {
+        &self.world.locals
+    }
+
+    /// Everything that should stand in the maps, but for what the leases own.
+    pub fn desired(&self) -> State {
+        self.ledger.desired()
+    }
+
+    /// Has the kernel judge an endpoint's flows again, because of something that the leases tell.
+    /// The change is to be carried out at once.
     pub fn bump(&mut self, endpoint: EndpointId) -> Option<Change> {
-        let mut entries = self.realised.endpoints.iter_mut();
-        let (interface, entry) = entries.find(|(_, entry)| entry.endpoint == endpoint)?;
+        let local = self.world.locals.get(&endpoint)?;
+        let mut entry = *self.ledger.endpoints.get(&local.interface)?;
         entry.generation = entry.generation.wrapping_add(1);
-        Some(Change::PutEndpoint(*interface, *entry))
+        let mut local = (**local).clone();
+        local.entry = entry;
+        let change = Change::PutEndpoint(local.interface, entry);
+        self.ledger.endpoints.amend(local.interface, entry);
+        self.world.locals.insert(endpoint, Arc::new(local));
+        Some(change)
     }
 
     /// The identity that stands for these labels, if a pod has them.
     pub fn identity_of(&self, labels: &Labels) -> Option<Identity> {
-        self.labels.number(labels).map(Identity)
-    }
-
-    /// The labels that an identity stands for.
-    pub fn labels_of(&self, identity: Identity) -> Option<&Labels> {
-        self.labels.iter().find(|(_, number, _)| *number == identity.0).map(|(labels, ..)| labels)
+        self.rosters.labels.number(labels).map(Identity)
     }
 }
 
-/// The policies' rules that select pods with these labels, in the order of their digests.
-pub(crate) fn select<'a>(
-    policies: &'a [Arc<Policy>],
-    labels: &Labels,
-) -> (Vec<Arc<Rule>>, Vec<&'a Policy>) {
-    let mut rules = Vec::new();
-    let mut selecting = Vec::new();
-    for policy in policies {
-        let before = rules.len();
-        rules.extend(policy.rules.iter().filter(|rule| rule.selects(labels)).cloned());
-        if rules.len() > before {
-            selecting.push(&**policy);
-        }
-    }
-    (rules, selecting)
-}
-
-/// What of a dump the engine's cold half owns: all but names, leases, and the name sets' rows and
-/// numbers.
-fn cold_part(dump: &State) -> State {
-    let mut cold = State {
-        endpoints: dump.endpoints.clone(),
-        sources: dump.sources.clone(),
-        prefixes: dump.prefixes.clone(),
-        frontends: dump.frontends.clone(),
-        ..State::default()
-    };
-    let rows = dump.rows.iter().filter(|(row, _)| row.identity.scope() != Scope::Names);
-    rows.for_each(|(row, verdict)| cold.apply(&Change::PutRow(*row, *verdict)));
-    let is_set = |kind: NumberKind, number: u32| {
-        kind == NumberKind::Identity && Identity(number).scope() == Scope::Names
-    };
-    let numbers = dump.numbers.iter().filter(|((kind, number), _)| !is_set(*kind, *number));
-    numbers.for_each(|((kind, number), digest)| {
-        cold.apply(&Change::PutNumber(*kind, *number, *digest));
-    });
-    cold
+pub(crate) fn lock(numbers: &Mutex<Numbers>) -> MutexGuard<'_, Numbers> {
+    numbers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! What one revision asks of the datapath and of the endpoints' leases.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::{EndpointEntry, EndpointId, EndpointName, Interface, Revision, State};
+use model::{EndpointEntry, EndpointId, EndpointName, Interface, Objects, Prefix, Revision};
 use thiserror::Error;
 
 use crate::bindings::BindingError;
@@ -18,16 +18,18 @@ use crate::table::VerdictTable;
 pub struct Plan {
     /// The revision.
     pub revision: Revision,
-    /// Everything that should stand in the maps, but for what the leases own.
-    pub desired: State,
-    /// The way there.
+    /// The way from what is in force to what should be, but for what the leases own.
     pub difference: Difference,
     /// The endpoints of this node, closed ones too.
-    pub endpoints: BTreeMap<EndpointId, LocalEndpoint>,
+    pub endpoints: Objects<EndpointId, LocalEndpoint>,
     /// Endpoints that are gone: their leases go too, their interfaces are let alone.
     pub gone: Vec<(EndpointId, Interface)>,
     /// Tables that nothing is judged by any more: their sets go too.
     pub retired: Vec<Arc<VerdictTable>>,
+    /// Prefixes that were outside the cluster and are not any more. Endpoints with leases in them
+    /// have flows that no rule for names covers now: [`Node::bump`](crate::Node::bump) them when
+    /// `difference.before` is written.
+    pub enclosed: BTreeSet<Prefix>,
     /// What the DNS workers read from now on.
     pub snapshot: Arc<Snapshot>,
     /// What is wrong with the inventory, to be shown to people.
@@ -35,7 +37,7 @@ pub struct Plan {
 }
 
 /// An endpoint of this node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalEndpoint {
     /// Its pod; for a closed interface, the first that claims it.
     pub name: EndpointName,

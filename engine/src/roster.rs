@@ -1,20 +1,41 @@
-//! Numbers for things that come and go: each key keeps its number as long as it is wanted.
+//! Numbers for things that come and go: each key keeps its number as long as something uses it,
+//! and until it is known that nothing in force does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
+use std::hash::Hash;
 
 use identity::{Full, Numbers};
-use model::Digest;
+use model::{Digest, NumberKind};
+
+use crate::tracked::Tracked;
+
+/// What the numbers in use stand for, as the kernel's map has it.
+pub(crate) type Record = Tracked<(NumberKind, u32), Digest>;
 
 /// The numbers given to keys of one kind. Bounded by the range of its [`Numbers`].
+///
+/// Nothing depends on the map's order. Its keys are what people write, hence its slow hash.
 #[derive(Debug)]
 pub(crate) struct Roster<K> {
+    kind: NumberKind,
     numbers: Numbers,
-    assigned: BTreeMap<K, (u32, Digest)>,
+    assigned: HashMap<K, Assigned>,
+    /// Keys that nothing used when this was noted.
+    idle: Vec<K>,
 }
 
-impl<K: Ord + Clone> Roster<K> {
-    pub(crate) fn new(numbers: Numbers) -> Self {
-        Self { numbers, assigned: BTreeMap::new() }
+/// The number of a key.
+#[derive(Clone, Copy, Debug)]
+struct Assigned {
+    number: u32,
+    digest: Digest,
+    /// How many things use it.
+    users: usize,
+}
+
+impl<K: Hash + Eq + Clone> Roster<K> {
+    pub(crate) fn new(kind: NumberKind, numbers: Numbers) -> Self {
+        Self { kind, numbers, assigned: HashMap::new(), idle: Vec::new() }
     }
 
     /// Holds the number of a meaning that an earlier daemon recorded. One that does not fit (the
@@ -28,38 +49,69 @@ impl<K: Ord + Clone> Roster<K> {
         self.numbers.release_unclaimed();
     }
 
-    /// The number of `key`, and the digest of its meaning, which is made once.
-    pub(crate) fn assign(
+    /// The number of `key`, with one user more; `digest` is that of its meaning.
+    pub(crate) fn acquire(
         &mut self,
         key: &K,
         digest: impl FnOnce() -> Digest,
-    ) -> Result<(u32, Digest), Full> {
-        if let Some(known) = self.assigned.get(key) {
-            return Ok(*known);
+        record: &mut Record,
+    ) -> Result<u32, Full> {
+        let known = match self.assigned.get_mut(key) {
+            Some(known) => known,
+            None => {
+                let digest = digest();
+                let number = self.numbers.acquire(&digest)?.number;
+                let assigned = Assigned { number, digest, users: 0 };
+                self.assigned.entry(key.clone()).or_insert(assigned)
+            }
+        };
+        known.users += 1;
+        if known.users == 1 {
+            record.put((self.kind, known.number), known.digest);
         }
-        let digest = digest();
-        let number = self.numbers.acquire(&digest)?.number;
-        self.assigned.insert(key.clone(), (number, digest));
-        Ok((number, digest))
+        Ok(known.number)
+    }
+
+    /// One user less. The number stays the key's until [`forget_idle`](Self::forget_idle).
+    pub(crate) fn release(&mut self, key: &K, record: &mut Record) {
+        let Some(known) = self.assigned.get_mut(key).filter(|known| known.users > 0) else {
+            return;
+        };
+        known.users -= 1;
+        if known.users == 0 {
+            record.remove(&(self.kind, known.number));
+            self.idle.push(key.clone());
+        }
+    }
+
+    /// Gives up the numbers of keys that nothing uses: nothing in force refers to them.
+    pub(crate) fn forget_idle(&mut self) {
+        for key in std::mem::take(&mut self.idle) {
+            let Some(known) = self.assigned.get(&key).filter(|known| known.users == 0) else {
+                continue;
+            };
+            self.numbers.release(known.number);
+            self.assigned.remove(&key);
+        }
+    }
+
+    /// Nothing uses anything, as far as is known.
+    pub(crate) fn release_all(&mut self) {
+        self.idle = self.assigned.keys().cloned().collect();
+        self.assigned.values_mut().for_each(|known| known.users = 0);
     }
 
     pub(crate) fn number(&self, key: &K) -> Option<u32> {
-        self.assigned.get(key).map(|(number, _)| *number)
+        self.assigned.get(key).map(|known| known.number)
     }
 
-    /// Gives up all numbers but the `live` ones.
-    pub(crate) fn retain_numbers(&mut self, live: &BTreeSet<u32>) {
-        self.assigned.retain(|_, (number, _)| {
-            let keep = live.contains(number);
-            if !keep {
-                self.numbers.release(*number);
-            }
-            keep
-        });
+    /// The same, if something uses it.
+    pub(crate) fn number_in_use(&self, key: &K) -> Option<u32> {
+        self.assigned.get(key).filter(|known| known.users > 0).map(|known| known.number)
     }
 
-    /// All keys with their numbers and digests.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, u32, Digest)> {
-        self.assigned.iter().map(|(key, (number, digest))| (key, *number, *digest))
+    /// All keys with their numbers, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, u32)> {
+        self.assigned.iter().map(|(key, known)| (key, known.number))
     }
 }

@@ -5,39 +5,49 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use ipnet::IpNet;
-use model::{EndpointId, Frontend, Identity, NameRef, PortPrefix, Protocol, Transport, Verdict};
+use model::{
+    EndpointId, Frontend, Identity, NameRef, PortPrefix, Prefix, Protocol, TableId, Transport,
+    Verdict,
+};
 use policy::{NameFilter, Subject, TableRow};
-use prefix_trie::joint::map::JointPrefixMap;
-use rustc_hash::FxHashMap;
 
+use crate::prefix_map::{PrefixMap, SharedMap};
 use crate::table::VerdictTable;
 
-/// One revision's view of clients, servers and rules.
-#[derive(Debug, Default)]
+/// One revision's view of clients, servers and rules. It shares with the next what is the same.
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    pub(crate) clients: FxHashMap<IpAddr, Client>,
-    pub(crate) frontends: FxHashMap<Frontend, Identity>,
-    pub(crate) prefixes: JointPrefixMap<IpNet, Identity>,
+    pub(crate) clients: SharedMap<IpAddr, Client>,
+    pub(crate) views: SharedMap<TableId, Arc<TableView>>,
+    pub(crate) frontends: SharedMap<Frontend, Identity>,
+    /// The identities and ports of the ready backends that a frontend stands for: all of them must
+    /// allow.
+    pub(crate) backends: SharedMap<Identity, Arc<[(Identity, u16)]>>,
+    pub(crate) prefixes: PrefixMap<Identity>,
 }
 
 /// An endpoint, as one of its addresses leads to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Client {
     pub(crate) endpoint: EndpointId,
     /// None where no policy selects the endpoint.
-    pub(crate) view: Option<Arc<TableView>>,
+    pub(crate) table: Option<TableId>,
 }
 
-/// A verdict table, and the names it lets be asked at each destination of this revision.
+/// A verdict table, and what it says of each destination of this revision.
 #[derive(Clone, Debug)]
 pub(crate) struct TableView {
     pub(crate) table: Arc<VerdictTable>,
-    pub(crate) rows: FxHashMap<Identity, Arc<[TableRow]>>,
-    /// Of destinations with rows of their own, and of all others under [`Identity::ANY`].
-    pub(crate) filters: FxHashMap<(Identity, Protocol, u16), Arc<NameFilter>>,
-    /// The backends that a frontend stands for: all of them must allow.
-    pub(crate) services: FxHashMap<Identity, Vec<(Identity, u16)>>,
+    /// Of those that it says something of, beside what it says of all ([`Identity::ANY`]).
+    pub(crate) levels: SharedMap<Identity, Arc<Level>>,
+}
+
+/// What a table says of one destination.
+#[derive(Debug)]
+pub(crate) struct Level {
+    pub(crate) rows: Vec<TableRow>,
+    /// The names that may be asked there, by port.
+    filters: Vec<((Protocol, u16), Arc<NameFilter>)>,
 }
 
 /// A question as policy sees it.
@@ -74,8 +84,9 @@ impl Snapshot {
     ) -> Judgement {
         let Some(client) = self.clients.get(&question.client) else { return Judgement::Unknown };
         let endpoint = client.endpoint;
-        let Some(view) = &client.view else { return Judgement::Allowed(endpoint) };
-        if self.allows(view, endpoint, question, resolved) {
+        let Some(table) = client.table else { return Judgement::Allowed(endpoint) };
+        let view = self.views.get(&table);
+        if view.is_some_and(|view| self.allows(view, endpoint, question, resolved)) {
             Judgement::Allowed(endpoint)
         } else {
             Judgement::Refused(endpoint)
@@ -92,15 +103,13 @@ impl Snapshot {
         let protocol = question.transport.protocol();
         let (address, port) = (question.server.ip(), question.server.port());
         if let Some(service) = self.frontends.get(&Frontend { address, protocol, port }) {
-            let backends = view.services.get(service).map_or(&[][..], Vec::as_slice);
+            let backends = self.backends.get(service).map_or(&[][..], |backends| &**backends);
             let allows = |&(identity, port): &(Identity, u16)| {
                 view.allows(identity, protocol, port, question.name)
             };
             return !backends.is_empty() && backends.iter().all(allows);
         }
-        let Some((_, &identity)) = self.prefixes.get_lpm(&IpNet::from(address)) else {
-            return false;
-        };
+        let Some(&identity) = self.prefixes.longest(Prefix::host(address)) else { return false };
         if identity == Identity::NO_SERVICE {
             return false;
         }
@@ -112,7 +121,7 @@ impl Snapshot {
 
     /// What an address is to rules, where it is no service's port.
     pub fn identity(&self, address: IpAddr) -> Option<Identity> {
-        self.prefixes.get_lpm(&IpNet::from(address)).map(|(_, identity)| *identity)
+        self.prefixes.longest(Prefix::host(address)).copied()
     }
 
     /// What a service's port is to rules.
@@ -126,40 +135,52 @@ impl Snapshot {
     }
 }
 
-impl TableView {
-    pub(crate) fn new(table: Arc<VerdictTable>) -> Self {
-        Self {
-            table,
-            rows: FxHashMap::default(),
-            filters: FxHashMap::default(),
-            services: FxHashMap::default(),
+impl Level {
+    /// What a table says of a subject, or none if it says nothing of its own; `everywhere` is what
+    /// it says of all.
+    pub(crate) fn of(
+        table: &policy::Table,
+        everywhere: Option<&Self>,
+        subject: Subject<'_>,
+    ) -> Option<Self> {
+        let rows = table.rows(subject);
+        if rows.is_empty() {
+            return None;
         }
-    }
-
-    /// Finds the names that may be asked at a destination, wherever it or all destinations have
-    /// rows for DNS. To be called when the rows are there, [`Identity::ANY`]'s first.
-    pub(crate) fn add_filters(&mut self, identity: Identity, subject: Subject<'_>) {
-        let levels = [identity, Identity::ANY];
-        let rows = levels.iter().filter_map(|level| self.rows.get(level));
-        let ports: BTreeSet<(Protocol, u16)> = rows
-            .flat_map(|rows| rows.iter())
-            .filter(|row| row.verdict == Verdict::Dns)
+        let all = rows.iter().chain(everywhere.into_iter().flat_map(|level| &level.rows));
+        let asked = all.filter(|row| row.verdict == Verdict::Dns);
+        let ports: BTreeSet<(Protocol, u16)> = asked
             .filter_map(|row| match row.ports {
                 PortPrefix::Ports { protocol, port, bits: 16 } => Some((protocol, port)),
                 PortPrefix::Ports { .. } | PortPrefix::Protocol(_) | PortPrefix::Any => None,
             })
             .collect();
-        for (protocol, port) in ports {
-            if let Some(filter) = self.table.rules().name_filter(&[subject], protocol, port) {
-                self.filters.insert((identity, protocol, port), filter);
-            }
-        }
+        let filters = ports.into_iter().filter_map(|(protocol, port)| {
+            Some(((protocol, port), table.name_filter(&[subject], protocol, port)?))
+        });
+        Some(Self { filters: filters.collect(), rows })
+    }
+
+    fn filter(&self, protocol: Protocol, port: u16) -> Option<&NameFilter> {
+        let found = self.filters.iter().find(|(own, _)| *own == (protocol, port));
+        found.map(|(_, filter)| &**filter)
+    }
+}
+
+impl TableView {
+    pub(crate) fn new(table: Arc<VerdictTable>) -> Self {
+        Self { table, levels: SharedMap::default() }
+    }
+
+    /// The rows that the table has for a destination alone.
+    pub(crate) fn rows(&self, identity: Identity) -> &[TableRow] {
+        self.levels.get(&identity).map_or(&[], |level| &level.rows)
     }
 
     /// Whether `name` may be asked at a destination.
     fn allows(&self, identity: Identity, protocol: Protocol, port: u16, name: NameRef<'_>) -> bool {
-        let own = if self.rows.contains_key(&identity) { identity } else { Identity::ANY };
-        match self.filters.get(&(own, protocol, port)) {
+        let level = self.levels.get(&identity).or_else(|| self.levels.get(&Identity::ANY));
+        match level.and_then(|level| level.filter(protocol, port)) {
             Some(filter) => filter.allows(name),
             // The kernel sends such a packet on; one may still be on its way to the proxy.
             None => self.verdict(identity, protocol, port) == Some(Verdict::Allow),
@@ -174,7 +195,17 @@ impl TableView {
         port: u16,
     ) -> Option<Verdict> {
         let levels = [identity, Identity::ANY];
-        let rows = levels.iter().filter_map(|level| find(self.rows.get(level)?, protocol, port));
+        let rows = levels.iter().filter_map(|level| find(self.rows(*level), protocol, port));
+        rows.map(|row| row.verdict).reduce(Verdict::union)
+    }
+
+    /// The same of all the ports that a prefix covers and no longer one of a row does.
+    pub(crate) fn verdict_under(&self, identity: Identity, ports: PortPrefix) -> Option<Verdict> {
+        let levels = [identity, Identity::ANY];
+        let rows = levels.iter().filter_map(|level| {
+            let covering = self.rows(*level).iter().filter(|row| row.ports.contains(ports));
+            covering.max_by_key(|row| row.ports.len())
+        });
         rows.map(|row| row.verdict).reduce(Verdict::union)
     }
 

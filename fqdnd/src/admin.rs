@@ -142,8 +142,9 @@ impl From<anyhow::Error> for Failure {
 }
 
 async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<api::Status>, Failure> {
+    let audit = shared.audit().await?;
     let reconciler = shared.reconciler.lock().await;
-    Ok(Json(report::status(&shared, &reconciler)?))
+    Ok(Json(report::status(&shared, &reconciler, &audit)?))
 }
 
 async fn endpoints(State(shared): State<Arc<Shared>>) -> Result<Json<Vec<api::Endpoint>>, Failure> {

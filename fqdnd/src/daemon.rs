@@ -4,25 +4,24 @@
 //! is enforced stays enforced.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use arc_swap::ArcSwap;
 use bpf::Datapath;
 use engine::Node;
-use kubernetes::Manifests;
-use model::{Attachment, Interface};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info};
 
+use crate::attached::Attached;
 use crate::config::Config;
 use crate::names::Names;
+use crate::observer::Observer;
 use crate::reconcile::{Known, Reconciler};
 use crate::recording::{Flows, Recorder};
+use crate::source::{PodInterfaces, Source};
 use crate::{admin, report, settings};
 
 /// How often leases that ran out are looked at.
@@ -41,11 +40,13 @@ pub struct Shared {
     /// The node's links and addresses.
     pub node: watch::Receiver<Arc<host::Node>>,
     /// What the policies mean that is probably not what was meant.
-    audit: ArcSwap<Vec<policy::Problem>>,
+    audit: Mutex<(u64, Arc<Vec<policy::Problem>>)>,
     /// The DNS proxy.
     pub proxy: dnsproxy::Proxy,
     /// What was seen, if it is recorded.
     pub flows: Option<Arc<Flows>>,
+    /// Who may see it, if it is recorded.
+    pub observer: Option<Observer>,
     /// When the daemon started.
     pub started: Instant,
     /// The same in seconds since 1970.
@@ -59,8 +60,11 @@ pub async fn run(config: Config) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("fqdnd must be run by root: it loads BPF programs and changes routes");
     }
-    if config.manifests.is_empty() {
-        bail!("manifests: name at least one directory of manifests (`--manifests DIR`)");
+    if config.manifests.is_empty() && !config.kubernetes.is_watched() {
+        bail!(
+            "manifests: name at least one directory of manifests (`--manifests DIR`), or a cluster \
+             (`--in-cluster`, `--kubeconfig FILE`)"
+        );
     }
     admin::refuse_second(&config.socket)?;
     // Of two that start at once, the one that has the pins is the one that listens.
@@ -80,6 +84,9 @@ pub async fn run(config: Config) -> Result<()> {
         debug!(%error, "the service manager was not told");
     }
     drop(recorder);
+    if let Some(observer) = &shared.observer {
+        observer.stop(&config.hubble);
+    }
     admin.abort();
     if let Err(error) = std::fs::remove_file(&config.socket) {
         debug!(%error, "the socket was not there any more");
@@ -93,8 +100,9 @@ struct Sources {
     manifests: watch::Receiver<Arc<kubernetes::Inventory>>,
     node: watch::Receiver<Arc<host::Node>>,
     watcher: host::Watcher,
-    /// Watches as long as it lives.
-    _manifests: Manifests,
+    /// This node's pods among those of the manifests.
+    attached: Attached,
+    source: Source,
 }
 
 async fn start(config: &Config, datapath: Arc<Datapath>) -> Result<(Arc<Shared>, Sources)> {
@@ -103,14 +111,13 @@ async fn start(config: &Config, datapath: Arc<Datapath>) -> Result<(Arc<Shared>,
         .context("the node's links cannot be watched")?;
     let redirect = settings::redirect(config)?;
     redirect.install().await.context("redirects to the DNS proxy cannot be set up")?;
-    let manifests = Manifests::watch(&config.manifests, settings::manifests(config))
-        .await
-        .context("the manifests cannot be watched")?;
+    let source = Source::watch(config).await?;
     let mut sources = Sources {
-        manifests: manifests.subscribe(),
+        manifests: source.subscribe(),
         node: watcher.snapshots(),
         watcher,
-        _manifests: manifests,
+        attached: Attached::default(),
+        source,
     };
 
     let dump = datapath.dump().context("the kernel's state cannot be read")?;
@@ -123,10 +130,12 @@ async fn start(config: &Config, datapath: Arc<Datapath>) -> Result<(Arc<Shared>,
     ));
     let node = Node::new(settings::engine(config)?);
     let mut reconciler = Reconciler::new(node, Arc::clone(&datapath), Arc::clone(&names), &dump)?;
+    reconciler.close_unknown(PodInterfaces::new(&config.kubernetes.interfaces));
     let inventory = sources.manifests.borrow_and_update().clone();
     let links = sources.node.borrow_and_update().clone();
-    let namespaces = namespaces(&inventory).await;
-    let known = Known { manifests: &inventory, node: &links, namespaces: &namespaces };
+    sources.attached.take(&inventory.pods);
+    sources.attached.look(true).await;
+    let known = Known { manifests: &inventory, node: &links, attached: &sources.attached };
     let proxy = dnsproxy::start(settings::proxy(config, redirect.marks), Arc::clone(&names) as _)
         .context("the DNS proxy cannot be started")?;
     let configure = |ports| {
@@ -138,16 +147,20 @@ async fn start(config: &Config, datapath: Arc<Datapath>) -> Result<(Arc<Shared>,
     reconciler.start(known, &dump)?;
     configure(Some(&proxy))?;
 
-    let audit = report::rules::audit(&reconciler);
+    let observer = match &flows {
+        Some(flows) => Some(Observer::start(&config.hubble, Arc::clone(flows)).await),
+        None => None,
+    };
     let shared = Shared {
         datapath,
         names,
         reconciler: Mutex::new(reconciler),
         manifests: sources.manifests.clone(),
         node: sources.node.clone(),
-        audit: ArcSwap::from_pointee(audit),
+        audit: Mutex::default(),
         proxy,
         flows,
+        observer,
         started: Instant::now(),
         started_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
         kernel: nix::sys::utsname::uname()
@@ -173,17 +186,17 @@ async fn follow(shared: &Shared, sources: &mut Sources) -> Result<()> {
             }
             changed = sources.manifests.changed() => {
                 changed.context("the manifests are not watched any more")?;
-                update(shared, sources).await;
-                shared.audit_again().await;
+                update(shared, sources, false).await;
             }
             changed = sources.node.changed() => {
                 changed.context("the node's links are not watched any more")?;
-                update(shared, sources).await;
+                sources.source.links_changed();
+                update(shared, sources, true).await;
             }
             changed = mounts.changed() => {
                 changed.context("mounts are not watched any more")?;
-                if awaits_namespace(sources) {
-                    update(shared, sources).await;
+                if sources.attached.awaits_namespace() {
+                    update(shared, sources, true).await;
                 }
             }
             _ = sweep.tick() => {
@@ -196,44 +209,32 @@ async fn follow(shared: &Shared, sources: &mut Sources) -> Result<()> {
     }
 }
 
-async fn update(shared: &Shared, sources: &mut Sources) {
+/// Turns what the sources say into a revision; `again`, where namespaces may lead elsewhere.
+async fn update(shared: &Shared, sources: &mut Sources, again: bool) {
     let inventory = sources.manifests.borrow_and_update().clone();
     let node = sources.node.borrow_and_update().clone();
-    let namespaces = namespaces(&inventory).await;
-    let known = Known { manifests: &inventory, node: &node, namespaces: &namespaces };
+    sources.attached.take(&inventory.pods);
+    sources.attached.look(again).await;
+    let known = Known { manifests: &inventory, node: &node, attached: &sources.attached };
     shared.reconciler.lock().await.update(known);
 }
 
-/// Whether a pod's record names a namespace, which may have been mounted just now.
-fn awaits_namespace(sources: &Sources) -> bool {
-    let inventory = sources.manifests.borrow();
-    inventory.pods.values().any(|pod| matches!(pod.attachment, Some(Attachment::Namespace(_))))
-}
-
-/// Which interface leads into each namespace that a pod's record names.
-async fn namespaces(
-    inventory: &kubernetes::Inventory,
-) -> BTreeMap<PathBuf, Result<Interface, String>> {
-    let mut found = BTreeMap::new();
-    for pod in inventory.pods.values() {
-        if let Some(Attachment::Namespace(path)) = &pod.attachment {
-            let interface = host::namespace::host_side(path).await;
-            found.insert(path.clone(), interface.map_err(|error| error.to_string()));
-        }
-    }
-    found
-}
-
 impl Shared {
-    /// What the policies mean that is probably not what was meant.
-    pub fn audit(&self) -> Arc<Vec<policy::Problem>> {
-        self.audit.load_full()
-    }
-
-    /// Looks at the policies again, once what they ask for is in force.
-    async fn audit_again(&self) {
-        let found = report::rules::audit(&*self.reconciler.lock().await);
-        self.audit.store(Arc::new(found));
+    /// What the policies mean that is probably not what was meant: looked at when it is asked for,
+    /// and once for a revision, for it is about everything there is.
+    pub async fn audit(&self) -> Result<Arc<Vec<policy::Problem>>> {
+        let (revision, inventory, settings) = {
+            let reconciler = self.reconciler.lock().await;
+            let settings = reconciler.node().settings().clone();
+            (reconciler.revisions().1, reconciler.inventory().clone(), settings)
+        };
+        let mut known = self.audit.lock().await;
+        if known.0 != revision {
+            let find = move || report::rules::audit(&inventory, &settings);
+            let found = tokio::task::spawn_blocking(find).await;
+            *known = (revision, Arc::new(found.context("the policies cannot be looked at")?));
+        }
+        Ok(Arc::clone(&known.1))
     }
 
     /// How programs are attached.

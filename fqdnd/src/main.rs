@@ -2,6 +2,7 @@
 //! kernel's verdicts in step.
 
 mod admin;
+mod attached;
 mod attachments;
 mod check;
 mod clock;
@@ -9,11 +10,13 @@ mod daemon;
 mod detach;
 mod logs;
 mod names;
+mod observer;
 mod pending;
 mod reconcile;
 mod recording;
 mod report;
 mod settings;
+mod source;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -39,6 +42,7 @@ Every key of the configuration file is a flag and the other way round: the key `
 Files:
   /etc/fqdnd/fqdnd.yaml    the configuration, if --config names no other
   /run/fqdnd/fqdnd.sock    the admin socket
+  /run/fqdnd/hubble.sock   the Hubble API, which serves flows
   /sys/fs/bpf/fqdnd        pinned maps and links
 
 Examples:

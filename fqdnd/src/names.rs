@@ -6,7 +6,7 @@
 //! released. Locks are taken in one order: an endpoint's, then its table's sets.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use dnsproxy::{Address, Authority, Judgement, LearnError, Query, Settled};
 use engine::leases::{Leases, Limits, NameSets, SetsFull};
 use engine::rebinding::Guard;
 use engine::{Question, Snapshot, TableSets, VerdictTable};
-use model::{Change, EndpointId, Frontend, Identity, Name, NameRef};
+use model::{Change, EndpointId, Frontend, Identity, Name, NameRef, Prefix};
 use tracing::{debug, warn};
 
 use crate::clock;
@@ -218,6 +218,19 @@ impl Names {
         Some(written.map(|()| (result, revoked)))
     }
 
+    /// The endpoints with flows that may live by leases under one of these prefixes.
+    pub fn holders(&self, prefixes: &BTreeSet<Prefix>) -> Vec<EndpointId> {
+        let mut holders = Vec::new();
+        if !prefixes.is_empty() {
+            self.visit(|endpoint, leases| {
+                if prefixes.iter().any(|prefix| leases.may_hold(*prefix)) {
+                    holders.push(endpoint);
+                }
+            });
+        }
+        holders
+    }
+
     /// The name sets in use by endpoints under `table`.
     pub fn sets_in_use(&self, table: &Arc<VerdictTable>) -> rustc_hash::FxHashSet<Identity> {
         let judged = |slot: &Slot| slot.table.as_ref().is_some_and(|own| Arc::ptr_eq(own, table));
@@ -241,7 +254,7 @@ impl Names {
         };
         let slot = &mut *slot;
         let Some(table) = slot.table.as_ref() else { return Ok(()) };
-        let mut sets = SlotSets(Some(table.sets()));
+        let mut sets = SlotSets::of(Some(table));
         let learned = slot.leases.handle_answer(name, addresses, clock::now(), &mut sets, changes);
         if changes.is_empty() && learned.is_ok() {
             return Ok(());
@@ -302,23 +315,32 @@ impl Slot {
     }
 }
 
-/// The name sets of an endpoint's table; where no policy selects it, no selector matches anything.
-pub struct SlotSets<'a>(Option<MutexGuard<'a, TableSets>>);
+/// The name sets of an endpoint's table, locked when they are first asked for; where no policy
+/// selects it, no selector matches anything.
+pub struct SlotSets<'a> {
+    table: Option<&'a VerdictTable>,
+    locked: Option<MutexGuard<'a, TableSets>>,
+}
 
 impl<'a> SlotSets<'a> {
     fn of(table: Option<&'a Arc<VerdictTable>>) -> Self {
-        Self(table.map(|table| table.sets()))
+        Self { table: table.map(|table| &**table), locked: None }
+    }
+
+    fn lock(&mut self) -> Option<&mut TableSets> {
+        let table = self.table?;
+        Some(self.locked.get_or_insert_with(|| table.sets()))
     }
 
     fn has_fresh(&self) -> bool {
-        self.0.as_ref().is_some_and(|sets| sets.has_fresh())
+        self.locked.as_ref().is_some_and(|sets| sets.has_fresh())
     }
 
     /// Settles what becomes of sets first seen, once their rows are written or could not be.
-    fn finish(self, written: bool) {
-        match self.0 {
-            Some(mut sets) if written => sets.confirm(),
-            Some(mut sets) => sets.abandon(),
+    fn finish(mut self, written: bool) {
+        match self.lock() {
+            Some(sets) if written => sets.confirm(),
+            Some(sets) => sets.abandon(),
             None => {}
         }
     }
@@ -330,7 +352,7 @@ impl NameSets for SlotSets<'_> {
         name: NameRef<'_>,
         changes: &mut Vec<Change>,
     ) -> Result<Option<Identity>, SetsFull> {
-        self.0.as_mut().map_or(Ok(None), |sets| sets.set_of(name, changes))
+        self.lock().map_or(Ok(None), |sets| sets.set_of(name, changes))
     }
 
     fn union(
@@ -339,7 +361,7 @@ impl NameSets for SlotSets<'_> {
         b: Identity,
         changes: &mut Vec<Change>,
     ) -> Result<Identity, SetsFull> {
-        self.0.as_mut().map_or(Ok(a), |sets| sets.union(a, b, changes))
+        self.lock().map_or(Ok(a), |sets| sets.union(a, b, changes))
     }
 }
 

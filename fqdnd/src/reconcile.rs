@@ -3,8 +3,7 @@
 //! One task owns this. A revision that cannot be written leaves what is enforced as it stands; the
 //! kernel's state is then read back, and the next change tries again.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -13,15 +12,17 @@ use engine::leases::Leases;
 use engine::{Bindings, Inventory, LocalEndpoint, Node, Plan, VerdictTable, difference};
 use model::{
     Attachment, Change, DropReason, EndpointEntry, EndpointId, Enforcement, Identity, Interface,
-    Labels, State,
+    Labels, Objects, State, changes,
 };
 use rustc_hash::FxHashSet;
 use tracing::{debug, error, warn};
 
+use crate::attached::Attached;
 use crate::attachments::Attachments;
 use crate::clock;
 use crate::names::Names;
 use crate::pending::Pending;
+use crate::source::PodInterfaces;
 
 /// Plans and carries out revisions.
 pub struct Reconciler {
@@ -29,10 +30,15 @@ pub struct Reconciler {
     datapath: Arc<Datapath>,
     names: Arc<Names>,
     inventory: Inventory,
-    endpoints: BTreeMap<EndpointId, LocalEndpoint>,
+    /// What was in force when a revision was last written whole.
+    endpoints: Objects<EndpointId, LocalEndpoint>,
+    /// The same; nothing, where a revision has since been written in part.
+    placed: Objects<EndpointId, LocalEndpoint>,
     attachments: Attachments,
     /// What must not be opened, because it is not known whether it may be.
     pending: Pending,
+    /// What leads into pods, and is not to be open before it is known into which.
+    of_pods: PodInterfaces,
     /// Which device each index meant when it was last looked at.
     incarnations: BTreeMap<Interface, u64>,
     problems: Vec<String>,
@@ -56,13 +62,20 @@ impl Reconciler {
             datapath,
             names,
             inventory: Inventory::default(),
-            endpoints: BTreeMap::new(),
+            endpoints: Objects::default(),
+            placed: Objects::default(),
             pending: Pending::of(dump),
+            of_pods: PodInterfaces::default(),
             incarnations: BTreeMap::new(),
             problems: Vec::new(),
             planned: 0,
             applied: 0,
         })
+    }
+
+    /// Has these interfaces closed as long as nobody is bound to them.
+    pub fn close_unknown(&mut self, of_pods: PodInterfaces) {
+        self.of_pods = of_pods;
     }
 
     /// The first revision: the kernel's state becomes the desired one by difference, leases that
@@ -71,7 +84,7 @@ impl Reconciler {
         self.take_in(known);
         let plan = self.node.plan(&self.inventory).context("cannot plan the first revision")?;
         let limits = self.names.limits();
-        let mut desired = plan.desired.clone();
+        let mut desired = self.node.desired();
         let mut changes = Vec::new();
         for (id, local) in &plan.endpoints {
             let leases = Leases::restore(*id, *limits, dump);
@@ -90,7 +103,7 @@ impl Reconciler {
         self.names.publish(Arc::clone(&plan.snapshot));
         self.node.applied(&plan);
         self.node.release_unclaimed();
-        self.pending.settle(&plan.desired);
+        self.pending.settle(&desired);
         self.finish(plan);
         Ok(())
     }
@@ -118,13 +131,14 @@ impl Reconciler {
     }
 
     fn take_in(&mut self, known: Known<'_>) {
-        let Known { manifests, node, namespaces } = known;
+        let Known { manifests, node, attached } = known;
         let resolve = |attachment: &Attachment| match attachment {
             Attachment::Interface(name) => match node.link_named(name) {
                 Some(link) => Ok(link.index),
                 None => Err(format!("the node has no interface `{name}`")),
             },
-            Attachment::Namespace(path) => namespaces
+            Attachment::Namespace(path) => attached
+                .namespaces()
                 .get(path)
                 .cloned()
                 .unwrap_or_else(|| Err(format!("{} was not looked at", path.display()))),
@@ -135,29 +149,25 @@ impl Reconciler {
         }
         self.pending.retain(|interface| node.link(interface).is_some());
         let lives = |interface| self.incarnations.contains_key(&interface);
-        let local = manifests.pods.values().filter(|pod| !pod.host_network);
-        let bindings = Bindings::settle(&self.inventory.bindings, local, resolve, lives);
+        let previous = &self.inventory.bindings;
+        let bindings = Bindings::settle(previous, attached.pods(), resolve, lives);
+        let mut pending = self.pending.interfaces().clone();
+        let bound: BTreeSet<Interface> = bindings.bound.values().copied().collect();
+        let unknown = self.of_pods.unknown(node, |interface| bound.contains(&interface));
+        pending.extend(unknown.map(|interface| (interface, None)));
         self.inventory = Inventory {
             pods: manifests.pods.clone(),
             services: manifests.services.clone(),
-            nodes: manifests
-                .nodes
-                .iter()
-                .map(|(name, own)| (name.clone(), (**own).clone()))
-                .collect(),
-            cidr_groups: manifests
-                .cidr_groups
-                .iter()
-                .map(|(name, own)| (name.clone(), (**own).clone()))
-                .collect(),
-            policies: manifests.policies.values().cloned().collect(),
+            nodes: manifests.nodes.clone(),
+            cidr_groups: manifests.cidr_groups.clone(),
+            policies: manifests.policies.clone(),
             host_addresses: node.addresses(),
             bridges: node
                 .links()
                 .filter_map(|link| Some((link.index, node.bridge_of(link.index)?.index)))
                 .collect(),
             bindings,
-            pending: self.pending.interfaces().clone(),
+            pending,
         };
         self.incarnations = node.links().map(|link| (link.index, link.incarnation)).collect();
     }
@@ -180,6 +190,7 @@ impl Reconciler {
     /// Carries out a plan; see [`engine::difference`] for why in this order.
     fn carry_out(&mut self, plan: &Plan) -> Result<(), bpf::ApplyError> {
         self.datapath.apply(&plan.difference.before)?;
+        let holders = self.names.holders(&plan.enclosed);
         self.attachments.detach_gone(plan);
         let mut entries: BTreeMap<EndpointId, &Change> = BTreeMap::new();
         for change in &plan.difference.endpoints {
@@ -190,8 +201,15 @@ impl Reconciler {
                 other => self.datapath.apply(std::slice::from_ref(other))?,
             }
         }
-        for (id, local) in &plan.endpoints {
-            self.place(*id, local, entries.get(id).copied())?;
+        for changed in changes(&self.placed, &plan.endpoints) {
+            if let Some(local) = changed.new {
+                self.place(*changed.key, local, entries.get(changed.key).copied())?;
+            }
+        }
+        // Names no longer lead to addresses that have become the cluster's.
+        for endpoint in holders {
+            let change = self.node.bump(endpoint);
+            self.datapath.apply(change.as_slice())?;
         }
         self.attachments.attach(plan);
         self.names.publish(Arc::clone(&plan.snapshot));
@@ -241,6 +259,7 @@ impl Reconciler {
             }
             self.attachments.attach_one(local.interface);
         }
+        self.placed = Objects::default();
         match self.datapath.dump() {
             Ok(dump) => self.node.resync(&dump),
             Err(error) => error!(%error, "the kernel's state cannot be read back"),
@@ -255,7 +274,8 @@ impl Reconciler {
             warn!(problem, "the inventory cannot be enforced as it stands");
         }
         self.problems = problems;
-        self.endpoints = plan.endpoints;
+        self.placed = self.node.endpoints().clone();
+        self.endpoints = self.placed.clone();
         debug!(revision = self.applied, endpoints = self.endpoints.len(), "a revision is in force");
     }
 
@@ -344,7 +364,7 @@ impl Reconciler {
     }
 
     /// This node's endpoints.
-    pub fn endpoints(&self) -> &BTreeMap<EndpointId, LocalEndpoint> {
+    pub fn endpoints(&self) -> &Objects<EndpointId, LocalEndpoint> {
         &self.endpoints
     }
 
@@ -381,6 +401,6 @@ pub struct Known<'a> {
     pub manifests: &'a kubernetes::Inventory,
     /// The node's links and addresses.
     pub node: &'a host::Node,
-    /// Which interface leads into each namespace that a pod's record names, or why none.
-    pub namespaces: &'a BTreeMap<PathBuf, Result<Interface, String>>,
+    /// This node's pods, and where their records lead.
+    pub attached: &'a Attached,
 }

@@ -8,12 +8,17 @@ use model::{DropReason, EndpointId, EndpointName, Enforcement, Interface, NameRe
 
 use crate::clock;
 use crate::daemon::Shared;
+use crate::observer::Observer;
 use crate::reconcile::Reconciler;
 
 pub mod rules;
 
 /// How the daemon fares.
-pub fn status(shared: &Shared, reconciler: &Reconciler) -> Result<api::Status> {
+pub fn status(
+    shared: &Shared,
+    reconciler: &Reconciler,
+    audit: &[policy::Problem],
+) -> Result<api::Status> {
     let manifests = shared.manifests.borrow().clone();
     let (policy_revision, applied_revision) = reconciler.revisions();
     let mut problems: Vec<api::Problem> = manifests.problems.iter().map(problem).collect();
@@ -25,7 +30,7 @@ pub fn status(shared: &Shared, reconciler: &Reconciler) -> Result<api::Status> {
         message: message.clone(),
     }));
     let mut warnings: BTreeSet<api::Problem> = manifests.warnings.iter().map(problem).collect();
-    warnings.extend(shared.audit().iter().map(problem));
+    warnings.extend(audit.iter().map(problem));
     let unenforced = manifests.policies.values().flat_map(|policy| &policy.unenforced);
     let unenforced: BTreeSet<api::Problem> = unenforced.map(problem).collect();
     let drops = shared.datapath.drops().context("drop counters cannot be read")?;
@@ -48,6 +53,7 @@ pub fn status(shared: &Shared, reconciler: &Reconciler) -> Result<api::Status> {
         limits: limits(shared)?,
         flows: shared.flows.as_ref().map_or_else(BTreeMap::new, |flows| flows.counts()),
         drops: by_reason(drops.iter().map(|((_, reason), count)| (*reason, *count))),
+        hubble: shared.observer.as_ref().map(Observer::report),
     })
 }
 

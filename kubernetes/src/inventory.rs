@@ -6,22 +6,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use model::{CidrGroup, ClusterNode, EndpointName, Pod, Service};
+use model::{CidrGroup, ClusterNode, EndpointName, Objects, Pod, Service};
 use policy::{Document, Policy, PolicyKey, Problem};
+
+use crate::cluster::{Kind, Watched};
 
 /// Everything that the manifests describe at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
     /// Pods that have not run to their end.
-    pub pods: BTreeMap<EndpointName, Pod>,
+    pub pods: Objects<EndpointName, Pod>,
     /// Services with their ready backends.
-    pub services: BTreeMap<EndpointName, Service>,
+    pub services: Objects<EndpointName, Service>,
     /// The cluster's nodes, by name.
-    pub nodes: BTreeMap<String, Arc<ClusterNode>>,
+    pub nodes: Objects<String, ClusterNode>,
     /// Groups of prefixes, by name.
-    pub cidr_groups: BTreeMap<String, Arc<CidrGroup>>,
+    pub cidr_groups: Objects<String, CidrGroup>,
     /// Policies.
-    pub policies: BTreeMap<PolicyKey, Arc<Policy>>,
+    pub policies: Objects<PolicyKey, Policy>,
     /// What is wrong, in the order of files and lines.
     pub problems: Vec<Problem>,
     /// What is legal, and perhaps not what was meant.
@@ -33,6 +35,10 @@ pub struct Inventory {
     /// Files and directories of which something may be missing here that was in force before the
     /// daemon started: they could not be read whole since, and nothing was kept of them.
     pub lost: BTreeSet<Arc<Path>>,
+    /// How the watched lists of a cluster fare.
+    pub watched: BTreeMap<Kind, Watched>,
+    /// Why the runtime's record of this node's pods cannot be read.
+    pub runtime: Option<String>,
 }
 
 /// How a file stands.

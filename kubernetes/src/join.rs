@@ -75,12 +75,12 @@ impl<'a> Join<'a> {
         let namespaces = NamespaceLabels::new(&self.namespaces, &self.pods);
         for pod in &self.pods {
             warn_of_derived_labels(pod, &mut inventory.warnings);
-            let joined = pod.object.join(&namespaces);
-            inventory.pods.insert(joined.name.clone(), joined);
+            let joined = pod.object.join(namespaces.of(&pod.object.name.namespace));
+            inventory.pods.insert(joined.name.clone(), Arc::new(joined));
         }
         for service in &self.services {
             let joined = service.join(self.backends(&service.name));
-            inventory.services.insert(service.name.clone(), joined);
+            inventory.services.insert(service.name.clone(), Arc::new(joined));
         }
         for node in self.nodes {
             inventory.nodes.insert(node.name.clone(), Arc::clone(node));
@@ -136,7 +136,7 @@ impl<'a> NamespaceLabels<'a> {
         let mut labels = HashMap::new();
         for pod in pods {
             let name = pod.object.name.namespace.as_str();
-            let of = |name| derived_labels(name, namespaces.get(name).copied());
+            let of = |name| namespace_labels(name, namespaces.get(name).copied());
             labels.entry(name).or_insert_with_key(|name| of(name));
         }
         Self(labels)
@@ -147,7 +147,11 @@ impl<'a> NamespaceLabels<'a> {
     }
 }
 
-fn derived_labels(namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Vec<Label> {
+/// The labels that each pod of a namespace gets from it.
+pub(crate) fn namespace_labels(
+    namespace: &str,
+    labels: Option<&BTreeMap<String, String>>,
+) -> Vec<Label> {
     let own = labels.into_iter().flatten().filter(|(key, _)| *key != NAMESPACE_NAME);
     let own = own.map(|(key, value)| (key.as_str(), value.as_str()));
     let mut derived = vec![Label::kubernetes(Labels::NAMESPACE, namespace)];
@@ -158,11 +162,12 @@ fn derived_labels(namespace: &str, labels: Option<&BTreeMap<String, String>>) ->
 }
 
 impl Pod {
-    fn join(&self, namespaces: &NamespaceLabels<'_>) -> model::Pod {
+    /// The pod with the labels of its namespace.
+    pub fn join(&self, namespace: &[Label]) -> model::Pod {
         let own = self.labels.iter().filter(|(key, _)| !is_derived(key));
         let labels = own
             .map(|(key, value)| Label::kubernetes(key, value))
-            .chain(namespaces.of(&self.name.namespace).iter().cloned())
+            .chain(namespace.iter().cloned())
             .chain([
                 Label::kubernetes(SERVICE_ACCOUNT, &self.service_account),
                 Label::kubernetes(CLUSTER.0, CLUSTER.1),

@@ -4,8 +4,43 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use imbl::ordmap::DiffItem;
 
 use crate::{EndpointName, Labels, Name, Prefix, Protocol};
+
+/// Objects by name, as they are at one moment.
+///
+/// A copy costs nothing and shares what it has with the original, so that the differences between
+/// two moments are found by looking at what differs alone. Whoever follows a source changes one
+/// map object by object, and gives out copies.
+pub type Objects<K, V> = imbl::OrdMap<K, Arc<V>>;
+
+/// An object that came, went, or is another one now.
+#[derive(Debug)]
+pub struct Changed<'a, K, V> {
+    /// Its name.
+    pub key: &'a K,
+    /// What it was; none if it came.
+    pub old: Option<&'a Arc<V>>,
+    /// What it is; none if it went.
+    pub new: Option<&'a Arc<V>>,
+}
+
+/// What differs between two moments, by name.
+pub fn changes<'a, K: Ord, V: Eq>(
+    old: &'a Objects<K, V>,
+    new: &'a Objects<K, V>,
+) -> impl Iterator<Item = Changed<'a, K, V>> {
+    old.diff(new).map(|item| match item {
+        DiffItem::Add(key, new) => Changed { key, old: None, new: Some(new) },
+        DiffItem::Update { old: (key, old), new: (_, new) } => {
+            Changed { key, old: Some(old), new: Some(new) }
+        }
+        DiffItem::Remove(key, old) => Changed { key, old: Some(old), new: None },
+    })
+}
 
 /// A pod, or anything else with addresses and labels that a manifest describes as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +92,21 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// The addresses of all ready backends, whatever the port, of both families, in order.
     pub backends: Vec<IpAddr>,
+}
+
+impl Service {
+    /// A headless service without ports, and nothing behind it.
+    pub fn new(name: EndpointName) -> Self {
+        Self {
+            name,
+            labels: Labels::default(),
+            selects_pods: true,
+            external_name: None,
+            addresses: Vec::new(),
+            ports: Vec::new(),
+            backends: Vec::new(),
+        }
+    }
 }
 
 /// One port of a service.

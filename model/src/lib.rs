@@ -28,7 +28,9 @@ pub use dns::DnsFailure;
 pub use endpoint::{EndpointId, EndpointName, Interface, NameNumber, TableId};
 pub use event::{Direction, Outcome, PacketEvent, PacketHeaders, TransportHeader};
 pub use identity::{Identity, Scope};
-pub use inventory::{Attachment, CidrGroup, ClusterNode, Pod, Service, ServicePort};
+pub use inventory::{
+    Attachment, Changed, CidrGroup, ClusterNode, Objects, Pod, Service, ServicePort, changes,
+};
 pub use l7::{
     HeaderCondition, HeaderMatch, HeaderValue, Hidden, HttpRule, KafkaRule, KeyPair, L7Rule,
     L7Rules, Mismatch, Originate, Requests, ServerNames, Terminate,

@@ -4,12 +4,12 @@
 //! asked about. What a table needs to be asked with beside an object's own labels, it tells by
 //! [`Table::wants`](crate::Table::wants).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use model::{
-    CidrGroup, EndpointName, Label, Labels, Name, Pattern, Prefix, Protocol, Service, Source,
+    CidrGroup, EndpointName, Label, Labels, Objects, Pattern, Prefix, Protocol, Service, Source,
 };
 
 use crate::rule::{Application, Egress, NamedPort, Peers, PrefixBase, Rule, ServicePeer};
@@ -20,23 +20,64 @@ pub struct Context {
     /// The labels of the cluster's DNS pods.
     pub dns_pods: BTreeSet<Labels>,
     /// All services.
-    pub services: BTreeMap<EndpointName, ServiceFacts>,
+    pub services: Objects<EndpointName, Service>,
     /// All CiliumCIDRGroup objects, by name.
-    pub cidr_groups: BTreeMap<String, CidrGroup>,
+    pub cidr_groups: Objects<String, CidrGroup>,
 }
 
-/// What rules may ask of a service.
+/// What of the cluster the meaning of a rule depends on: where none of it changes, neither does
+/// the rule's part of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServiceFacts {
-    /// Its own labels.
-    pub labels: Labels,
-    /// The name it stands for, if it is of the type ExternalName.
-    pub external_name: Option<Name>,
+pub struct Concerns {
+    /// The labels of the cluster's DNS pods.
+    pub dns_pods: bool,
+    services: Vec<ServicePeer>,
+    groups: Vec<PrefixBase>,
 }
 
-impl From<&Service> for ServiceFacts {
-    fn from(service: &Service) -> Self {
-        Self { labels: service.labels.clone(), external_name: service.external_name.clone() }
+impl Concerns {
+    /// Whether there is nothing that it depends on.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether it depends on this service's being as it is.
+    pub fn with_service(&self, service: &Service) -> bool {
+        self.services.iter().any(|peer| peer.selects(&service.name, &service.labels))
+    }
+
+    /// Whether it depends on this group's being as it is.
+    pub fn with_group(&self, group: &CidrGroup) -> bool {
+        self.groups.iter().any(|base| match base {
+            PrefixBase::Prefix(_) => false,
+            PrefixBase::Group(name) => *name == group.name,
+            PrefixBase::Groups(selector) => selector.matches(&group.labels),
+        })
+    }
+
+    fn add(&mut self, entry: &Egress) {
+        match &entry.peers {
+            Peers::Endpoints(peers) => {
+                let widened = peers.iter().any(|peer| peer.unscoped.is_some());
+                self.dns_pods |= widened && asks(entry);
+            }
+            Peers::Services(peers) => self.services.extend(peers.iter().cloned()),
+            Peers::Prefixes(peers) => {
+                let grouped =
+                    peers.iter().filter(|peer| !matches!(peer.base, PrefixBase::Prefix(_)));
+                self.groups.extend(grouped.map(|peer| peer.base.clone()));
+            }
+            Peers::All | Peers::Entities(_) | Peers::Nodes(_) | Peers::Names(_) => {}
+        }
+    }
+}
+
+impl Rule {
+    /// What of the cluster its meaning depends on.
+    pub fn concerns(&self) -> Concerns {
+        let mut concerns = Concerns::default();
+        self.entries().for_each(|(_, entry)| concerns.add(entry));
+        concerns
     }
 }
 
@@ -109,19 +150,13 @@ impl Context {
             let name = EndpointName { namespace: namespace.clone(), name: name.clone() };
             return vec![self.selected(&name)];
         }
-        if *peer == ServicePeer::default() {
-            return Vec::new();
-        }
-        let selected = self.services.iter().filter(|(name, facts)| {
-            peer.name.as_ref().is_none_or(|own| *own == name.name)
-                && peer.namespace.as_ref().is_none_or(|own| *own == name.namespace)
-                && peer.selector.as_ref().is_none_or(|own| own.matches(&facts.labels))
-        });
+        let services = self.services.iter();
+        let selected = services.filter(|(name, own)| peer.selects(name, &own.labels));
         selected.map(|(name, _)| self.selected(name)).collect()
     }
 
     fn selected(&self, name: &EndpointName) -> SelectedService {
-        let external = self.services.get(name).and_then(|facts| facts.external_name.as_ref());
+        let external = self.services.get(name).and_then(|own| own.external_name.as_ref());
         let pattern = external.and_then(|name| Pattern::match_name(&name.to_string()).ok());
         pattern.map_or_else(|| SelectedService::Backends(name.clone()), SelectedService::External)
     }
@@ -189,6 +224,16 @@ impl Context {
             }
             Peers::All | Peers::Entities(_) | Peers::Nodes(_) | Peers::Names(_) => {}
         }
+    }
+}
+
+impl ServicePeer {
+    /// Whether it selects a service. Where nothing is set, it selects none.
+    fn selects(&self, name: &EndpointName, labels: &Labels) -> bool {
+        *self != Self::default()
+            && self.name.as_ref().is_none_or(|own| *own == name.name)
+            && self.namespace.as_ref().is_none_or(|own| *own == name.namespace)
+            && self.selector.as_ref().is_none_or(|own| own.matches(labels))
     }
 }
 

@@ -21,7 +21,7 @@ mod table;
 mod yaml;
 
 pub use audit::{Population, audit};
-pub use context::{Context, ServiceFacts, Wants};
+pub use context::{Concerns, Context, Wants};
 pub use document::Document;
 pub use explain::{Decision, Destination, Explanation, Lack, Near, Packet, explain};
 pub use options::{Options, SelectorScope};

@@ -55,6 +55,21 @@ impl LabelSelector {
         self.requirements.is_empty()
     }
 
+    /// The key and values of the requirement to carry a label that tells most selectors apart: any
+    /// but the namespace's, which all selectors of a namespace share. What the selector matches
+    /// carries one of them.
+    pub fn narrowest(&self) -> Option<(&str, &BTreeSet<String>)> {
+        self.requirements()
+            .filter_map(|Requirement { key, source, operator }| match operator {
+                Operator::In(values) => Some((source, key.as_str(), values)),
+                Operator::NotIn(_) | Operator::Exists | Operator::DoesNotExist => None,
+            })
+            .min_by_key(|(source, key, values)| {
+                (*key == Labels::NAMESPACE, **source == Source::Reserved, values.len())
+            })
+            .map(|(_, key, values)| (key, values))
+    }
+
     /// The requirements, in order.
     pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
         self.requirements.iter()

@@ -6,17 +6,19 @@
 //! ([`Verdict::union`]). The rows of one level never hide each other: a row has already taken in
 //! what the wider rows say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use model::{Label, Labels, NameRef, Pattern, PortPrefix, Prefix, Protocol, Source, Verdict};
+use model::{
+    EndpointName, Label, Labels, NameRef, Pattern, PortPrefix, Prefix, Protocol, Source, Verdict,
+};
 use prefix_trie::joint::JointPrefixMap;
 
 use crate::context::{Context, Wants, named_ports};
 use crate::pattern_index::{PatternIndex, SelectorId};
 use crate::rule::{NamedPort, Rule};
-use crate::selector::SelectorIndex;
+use crate::selector::{LabelSelector, SelectorIndex};
 
 mod build;
 mod filter;
@@ -38,6 +40,8 @@ pub struct Table {
     /// What `cluster` means: every label set in the cluster.
     cluster: Vec<GrantId>,
     labelled: SelectorIndex<GrantId>,
+    /// Those of `labelled` that are for the backends of a service.
+    services: BTreeMap<EndpointName, BTreeSet<GrantId>>,
     dns_pods: BTreeSet<Labels>,
     /// Rules for DNS by selectors that hold whatever the namespace, for DNS pods only.
     dns_by_pod: SelectorIndex<GrantId>,
@@ -58,6 +62,8 @@ pub enum Subject<'a> {
     Any,
     /// What carries these labels in the cluster: pods, nodes, anything reserved.
     Labels(&'a Labels),
+    /// A service that no backend stands behind.
+    Service(&'a EndpointName),
     /// Addresses outside the cluster.
     Outside {
         /// They lie under this prefix, and under no longer one of the table's.
@@ -169,6 +175,24 @@ impl Table {
         self.prefixes.keys().filter_map(|net| Prefix::new(net.addr(), net.prefix_len()))
     }
 
+    /// The selectors of labels: what none of them matches has no rows of its own, unless
+    /// [`Self::is_about_all_inside`].
+    pub fn label_selectors(&self) -> impl Iterator<Item = &LabelSelector> {
+        self.labelled.selectors().chain(self.dns_by_pod.selectors())
+    }
+
+    /// Whether anything in the cluster may have rows, whatever its labels are.
+    pub fn is_about_all_inside(&self) -> bool {
+        !self.cluster.is_empty() || !self.any_named.is_empty()
+    }
+
+    /// Whether anything outside the cluster may have rows, whatever its prefix is.
+    pub fn is_about_all_outside(&self) -> bool {
+        let matched =
+            |prefix| self.labelled.matching(&outside(prefix, &Labels::default())).next().is_some();
+        matched(Prefix::all_ipv4()) || matched(Prefix::all_ipv6())
+    }
+
     /// The labels beside those of objects that must be given to [`Self::rows`] where they apply.
     pub fn wants(&self) -> &Wants {
         &self.wants
@@ -224,6 +248,7 @@ impl Table {
                 let selected = self.labelled.matching(labels).chain(&self.cluster).copied();
                 selected.chain(widened.into_iter().flatten()).collect()
             }
+            Subject::Service(name) => self.services.get(name).cloned().unwrap_or_default(),
             Subject::Outside { prefix, labels } => {
                 let covering = self.prefixes.cover_values(&prefix.net()).flatten();
                 let own = covering.filter(|own| !self.is_excepted(own.except, prefix));

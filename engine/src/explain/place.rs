@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use model::{EndpointName, Frontend, Label, Labels, Name, Prefix, Protocol, Service, Source};
-use policy::{Context, Entity, Rule, Table, Wants};
+use model::{EndpointName, Frontend, Labels, Name, Protocol, Service, Source};
+use policy::{Context, Entity, Rule, Table};
 
 use super::{ExplainError, Known, Question, Resolved, Target};
-use crate::compute::Addresses;
+use crate::addresses::{Addresses, Meaning, reserved};
 
 /// What `cluster` stands for beside pods, and `all` beside the world.
 const CLUSTER: [&str; 7] =
@@ -64,8 +64,7 @@ impl<'a> Map<'a> {
         resolved: &'a [Resolved],
     ) -> Self {
         let table = Table::compile(rules, context);
-        let servers = &known.settings.api_servers;
-        let addresses = Addresses::new(known.inventory, table.wants(), servers);
+        let addresses = Addresses::of(known.inventory, known.settings, &table);
         Self { known, resolved, table, addresses, frontends: frontends(known) }
     }
 
@@ -98,7 +97,7 @@ impl<'a> Map<'a> {
                 let pod = pod.ok_or_else(|| ExplainError::NoPod(name.clone()))?;
                 if pod.addresses.is_empty() {
                     notes.push(format!("pod {name} has no address yet: judged by its labels"));
-                    vec![of(format!("pod {name}"), Place::Inside(self.labels_of(pod)))]
+                    vec![of(format!("pod {name}"), Place::Inside(self.addresses.pod_labels(pod)))]
                 } else {
                     let all = pod.addresses.iter();
                     all.map(|own| at(*own, format!("pod {name} at {own}"))).collect()
@@ -218,12 +217,14 @@ impl<'a> Map<'a> {
     /// The known addresses that carry a reserved label, or what stands for one that is not known.
     fn members(&self, name: &str) -> Vec<(String, Place)> {
         let carries = |labels: &Labels| labels.values(&Source::Reserved, name).next().is_some();
-        let inside = self.addresses.inside.iter().filter(|(_, labels)| carries(labels));
-        let inside = inside.map(|(own, labels)| (*own, Place::Inside(labels.clone())));
-        let outside = self.addresses.outside.iter().filter(|(_, labels)| carries(labels));
-        let outside =
-            outside.map(|(prefix, _)| (prefix.address(), self.by_range(prefix.address())));
-        let known = inside.chain(outside);
+        let inside = self.addresses.inside().filter(|(_, labels)| carries(labels));
+        let inside = inside.map(|(own, labels)| (own, Place::Inside(labels)));
+        let marked = self.addresses.marked_outside();
+        let outside = marked.filter(|own| match self.addresses.at(*own) {
+            Meaning::Outside(labels) => carries(&labels),
+            Meaning::Inside(_) | Meaning::NoService => false,
+        });
+        let known = inside.chain(outside.map(|own| (own, self.by_address(own))));
         let known: Vec<_> =
             known.map(|(address, place)| (format!("{name} at {address}"), place)).collect();
         if known.is_empty() {
@@ -266,49 +267,18 @@ impl<'a> Map<'a> {
     }
 
     fn by_address(&self, address: IpAddr) -> Place {
-        match self.addresses.inside.get(&address) {
-            Some(labels) => Place::Inside(labels.clone()),
-            None => self.by_range(address),
+        match self.addresses.at(address) {
+            Meaning::Inside(labels) => Place::Inside(labels),
+            Meaning::Outside(labels) => self.outside(address, labels),
+            Meaning::NoService => Place::NoService,
         }
     }
 
-    /// The longest prefix wins; of one prefix's meanings, the later of this order.
-    fn by_range(&self, address: IpAddr) -> Place {
-        let Known { inventory, settings, .. } = self.known;
-        let host = Prefix::host(address);
-        let is_service = inventory.services.values().any(|own| own.addresses.contains(&address));
-        let labelled = self.addresses.outside.contains_key(&host);
-        let longest = |prefixes: &mut dyn Iterator<Item = Prefix>| {
-            prefixes.filter(|own| own.covers(address)).map(Prefix::length).max()
-        };
-        let ranges = inventory.ranges(settings);
-        let of_rules = &mut self.table.prefixes().filter(|own| ranges.leave_open(*own));
-        let meanings = [
-            (is_service.then(|| host.length()), Range::Service),
-            (longest(of_rules).or(Some(0)), Range::Outside),
-            (labelled.then(|| host.length()), Range::Outside),
-            (longest(&mut ranges.pods.iter().copied()), Range::Pods),
-            (longest(&mut ranges.services.iter().copied()), Range::Service),
-        ];
-        let (_, range) = meanings.into_iter().max_by_key(|(length, _)| *length).unwrap_or_default();
-        match range {
-            Range::Service => Place::NoService,
-            Range::Pods => Place::Inside(reserved("unmanaged")),
-            Range::Outside => self.outside(address),
-        }
-    }
-
-    fn outside(&self, address: IpAddr) -> Place {
-        let labels = self.addresses.outside.get(&Prefix::host(address)).cloned();
+    fn outside(&self, address: IpAddr, labels: Labels) -> Place {
         let own = self.resolved.iter().filter(|own| own.address == address && self.is_learned(own));
         let (expired, live): (Vec<_>, Vec<_>) = own.partition(|own| own.expired);
         let names = |all: Vec<&Resolved>| all.into_iter().map(|own| own.name.clone()).collect();
-        Place::Outside {
-            address,
-            labels: labels.unwrap_or_default(),
-            names: names(live),
-            expired: names(expired),
-        }
+        Place::Outside { address, labels, names: names(live), expired: names(expired) }
     }
 
     /// Whether the rebinding guard lets a name bring an address, or a policy lifts it.
@@ -329,33 +299,12 @@ impl<'a> Map<'a> {
         }));
     }
 
-    fn labels_of(&self, pod: &model::Pod) -> Labels {
-        let wants = self.table.wants();
-        let mut labels = pod.labels.clone();
-        for (name, ports) in pod.ports.iter().filter(|(name, _)| wants.ports.contains(*name)) {
-            for &(protocol, port) in ports {
-                labels.insert(Wants::port_label(name, protocol, port));
-            }
-        }
-        labels
-    }
-
     fn describe(&self, address: IpAddr) -> String {
-        let mut pods = self.known.inventory.pods.values();
-        match pods.find(|pod| pod.addresses.contains(&address)) {
+        match self.addresses.pods_at(address).next() {
             Some(pod) if !pod.host_network => format!("pod {} at {address}", pod.name),
             Some(_) | None => address.to_string(),
         }
     }
-}
-
-/// What a range of addresses is.
-#[derive(Clone, Copy, Default)]
-enum Range {
-    Service,
-    Pods,
-    #[default]
-    Outside,
 }
 
 impl Place {
@@ -383,14 +332,9 @@ fn frontends(known: Known<'_>) -> BTreeMap<Frontend, (&Service, usize)> {
             let at_service = service.addresses.iter().map(|address| (*address, port.port));
             for (address, number) in at_service.chain(at_nodes) {
                 let frontend = Frontend { address, protocol: port.protocol, port: number };
-                frontends.insert(frontend, (service, index));
+                frontends.insert(frontend, (&**service, index));
             }
         }
     }
     frontends
-}
-
-pub(super) fn reserved(name: &str) -> Labels {
-    let label = Label { key: name.to_owned(), source: Source::Reserved, value: String::new() };
-    std::iter::once(label).collect()
 }

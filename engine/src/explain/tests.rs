@@ -9,7 +9,6 @@ use policy::{Document, Policy};
 
 use super::*;
 use crate::Node;
-use crate::generations::longest_match;
 
 const DNS_RULE: &str = "\
 - toEndpoints: [{matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}}]
@@ -110,10 +109,10 @@ spec:
         };
         let nodes = [node("here", "192.0.2.1"), node("there", "192.0.2.2")];
         let mut inventory = Inventory {
-            pods: pods.into_iter().map(|own| (own.name.clone(), own)).collect(),
-            services: services.into_iter().map(|own| (own.name.clone(), own)).collect(),
-            nodes: nodes.into_iter().map(|own| (own.name.clone(), own)).collect(),
-            policies: policies.collect(),
+            pods: pods.into_iter().map(|own| (own.name.clone(), Arc::new(own))).collect(),
+            services: services.into_iter().map(|own| (own.name.clone(), Arc::new(own))).collect(),
+            nodes: nodes.into_iter().map(|own| (own.name.clone(), Arc::new(own))).collect(),
+            policies: policies.map(|own| (own.key.clone(), own)).collect(),
             host_addresses: ["192.0.2.1".parse().unwrap()].into(),
             ..Inventory::default()
         };
@@ -498,7 +497,8 @@ fn explanations_say_what_the_kernel_does() {
     for spec in LANGUAGE {
         let cluster = Cluster::new(spec);
         let mut node = Node::new(cluster.settings.clone());
-        let kernel = node.plan(&cluster.inventory).unwrap().desired;
+        node.plan(&cluster.inventory).unwrap();
+        let kernel = node.desired();
         for address in addresses {
             for port in ports.iter().chain(&["8/ICMP"]) {
                 let said = cluster.ask(address, port, &[]);
@@ -533,8 +533,8 @@ fn judged(kernel: &State, question: &Question) -> (Outcome, Reason) {
     let verdict = match kernel.frontends.get(&Frontend { address, protocol, port }) {
         Some(service) => row(*service),
         None => {
-            let map = longest_match(&kernel.prefixes);
-            let (_, identity) = map.get_lpm(&Prefix::host(address).net()).unwrap();
+            let covering = kernel.prefixes.iter().filter(|(prefix, _)| prefix.covers(address));
+            let (_, identity) = covering.max_by_key(|(prefix, _)| prefix.length()).unwrap();
             if *identity == Identity::NO_SERVICE {
                 return dropped(DropReason::NoService);
             }

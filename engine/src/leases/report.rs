@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use model::{EndpointId, Identity, Moment, NameNumber, NameRef};
+use model::{EndpointId, Identity, Moment, NameNumber, NameRef, Prefix};
 
 use super::Leases;
 use super::book::under;
@@ -83,6 +83,19 @@ impl Leases {
     pub fn names_of(&self, address: IpAddr) -> impl Iterator<Item = NameRef<'_>> {
         let holders = self.book.holders.range(under!(holder address));
         holders.filter_map(|&(_, number)| self.name(number))
+    }
+
+    /// Whether a flow may live by a lease under a prefix: the kernel has one there, or had, and it
+    /// was evicted.
+    pub fn may_hold(&self, prefix: Prefix) -> bool {
+        let addresses = &self.book.addresses;
+        let is_leased = if prefix.is_host() {
+            addresses.get(&prefix.address()).is_some_and(|entry| entry.lease.is_some())
+        } else {
+            let mut leased = addresses.iter().filter(|(_, entry)| entry.lease.is_some());
+            leased.any(|(address, _)| prefix.covers(*address))
+        };
+        is_leased || self.evicted.total() > 0
     }
 
     /// The sets that the kernel has for an address.

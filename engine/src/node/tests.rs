@@ -1,18 +1,22 @@
 //! Revisions from policies written as text, and what the kernel then says of a packet.
 
+mod incremental;
 mod language;
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use model::{
-    Attachment, DropReason, Enforcement, Frontend, Label, Moment, ServicePort, Transport, Verdict,
+    Attachment, DropReason, Enforcement, Frontend, Label, Moment, Pod, Protocol, Service,
+    ServicePort, Transport, Verdict,
 };
-use policy::Document;
+use policy::{Document, Policy};
 
 use super::*;
 use crate::leases::{Leases, Limits};
 use crate::snapshot::{Judgement, Question};
+use crate::{InventoryProblem, VerdictTable};
 
 const CLIENT: &str = "10.0.0.2";
 const DNS: &str = "10.0.0.53";
@@ -25,6 +29,7 @@ struct Bench {
     inventory: Inventory,
     leases: BTreeMap<EndpointId, Leases>,
     snapshot: Arc<crate::Snapshot>,
+    problems: Vec<InventoryProblem>,
 }
 
 impl Bench {
@@ -37,6 +42,7 @@ impl Bench {
             inventory,
             leases: BTreeMap::new(),
             snapshot: Arc::default(),
+            problems: Vec::new(),
         };
         bench.pod("default/client", &[("app", "client")], &[CLIENT], Some(7));
         bench.pod("kube-system/dns", &[("k8s-app", "kube-dns")], &[DNS], Some(8));
@@ -62,7 +68,7 @@ impl Bench {
         if let Some(index) = index {
             self.inventory.bindings.bound.insert(name.clone(), Interface(index));
         }
-        self.inventory.pods.insert(name, pod);
+        self.inventory.pods.insert(name, Arc::new(pod));
     }
 
     fn dns_service(&mut self, backends: &[&str]) {
@@ -85,15 +91,15 @@ impl Bench {
             ports: vec![port(Protocol::UDP), port(Protocol::TCP)],
             backends: backends.iter().map(SocketAddr::ip).collect(),
         };
-        self.inventory.services.insert(name, service);
+        self.inventory.services.insert(name, Arc::new(service));
     }
 
     fn policies(&mut self, text: &str) {
         let file: Arc<Path> = Path::new("test.yaml").into();
         let (documents, problems) = Document::read_all(&file, text);
         assert_eq!(problems, []);
-        self.inventory.policies =
-            documents.iter().map(|own| Arc::new(Policy::read(own).unwrap())).collect();
+        let policies = documents.iter().map(|own| Arc::new(Policy::read(own).unwrap()));
+        self.inventory.policies = policies.map(|own| (own.key.clone(), own)).collect();
     }
 
     /// Plans and carries out a revision as the daemon does, and returns its cold changes.
@@ -116,8 +122,9 @@ impl Bench {
         plan.difference.endpoints.iter().for_each(|change| self.kernel.apply(change));
         after.iter().chain(&plan.difference.after).for_each(|change| self.kernel.apply(change));
         self.snapshot = Arc::clone(&plan.snapshot);
+        self.problems.clone_from(&plan.problems);
         self.node.applied(&plan);
-        assert_eq!(cold_part(&self.kernel), plan.desired);
+        assert_eq!(cold_part(&self.kernel), self.node.desired());
         plan.difference.into_changes().collect()
     }
 
@@ -139,8 +146,8 @@ impl Bench {
         let entry =
             self.kernel.endpoints.values().find(|entry| entry.endpoint == endpoint).unwrap();
         let Enforcement::Table(id) = entry.enforcement else { panic!("not enforced") };
-        let cached = self.node.tables.values().find(|cached| cached.table.id() == id).unwrap();
-        Arc::clone(&cached.table)
+        let mut tables = self.node.tables.values().map(|live| live.table());
+        Arc::clone(tables.find(|table| table.id() == id).unwrap())
     }
 
     /// What the programs would say of a new flow, read from the maps as they read them.
@@ -207,6 +214,19 @@ impl Bench {
     fn generation(&self, index: u32) -> u32 {
         self.kernel.endpoints[&Interface(index)].generation
     }
+}
+
+/// What of a dump the engine's cold half owns.
+fn cold_part(dump: &State) -> State {
+    let is_set = |identity: Identity| identity.scope() == Scope::Names;
+    let mut cold = dump.clone();
+    cold.names.clear();
+    cold.leases.clear();
+    cold.shared.clear();
+    cold.rows.retain(|row, _| !is_set(row.identity));
+    cold.numbers
+        .retain(|(kind, number), _| *kind != NumberKind::Identity || !is_set(Identity(*number)));
+    cold
 }
 
 fn settings() -> Settings {
@@ -391,7 +411,7 @@ fn a_restart_gives_the_same_meanings_the_same_numbers() {
     node.restore(&bench.kernel);
     let plan = node.plan(&bench.inventory).unwrap();
     assert!(plan.difference.is_empty(), "{:?}", plan.difference);
-    let mut desired = plan.desired.clone();
+    let mut desired = node.desired();
     for (id, local) in &plan.endpoints {
         let mut leases = Leases::restore(*id, Limits::default(), &bench.kernel);
         let mut changes: Vec<Change> = leases.rows().collect();

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Context;
 use api::{ExplainQuery, ResolvedName};
@@ -152,14 +151,12 @@ impl Explain {
 
 impl Cluster {
     fn inventory(&self, read: &kubernetes::Inventory) -> engine::Inventory {
-        let nodes = read.nodes.iter().map(|(name, own)| (name.clone(), (**own).clone()));
-        let groups = read.cidr_groups.iter().map(|(name, own)| (name.clone(), (**own).clone()));
         engine::Inventory {
             pods: read.pods.clone(),
             services: read.services.clone(),
-            nodes: nodes.collect(),
-            cidr_groups: groups.collect(),
-            policies: read.policies.values().map(Arc::clone).collect(),
+            nodes: read.nodes.clone(),
+            cidr_groups: read.cidr_groups.clone(),
+            policies: read.policies.clone(),
             host_addresses: self.host_addresses.iter().copied().collect(),
             ..engine::Inventory::default()
         }

@@ -55,7 +55,7 @@ pub fn selectors(shared: &Shared, reconciler: &Reconciler) -> Vec<api::Selector>
     shared.names.visit(|_, leases| resolved.extend(leases.names().map(NameRef::to_name)));
     let mut found: BTreeMap<(&'static str, String), Selector<'_>> = BTreeMap::new();
     let policies = &reconciler.inventory().policies;
-    for (policy, rule) in policies.iter().flat_map(|own| own.rules.iter().map(move |r| (own, r))) {
+    for (policy, rule) in policies.values().flat_map(|own| own.rules.iter().map(move |r| (own, r))) {
         for (_, entry) in rule.entries() {
             for (field, text, selects) in parts(&entry.peers) {
                 let empty = || Selector { selects, policies: BTreeSet::new() };
@@ -264,16 +264,15 @@ impl Case {
 }
 
 /// What the policies mean that is probably not what was meant, given what there is to select.
-pub fn audit(reconciler: &Reconciler) -> Vec<policy::Problem> {
-    let inventory = reconciler.inventory();
-    let context = inventory.context(&reconciler.node().settings().dns_service);
-    let servers = &reconciler.node().settings().api_servers;
-    let addresses = engine::Addresses::new(inventory, &policy::Wants::default(), servers);
+pub fn audit(inventory: &engine::Inventory, settings: &engine::Settings) -> Vec<policy::Problem> {
+    let context = inventory.context(&settings.dns_service);
+    let addresses = engine::Addresses::all_labels(inventory, settings);
     let pods = inventory.pods.values().map(|pod| &pod.labels);
-    let labels: Vec<&Labels> = pods.chain(addresses.inside.values()).collect();
+    let labels: Vec<&Labels> = pods.chain(&addresses).collect();
     let named = inventory.pods.values().flat_map(|pod| pod.ports.keys());
     let port_names = named.map(|name| name.to_ascii_lowercase()).collect();
     let population =
         policy::Population { context: &context, labels: &labels, port_names: &port_names };
-    policy::audit(&inventory.policies, &population)
+    let policies: Vec<_> = inventory.policies.values().cloned().collect();
+    policy::audit(&policies, &population)
 }

@@ -1,9 +1,9 @@
 use std::path::Path;
 
-use model::{EndpointName, Label};
+use model::{EndpointName, Label, Service};
 
 use super::*;
-use crate::{Document, ServiceFacts};
+use crate::Document;
 
 fn audited(spec: &str) -> Vec<String> {
     let text = format!(
@@ -18,12 +18,13 @@ fn audited(spec: &str) -> Vec<String> {
             .collect();
     let name = |name: &str| EndpointName { namespace: "prod".into(), name: name.into() };
     let external =
-        ServiceFacts { external_name: Some("a.com".parse().unwrap()), ..ServiceFacts::default() };
-    let services = [(name("db"), ServiceFacts::default()), (name("pay"), external)];
+        Service { external_name: Some("a.com".parse().unwrap()), ..Service::new(name("pay")) };
+    let services = [Service::new(name("db")), external];
+    let services = services.into_iter().map(|own| (own.name.clone(), Arc::new(own))).collect();
     let dns = [("k8s-app", "kube-dns"), (Labels::NAMESPACE, "kube-system")];
     let dns = dns.into_iter().map(|(key, value)| Label::kubernetes(key, value)).collect();
     let dns_pods = [dns].into();
-    let context = Context { services: services.into(), dns_pods, ..Context::default() };
+    let context = Context { services, dns_pods, ..Context::default() };
     let population =
         Population { context: &context, labels: &[&web], port_names: &["http".to_owned()].into() };
     audit(&[policy], &population).iter().map(ToString::to_string).collect()

@@ -151,9 +151,10 @@ fn an_external_service_is_its_name() {
   egress: [{toServices: [{k8sService: {serviceName: pay, namespace: prod}}]}]",
     );
     let name = model::EndpointName { namespace: "prod".into(), name: "pay".into() };
-    let facts =
-        crate::ServiceFacts { external_name: Some("a.com".parse().unwrap()), ..Default::default() };
-    let context = Context { services: [(name, facts)].into(), ..Context::default() };
+    let mut service = model::Service::new(name.clone());
+    service.external_name = Some("a.com".parse().unwrap());
+    let services = std::iter::once((name, Arc::new(service))).collect();
+    let context = Context { services, ..Context::default() };
     let names = ["a.com".parse().unwrap()];
     let destination = Destination::Outside {
         address: "9.9.9.9".parse().unwrap(),

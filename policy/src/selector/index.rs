@@ -4,12 +4,10 @@
 //! share a label with what is asked are looked at; the few without such a requirement are always
 //! looked at.
 
-use std::collections::BTreeSet;
-
-use model::{Labels, Source};
+use model::Labels;
 use rustc_hash::FxHashMap;
 
-use crate::selector::{LabelSelector, Operator, Requirement};
+use crate::selector::LabelSelector;
 
 /// A multimap from selectors to values.
 #[derive(Clone, Debug)]
@@ -41,7 +39,7 @@ impl<T> SelectorIndex<T> {
         let entry = self.entries.len();
         self.entries.push((selector.clone(), vec![value]));
         self.known.insert(selector.clone(), entry);
-        let Some((key, values)) = narrowest(selector) else {
+        let Some((key, values)) = selector.narrowest() else {
             self.others.push(entry);
             return;
         };
@@ -66,25 +64,15 @@ impl<T> SelectorIndex<T> {
         found.into_iter().flat_map(|entry| self.entries[entry].1.iter())
     }
 
+    /// The selectors, in the order of their first insertion.
+    pub fn selectors(&self) -> impl Iterator<Item = &LabelSelector> {
+        self.entries.iter().map(|(selector, _)| selector)
+    }
+
     /// Whether there is no selector.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
-}
-
-/// The key and values of the `In` requirement that tells most selectors apart: any but the
-/// namespace's, which all selectors of a namespace share.
-fn narrowest(selector: &LabelSelector) -> Option<(&str, &BTreeSet<String>)> {
-    selector
-        .requirements()
-        .filter_map(|Requirement { key, source, operator }| match operator {
-            Operator::In(values) => Some((source, key.as_str(), values)),
-            Operator::NotIn(_) | Operator::Exists | Operator::DoesNotExist => None,
-        })
-        .min_by_key(|(source, key, values)| {
-            (*key == Labels::NAMESPACE, **source == Source::Reserved, values.len())
-        })
-        .map(|(_, key, values)| (key, values))
 }
 
 #[cfg(test)]
@@ -93,6 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::selector::{Operator, Requirement};
 
     fn requirement() -> impl Strategy<Value = Requirement> {
         let values = prop::collection::btree_set("[xyz]", 1..3);

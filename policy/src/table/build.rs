@@ -25,6 +25,7 @@ pub(super) struct Build<'a> {
     any: BTreeSet<GrantId>,
     cluster: BTreeSet<GrantId>,
     labelled: SelectorIndex<GrantId>,
+    for_services: BTreeMap<EndpointName, BTreeSet<GrantId>>,
     dns_by_pod: SelectorIndex<GrantId>,
     prefixes: BTreeMap<Prefix, BTreeSet<PrefixGrant>>,
     excepts: Vec<Vec<Prefix>>,
@@ -52,6 +53,7 @@ impl<'a> Build<'a> {
             any: BTreeSet::new(),
             cluster: BTreeSet::new(),
             labelled: SelectorIndex::default(),
+            for_services: BTreeMap::new(),
             dns_by_pod: SelectorIndex::default(),
             prefixes: BTreeMap::new(),
             excepts: Vec::new(),
@@ -148,6 +150,7 @@ impl<'a> Build<'a> {
             match service {
                 SelectedService::Backends(name) => {
                     self.labelled.insert(&LabelSelector::backends(&name), granted.id);
+                    self.for_services.entry(name.clone()).or_default().insert(granted.id);
                     self.wants.services.insert(name);
                 }
                 SelectedService::External(pattern) => self.give_name(&pattern, granted),
@@ -205,6 +208,7 @@ impl<'a> Build<'a> {
             cluster: self.cluster.into_iter().collect(),
             grants: self.grants,
             labelled: self.labelled,
+            services: self.for_services,
             dns_pods: self.context.dns_pods.clone(),
             dns_by_pod: self.dns_by_pod,
             prefixes,

@@ -2,10 +2,9 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use model::{CidrGroup, EndpointName, Label, Name};
+use model::{CidrGroup, EndpointName, Label, Name, Service};
 
 use super::*;
-use crate::context::ServiceFacts;
 use crate::rule::{Egress, EndpointPeer, Origin, Peers, PolicyKey, PortRule, PrefixPeer, Spot};
 use crate::selector::{LabelSelector, Requirement};
 use crate::{Document, Policy};
@@ -336,14 +335,13 @@ fn services_are_their_backends_and_names() {
     let rules: Vec<Arc<Rule>> = specs.iter().flat_map(|spec| policy(spec).rules).collect();
     let name = |name: &str| EndpointName { namespace: "prod".into(), name: name.into() };
     let team = labels(&[("team", "pay")]);
-    let facts = |external: Option<&str>| ServiceFacts {
-        labels: team.clone(),
-        external_name: external.map(|text| text.parse().unwrap()),
+    let service = |own: &str, external: Option<&str>| {
+        let external_name = external.map(|text| text.parse().unwrap());
+        let service = Service { labels: team.clone(), external_name, ..Service::new(name(own)) };
+        (name(own), Arc::new(service))
     };
-    let context = Context {
-        services: [(name("bill"), facts(None)), (name("card"), facts(Some("card.com")))].into(),
-        ..Context::default()
-    };
+    let services = [service("bill", None), service("card", Some("card.com"))];
+    let context = Context { services: services.into_iter().collect(), ..Context::default() };
     let table = Table::compile(&rules, &context);
     let wanted: Vec<String> = table.wants().services.iter().map(ToString::to_string).collect();
     assert_eq!(wanted, ["prod/bill", "prod/db"]);
@@ -356,6 +354,8 @@ fn services_are_their_backends_and_names() {
     assert_eq!(shown(&table.rows(Subject::Labels(&backend("bill")))), ["any allow"]);
     assert_eq!(shown(&table.rows(Subject::Labels(&backend("other")))), Vec::<String>::new());
     assert_eq!(shown(&table.rows(Subject::Names(&[SelectorId(0)]))), ["any allow"]);
+    let unready = |own: &str| shown(&table.rows(Subject::Service(&name(own))));
+    assert_eq!((unready("db"), unready("other")), (vec!["5432/TCP allow".to_owned()], Vec::new()));
     let other = Context::default();
     assert_ne!(context.canonical_for(&rules), other.canonical_for(&rules));
     assert_eq!(context.canonical_for(&[]), other.canonical_for(&[]));
@@ -374,13 +374,13 @@ fn groups_of_prefixes_are_looked_up() {
     .rules;
     let group = |name: &str, labels: Labels, prefix: &str| {
         let prefixes = vec![prefix.parse().unwrap()];
-        (name.to_owned(), CidrGroup { name: name.to_owned(), labels, prefixes })
+        (name.to_owned(), Arc::new(CidrGroup { name: name.to_owned(), labels, prefixes }))
     };
     let groups = [
         group("office", Labels::default(), "9.0.0.0/8"),
         group("other", labels(&[("a", "b")]), "8.0.0.0/8"),
     ];
-    let context = Context { cidr_groups: groups.into(), ..Context::default() };
+    let context = Context { cidr_groups: groups.into_iter().collect(), ..Context::default() };
     let table = Table::compile(&rules, &context);
     assert_eq!(shown(&table.rows(outside("9.0.0.0/8"))), ["any allow"]);
     assert_eq!(shown(&table.rows(outside("9.1.0.0/16"))), Vec::<String>::new());

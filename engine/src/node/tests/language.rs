@@ -24,8 +24,8 @@ fn bench(egress: &str) -> Bench {
         health_addresses: vec![format!("{address}0").parse().unwrap()],
         pod_prefixes: Vec::new(),
     };
-    bench.inventory.nodes.insert("here".into(), node("here", "10.0.0.1", "worker"));
-    bench.inventory.nodes.insert("there".into(), node("there", REMOTE, "gateway"));
+    bench.inventory.nodes.insert("here".into(), node("here", "10.0.0.1", "worker").into());
+    bench.inventory.nodes.insert("there".into(), node("there", REMOTE, "gateway").into());
     bench.service("default/kubernetes", "10.96.0.1", 443, &[&format!("{API}:6443")]);
     bench.service("prod/db", "10.96.0.20", 5432, &["10.0.0.20:15432"]);
     bench.rules(egress);
@@ -53,7 +53,7 @@ impl Bench {
                 backends,
             }],
         };
-        self.inventory.services.insert(name, service);
+        self.inventory.services.insert(name, Arc::new(service));
     }
 
     /// One policy for the client with this text under `spec`.
@@ -155,7 +155,7 @@ fn a_named_port_is_each_pod_s_own() {
     let mut bench = bench(rule);
     assert_eq!(bench.tcp("10.0.0.20:15432"), Err(DropReason::PolicyDenied));
     let name = EndpointName { namespace: "prod".into(), name: "db".into() };
-    let pod = bench.inventory.pods.get_mut(&name).unwrap();
+    let pod = Arc::make_mut(bench.inventory.pods.get_mut(&name).unwrap());
     pod.ports.insert("postgres".into(), vec![(Protocol::TCP, 15432)]);
     bench.commit();
     assert_eq!(bench.tcp("10.0.0.20:15432"), Ok(Verdict::Allow));
@@ -182,7 +182,7 @@ fn a_group_of_prefixes_is_followed_as_it_changes() {
         labels: Labels::default(),
         prefixes: vec!["203.0.113.0/24".parse().unwrap()],
     };
-    bench.inventory.cidr_groups.insert("partners".into(), group);
+    bench.inventory.cidr_groups.insert("partners".into(), group.into());
     bench.commit();
     assert_eq!(bench.tcp("203.0.113.1:80"), Ok(Verdict::Allow));
 }

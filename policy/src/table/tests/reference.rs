@@ -2,12 +2,11 @@
 
 use std::net::IpAddr;
 
-use model::{CidrGroup, EndpointName, Label, Name};
+use model::{CidrGroup, EndpointName, Label, Name, Service};
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{entry, name, open, rule};
-use crate::context::ServiceFacts;
 use crate::explain::{Destination, Packet, explain};
 use crate::rule::{
     Application, Direction, Egress, EndpointPeer, Entity, Peers, PortRule, PrefixBase, PrefixPeer,
@@ -160,7 +159,9 @@ fn any_context() -> impl Strategy<Value = Context> {
             let service = |namespace: &str, name: &str, external: Option<&str>| {
                 let name = EndpointName { namespace: namespace.into(), name: name.into() };
                 let external_name = external.map(|text| text.parse().unwrap());
-                (name, ServiceFacts { labels: own(&labels), external_name })
+                let labels = own(&labels);
+                let service = Service { labels, external_name, ..Service::new(name.clone()) };
+                (name, Arc::new(service))
             };
             let services = [
                 service("n", "s", None),
@@ -168,11 +169,11 @@ fn any_context() -> impl Strategy<Value = Context> {
                 service("m", "t", None),
                 service("m", "e", Some("b.a")),
             ];
-            let group = CidrGroup { name: "g".into(), labels: own(&labels), prefixes };
+            let group = Arc::new(CidrGroup { name: "g".into(), labels: own(&labels), prefixes });
             Context {
                 dns_pods: [own(&dns)].into(),
-                services: services.into(),
-                cidr_groups: [("g".to_owned(), group)].into(),
+                services: services.into_iter().collect(),
+                cidr_groups: std::iter::once(("g".to_owned(), group)).collect(),
             }
         },
     )

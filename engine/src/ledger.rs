@@ -1,0 +1,99 @@
+//! What the cold half wants in the maps, and what of it is not there yet.
+
+use std::collections::BTreeSet;
+
+use model::{
+    Digest, EndpointEntry, EndpointId, Frontend, Identity, Interface, NumberKind, PortPrefix,
+    Prefix, Row, Scope, State, TableId, Verdict,
+};
+
+use crate::difference::Steps;
+use crate::tracked::Tracked;
+
+/// The maps that the cold half owns: all but names and leases, and the name sets' rows and
+/// numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) endpoints: Tracked<Interface, EndpointEntry>,
+    pub(crate) sources: Tracked<(EndpointId, Prefix), ()>,
+    pub(crate) prefixes: Tracked<Prefix, Identity>,
+    pub(crate) frontends: Tracked<Frontend, Identity>,
+    pub(crate) rows: Tracked<Row, Verdict>,
+    pub(crate) numbers: Tracked<(NumberKind, u32), Digest>,
+}
+
+impl Ledger {
+    /// What should be in force.
+    pub(crate) fn desired(&self) -> State {
+        State {
+            endpoints: self.endpoints.desired().clone(),
+            sources: self.sources.desired().clone(),
+            prefixes: self.prefixes.desired().clone(),
+            frontends: self.frontends.desired().clone(),
+            rows: self.rows.desired().clone(),
+            numbers: self.numbers.desired().clone(),
+            ..State::default()
+        }
+    }
+
+    /// All of it is in force.
+    pub(crate) fn settle(&mut self) {
+        self.endpoints.settle();
+        self.sources.settle();
+        self.prefixes.settle();
+        self.frontends.settle();
+        self.rows.settle();
+        self.numbers.settle();
+    }
+
+    /// What of `dump` is the cold half's is in force, whatever is wanted.
+    pub(crate) fn resync(&mut self, dump: &State) {
+        self.endpoints.resync(&dump.endpoints);
+        self.sources.resync(&dump.sources);
+        self.prefixes.resync(&dump.prefixes);
+        self.frontends.resync(&dump.frontends);
+        let is_set = |identity: Identity| identity.scope() == Scope::Names;
+        let rows = dump.rows.iter().filter(|(row, _)| !is_set(row.identity));
+        self.rows.resync(&rows.map(|(row, verdict)| (*row, *verdict)).collect());
+        let numbers = dump.numbers.iter().filter(|((kind, number), _)| {
+            *kind != NumberKind::Identity || !is_set(Identity(*number))
+        });
+        self.numbers.resync(&numbers.map(|(key, digest)| (*key, *digest)).collect());
+    }
+
+    /// Nothing is wanted any more; what is in force stays known.
+    pub(crate) fn clear(&mut self) {
+        self.endpoints.clear();
+        self.sources.clear();
+        self.prefixes.clear();
+        self.frontends.clear();
+        self.rows.clear();
+        self.numbers.clear();
+    }
+
+    /// The rows of a table.
+    pub(crate) fn rows_of(&self, table: TableId) -> Vec<Row> {
+        let first = Row { table, identity: Identity::ANY, ports: PortPrefix::Any };
+        let rows = self.rows.desired().range(first..);
+        rows.map(|(row, _)| *row).take_while(|row| row.table == table).collect()
+    }
+
+    /// The ports of a table's rows for one identity.
+    pub(crate) fn ports_of(&self, table: TableId, identity: Identity) -> BTreeSet<PortPrefix> {
+        let rows = self.rows.desired().range(Row { table, identity, ports: PortPrefix::Any }..);
+        let own = rows.take_while(|(row, _)| (row.table, row.identity) == (table, identity));
+        own.map(|(row, _)| row.ports).collect()
+    }
+
+    /// The way from what is in force to what is wanted.
+    pub(crate) fn steps(&self) -> Steps<'_> {
+        let mut steps = Steps::default();
+        steps.endpoints.fill(self.endpoints.puts(), self.endpoints.removals());
+        steps.sources.fill(self.sources.puts(), self.sources.removals());
+        steps.prefixes.fill(self.prefixes.puts(), self.prefixes.removals());
+        steps.frontends.fill(self.frontends.puts(), self.frontends.removals());
+        steps.rows.fill(self.rows.puts(), self.rows.removals());
+        steps.numbers.fill(self.numbers.puts(), self.numbers.removals());
+        steps
+    }
+}

@@ -1,0 +1,344 @@
+//! Random changes, one after the other, beside a node that is started anew at every step.
+
+use model::{CidrGroup, ClusterNode};
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use super::*;
+
+const PODS: [&str; 6] =
+    ["default/client", "default/other", "prod/db", "prod/api", "kube-system/dns", "far/away"];
+const ADDRESSES: [&str; 8] = [
+    "10.0.0.2",
+    "10.0.0.3",
+    "10.0.0.20",
+    "10.0.0.53",
+    "10.7.0.1",
+    "192.0.2.11",
+    "203.0.113.9",
+    "fd00::7",
+];
+const RANGES: [&str; 3] = ["10.7.0.0/16", "192.0.2.0/24", "203.0.113.0/25"];
+
+/// What policies say, each for the pods with one label.
+const SPECS: [&str; 16] = [
+    "egress: [{toEntities: [cluster]}]",
+    "egress: [{toEntities: [world], toPorts: [{ports: [{port: '443', protocol: TCP}]}]}]",
+    "egress: [{toEndpoints: [{matchLabels: {app: db, k8s:io.kubernetes.pod.namespace: prod}}]}]",
+    "egress: [{toEndpoints: [{matchExpressions: [{key: app, operator: Exists}]}]}]",
+    "egress: [{toServices: [{k8sService: {serviceName: db, namespace: prod}}]}]",
+    "egress: [{toServices: [{k8sServiceSelector: {selector: {matchLabels: {app: api}}}}]}]",
+    "egress: [{toCIDRSet: [{cidr: 203.0.113.0/24, except: [203.0.113.8/29]}]}]",
+    "egress: [{toCIDR: [192.0.2.0/24, 10.0.0.0/8, 203.0.113.9/32]}]",
+    "egress: [{toCIDRSet: [{cidrGroupRef: partners}]}]",
+    "egress: [{toPorts: [{ports: [{port: web, protocol: TCP}]}]}]",
+    "egress: [{toPorts: [{ports: [{port: '8000', endPort: 8100, protocol: TCP}]}]}]",
+    "egress: [{toNodes: [{matchLabels: {role: gateway}}]}]",
+    "egress: [{toEntities: [kube-apiserver, host]}]",
+    "egress: [{toEntities: [all]}]\negressDeny: [{toCIDR: [203.0.113.0/28]}]",
+    "egress: [{}]\negressDeny: [{toEndpoints: [{matchLabels: {app: db}}]}]",
+    "egress:\n- toEndpoints: [{matchLabels: {k8s-app: kube-dns}}]\n  toPorts: [{ports: [{port: \
+     '5353'}], rules: {dns: [{matchPattern: '*.example.com'}]}}]\n- toFQDNs: [{matchPattern: \
+     '*.example.com'}]",
+];
+
+/// One change of the inventory.
+#[derive(Clone, Debug)]
+enum Step {
+    Pod {
+        pod: usize,
+        label: &'static str,
+        addresses: Vec<&'static str>,
+        port: bool,
+        bound: bool,
+    },
+    NoPod(usize),
+    Policy {
+        number: usize,
+        spec: Index,
+        subject: &'static str,
+    },
+    NoPolicy(usize),
+    Service {
+        name: &'static str,
+        at: Option<&'static str>,
+        backends: Vec<&'static str>,
+    },
+    NoService(&'static str),
+    Node {
+        name: &'static str,
+        address: &'static str,
+        range: Option<&'static str>,
+    },
+    NoNode(&'static str),
+    Host(Vec<&'static str>),
+    Group(Vec<&'static str>),
+    Closed(Option<u32>),
+    /// The last plan could not be written, and only this many of its changes were.
+    Failure(Index),
+}
+
+fn addresses() -> impl Strategy<Value = Vec<&'static str>> {
+    prop::collection::btree_set(select(&ADDRESSES[..]), 0..3)
+        .prop_map(|all| all.into_iter().collect())
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let service =
+        || select(vec!["prod/db", "prod/api", "kube-system/kube-dns", "default/kubernetes"]);
+    let label = || select(vec!["client", "db", "api", "kube-dns"]);
+    let node = || select(vec!["here", "there", "beyond"]);
+    let cluster_ip = || prop::option::of(select(vec!["10.96.0.10", "10.96.0.20", "203.0.113.9"]));
+    prop_oneof![
+        6 => (0..PODS.len(), label(), addresses(), any::<bool>(), any::<bool>()).prop_map(
+            |(pod, label, addresses, port, bound)| Step::Pod { pod, label, addresses, port, bound }
+        ),
+        2 => (0..PODS.len()).prop_map(Step::NoPod),
+        8 => (0..4usize, any::<Index>(), label())
+            .prop_map(|(number, spec, subject)| Step::Policy { number, spec, subject }),
+        2 => (0..4usize).prop_map(Step::NoPolicy),
+        4 => (service(), cluster_ip(), addresses())
+            .prop_map(|(name, at, backends)| Step::Service { name, at, backends }),
+        1 => service().prop_map(Step::NoService),
+        2 => (node(), select(&ADDRESSES[..]), prop::option::of(select(&RANGES[..])))
+            .prop_map(|(name, address, range)| Step::Node { name, address, range }),
+        1 => node().prop_map(Step::NoNode),
+        1 => addresses().prop_map(Step::Host),
+        1 => prop::collection::vec(select(&RANGES[..]), 0..2).prop_map(Step::Group),
+        1 => prop::option::of(20..23u32).prop_map(Step::Closed),
+        1 => any::<Index>().prop_map(Step::Failure),
+    ]
+}
+
+fn full(name: &str) -> EndpointName {
+    let (namespace, name) = name.split_once('/').unwrap();
+    EndpointName { namespace: namespace.into(), name: name.into() }
+}
+
+fn all<T: std::str::FromStr<Err: std::fmt::Debug>>(texts: &[&str]) -> Vec<T> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+impl Step {
+    fn take(&self, inventory: &mut Inventory) {
+        match self {
+            Self::Pod { pod, label, addresses, port, bound } => {
+                let index = 7 + u32::try_from(*pod).unwrap();
+                let name = full(PODS[*pod]);
+                let own = [(if *label == "kube-dns" { "k8s-app" } else { "app" }, *label)];
+                let own = own.into_iter().chain([(Labels::NAMESPACE, &*name.namespace)]);
+                let ports = port.then(|| ("web".to_owned(), vec![(Protocol::TCP, 8080)]));
+                let pod = Pod {
+                    name: name.clone(),
+                    uid: String::new(),
+                    labels: own.map(|(key, value)| Label::kubernetes(key, value)).collect(),
+                    addresses: all(addresses),
+                    extra_sources: Vec::new(),
+                    attachment: None,
+                    host_network: false,
+                    ports: ports.into_iter().collect(),
+                };
+                inventory.pods.insert(name.clone(), Arc::new(pod));
+                if *bound {
+                    inventory.bindings.bound.insert(name, Interface(index));
+                } else {
+                    inventory.bindings.bound.remove(&name);
+                }
+            }
+            Self::NoPod(pod) => {
+                inventory.pods.remove(&full(PODS[*pod]));
+                inventory.bindings.bound.remove(&full(PODS[*pod]));
+            }
+            Self::Policy { number, spec, subject } => {
+                let policy = policy(*number, SPECS[spec.index(SPECS.len())], subject);
+                inventory.policies.insert(policy.key.clone(), Arc::new(policy));
+            }
+            Self::NoPolicy(number) => {
+                inventory.policies.remove(&policy(*number, SPECS[0], "db").key);
+            }
+            Self::Service { name, at, backends } => {
+                let service = service(&full(name), at.as_slice(), backends);
+                inventory.services.insert(service.name.clone(), Arc::new(service));
+            }
+            Self::NoService(name) => drop(inventory.services.remove(&full(name))),
+            Self::Node { name, address, range } => {
+                let node = ClusterNode {
+                    name: (*name).to_owned(),
+                    labels: [Label::node("role", "gateway")].into_iter().collect(),
+                    addresses: all(&[address]),
+                    health_addresses: all(&["192.0.2.77"]),
+                    pod_prefixes: all(range.as_slice()),
+                };
+                inventory.nodes.insert((*name).to_owned(), Arc::new(node));
+            }
+            Self::NoNode(name) => drop(inventory.nodes.remove(*name)),
+            Self::Host(addresses) => {
+                inventory.host_addresses = all(addresses).into_iter().collect();
+            }
+            Self::Group(prefixes) => {
+                let (name, labels) = ("partners".to_owned(), Labels::default());
+                let group = CidrGroup { name: name.clone(), labels, prefixes: all(prefixes) };
+                inventory.cidr_groups.insert(name, Arc::new(group));
+            }
+            Self::Closed(index) => {
+                inventory.bindings.closed = index.map(Interface).into_iter().collect();
+            }
+            Self::Failure(_) => {}
+        }
+    }
+}
+
+fn policy(number: usize, spec: &str, subject: &str) -> Policy {
+    let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+    let key = if subject == "kube-dns" { "k8s-app" } else { "app" };
+    let text = format!(
+        "apiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\nmetadata: {{name: \
+         p{number}}}\nspec:\n  endpointSelector: {{matchLabels: {{{key}: {subject}}}}}\n{spec}"
+    );
+    let (documents, problems) = Document::read_all(&Path::new("p.yaml").into(), &text);
+    assert_eq!(problems, []);
+    Policy::read(&documents[0]).unwrap()
+}
+
+fn service(name: &EndpointName, at: &[&str], backends: &[&str]) -> Service {
+    let backends: Vec<IpAddr> = all(backends);
+    let ready = backends.iter().map(|own| SocketAddr::new(*own, 8080)).collect();
+    let port = ServicePort {
+        name: String::new(),
+        protocol: Protocol::TCP,
+        port: 80,
+        node_port: Some(30_080),
+        backends: ready,
+    };
+    Service {
+        labels: [Label::kubernetes("app", &*name.name)].into_iter().collect(),
+        addresses: all(at),
+        ports: vec![port],
+        backends,
+        ..Service::new(name.clone())
+    }
+}
+
+/// What could be sent, and is looked at after every change.
+fn probes() -> Vec<SocketAddr> {
+    let more = ["10.96.0.10", "10.96.0.20", "10.0.0.99", "203.0.113.1", "203.0.113.130", "8.8.8.8"];
+    let addresses = ADDRESSES.iter().chain(&more).map(|text| text.parse().unwrap());
+    let ports = [80, 443, 5353, 8080, 30_080];
+    addresses.flat_map(|own: IpAddr| ports.map(|port| SocketAddr::new(own, port))).collect()
+}
+
+type Verdicts = BTreeMap<(Interface, SocketAddr), Option<Verdict>>;
+
+fn verdicts(bench: &Bench) -> Verdicts {
+    let interfaces = bench.kernel.endpoints.keys();
+    let all = interfaces.flat_map(|own| probes().into_iter().map(move |to| (*own, to)));
+    let judged = |(own, to): (Interface, SocketAddr)| {
+        ((own, to), bench.verdict(own.0, &to.to_string(), Protocol::TCP).ok())
+    };
+    all.map(judged).collect()
+}
+
+impl Bench {
+    fn empty() -> Self {
+        Self {
+            node: Node::new(settings()),
+            kernel: State::default(),
+            inventory: Inventory::default(),
+            leases: BTreeMap::new(),
+            snapshot: Arc::default(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Plans a revision of which only the first changes can be written.
+    fn fail(&mut self, written: Index) {
+        let plan = self.node.plan(&self.inventory).unwrap();
+        let changes: Vec<Change> = plan.difference.into_changes().collect();
+        let written = written.index(changes.len() + 1);
+        changes[..written].iter().for_each(|change| self.kernel.apply(change));
+        self.node.resync(&self.kernel);
+    }
+
+    /// A node that is started now finds nothing to do, and tells DNS workers the same.
+    fn check_against_a_fresh_node(&self) {
+        let mut fresh = Node::new(settings());
+        fresh.restore(&self.kernel);
+        let plan = fresh.plan(&self.inventory).unwrap();
+        assert!(plan.difference.is_empty(), "{:#?}", plan.difference);
+        assert_eq!(shown(&plan.snapshot), shown(&self.snapshot));
+        assert_eq!(plan.problems, self.problems);
+    }
+
+    /// Every change changes something, and nothing is changed twice but rows in passing.
+    fn check_changes(&self, before: &State, changes: &[Change]) {
+        let mut state = before.clone();
+        let passing: Vec<&Change> = changes
+            .iter()
+            .filter(|change| match change {
+                Change::PutRow(row, _) => changes.contains(&Change::DeleteRow(*row)),
+                _ => false,
+            })
+            .collect();
+        for change in changes {
+            let was = state.clone();
+            state.apply(change);
+            assert!(was != state || passing.contains(&change), "{change:?} changes nothing");
+        }
+        assert_eq!(state, self.node.desired());
+    }
+
+    /// Who was allowed something that has changed is judged again; who was not, is left alone.
+    fn check_generations(&self, before: &State, was: &Verdicts) {
+        let is = verdicts(self);
+        for (interface, entry) in &self.kernel.endpoints {
+            let Some(old) = before.endpoints.get(interface) else { continue };
+            if old.endpoint != entry.endpoint || old.enforcement != entry.enforcement {
+                continue;
+            }
+            let same = |probe: &SocketAddr| {
+                let key = (*interface, *probe);
+                was[&key].is_none() || was[&key] == is[&key]
+            };
+            if !probes().iter().all(same) {
+                assert!(entry.generation > old.generation, "{interface} must be judged again");
+            }
+        }
+    }
+}
+
+/// What of a snapshot can be compared.
+fn shown(snapshot: &crate::Snapshot) -> BTreeSet<String> {
+    let clients = snapshot.clients.iter();
+    let clients = clients.map(|(address, own)| format!("{address} {own:?}"));
+    let frontends = snapshot.frontends.iter().map(|own| format!("{own:?}"));
+    let backends = snapshot.backends.iter().map(|own| format!("{own:?}"));
+    let levels = snapshot.views.iter().flat_map(|(table, view)| {
+        let levels = view.levels.iter();
+        levels.map(move |(identity, own)| format!("{table} {identity} {:?}", own.rows))
+    });
+    clients.chain(frontends).chain(backends).chain(levels).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_step_leads_to_what_a_start_would_lead_to(
+        steps in prop::collection::vec(step(), 1..28),
+    ) {
+        let mut bench = Bench::empty();
+        bench.commit();
+        for step in steps {
+            step.take(&mut bench.inventory);
+            let (before, was) = (bench.kernel.clone(), verdicts(&bench));
+            if let Step::Failure(written) = step {
+                bench.fail(written);
+                continue;
+            }
+            let changes = bench.commit();
+            bench.check_changes(&before, &changes);
+            bench.check_generations(&before, &was);
+            bench.check_against_a_fresh_node();
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The rows of tables: what each says of the destinations and services that concern it.
+//!
+//! What a table says of a destination never changes while both are known, so a row is made once.
+//! While endpoints change tables, those they leave have rows for what comes and those they come
+//! under for what goes: so that meanwhile nothing is denied that both allow.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use model::{Identity, PortPrefix, Row, Verdict};
+use policy::TableRow;
+
+use crate::destinations::Destinations;
+use crate::ledger::Ledger;
+use crate::node::Node;
+use crate::services::Services;
+use crate::snapshot::Level;
+use crate::table::LiveTable;
+use crate::world::Progress;
+
+impl Node {
+    /// Brings the rows of all tables up to date, but for what goes with the destinations that
+    /// depart: these are needed to see what changes by it.
+    pub(crate) fn write_rows(&mut self, progress: &mut Progress) {
+        let fresh = self.sort_destinations(progress);
+        let world = &self.world;
+        for (key, table) in &mut self.tables {
+            let mut writer = Writer { ledger: &mut self.ledger, table };
+            let comes = progress.tables.contains(key) && writer.table.is_in_use();
+            if !writer.table.is_in_use() {
+                progress.passing.extend(writer.passing(&world.destinations, &fresh));
+                progress.views.insert(*key);
+            } else if comes {
+                writer.fill(&world.destinations, &world.services);
+                let going = progress.departed.iter().copied();
+                let going: Vec<Identity> =
+                    going.filter(|own| is_plain(&world.destinations, *own)).collect();
+                progress.passing.extend(writer.passing(&world.destinations, &going));
+                progress.views.insert(*key);
+            } else {
+                if writer.add(&world.destinations, fresh.iter().copied()) {
+                    progress.views.insert(*key);
+                }
+                writer.write_services(&world.services, &progress.service_ports);
+            }
+        }
+    }
+
+    /// Tells the destinations that are new, and keeps those that depart for later.
+    fn sort_destinations(&mut self, progress: &mut Progress) -> Vec<Identity> {
+        let destinations = &mut self.world.destinations;
+        let mut fresh = Vec::new();
+        for identity in std::mem::take(&mut progress.identities) {
+            if !destinations.is_used(identity) {
+                progress.departed.push(identity);
+            } else if destinations.serve(identity) {
+                fresh.push(identity);
+            }
+        }
+        fresh
+    }
+
+    /// Takes out the rows of a destination that departs.
+    pub(crate) fn withdraw_rows(&mut self, identity: Identity) {
+        for table in self.tables.values_mut() {
+            let Some(level) = table.view.levels.remove(&identity) else { continue };
+            let id = table.table().id();
+            for row in &level.rows {
+                self.ledger.rows.remove(&Row { table: id, identity, ports: row.ports });
+            }
+        }
+    }
+}
+
+fn is_plain(destinations: &Destinations, identity: Identity) -> bool {
+    destinations.get(identity).is_some_and(|own| own.is_plain_prefix())
+}
+
+/// Writes the rows of one table.
+struct Writer<'a> {
+    ledger: &'a mut Ledger,
+    table: &'a mut LiveTable,
+}
+
+impl Writer<'_> {
+    /// All rows of a table that has none yet.
+    fn fill(&mut self, destinations: &Destinations, services: &Services) {
+        let everywhere = self.table.view.levels.get(&Identity::ANY).cloned();
+        if let Some(level) = everywhere {
+            self.put(Identity::ANY, &level.rows);
+        }
+        let concerning = destinations.concerning(self.table.rules());
+        let used = concerning.into_iter().filter(|own| destinations.is_used(*own));
+        self.add(destinations, used);
+        let ports = services.concerning(&self.table.view);
+        self.write_services(services, &ports);
+    }
+
+    /// The rows of some destinations; whether there are any.
+    fn add(
+        &mut self,
+        destinations: &Destinations,
+        identities: impl Iterator<Item = Identity>,
+    ) -> bool {
+        let mut any = false;
+        for identity in identities {
+            let Some(level) = self.level(destinations, identity) else { continue };
+            self.put(identity, &level.rows);
+            self.table.view.levels.insert(identity, Arc::new(level));
+            any = true;
+        }
+        any
+    }
+
+    fn put(&mut self, identity: Identity, rows: &[TableRow]) {
+        let table = self.table.table().id();
+        for row in rows {
+            self.ledger.rows.put(Row { table, identity, ports: row.ports }, row.verdict);
+        }
+    }
+
+    /// The rows of some destinations that are not the table's to keep.
+    fn passing(&self, destinations: &Destinations, identities: &[Identity]) -> Vec<(Row, Verdict)> {
+        let table = self.table.table().id();
+        let mut rows = Vec::new();
+        for &identity in identities {
+            let level = self.level(destinations, identity);
+            rows.extend(
+                level
+                    .into_iter()
+                    .flat_map(|level| level.rows)
+                    .map(|row| (Row { table, identity, ports: row.ports }, row.verdict)),
+            );
+        }
+        rows
+    }
+
+    fn level(&self, destinations: &Destinations, identity: Identity) -> Option<Level> {
+        let subject = destinations.get(identity)?.subject();
+        let everywhere = self.table.view.levels.get(&Identity::ANY).map(|level| &**level);
+        Level::of(self.table.rules(), everywhere, subject)
+    }
+
+    /// The rows of service ports that stand for something else, or for nothing any more.
+    fn write_services(&mut self, services: &Services, ports: &BTreeSet<Identity>) {
+        let table = self.table.table().id();
+        for &identity in ports {
+            let mut gone: BTreeSet<PortPrefix> = self.ledger.ports_of(table, identity);
+            if let Some(behind) = services.get(identity) {
+                for &port in &behind.ports {
+                    let ports = PortPrefix::port(behind.protocol, port);
+                    let Some(verdict) = behind.verdict(&self.table.view, port) else { continue };
+                    self.ledger.rows.put(Row { table, identity, ports }, verdict);
+                    gone.remove(&ports);
+                }
+            }
+            for ports in gone {
+                self.ledger.rows.remove(&Row { table, identity, ports });
+            }
+        }
+    }
+}
