@@ -32,6 +32,11 @@ impl Client {
         Self { socket: socket.to_owned() }
     }
 
+    /// The socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Asks for what stands at `path`.
     pub fn read<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.request(Method::GET, path, Bytes::new())

@@ -10,6 +10,7 @@ mod completion;
 mod endpoint;
 mod identity;
 mod map;
+mod observe;
 mod output;
 mod pattern;
 mod policy;
@@ -20,6 +21,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
 use crate::client::Client;
@@ -41,6 +43,7 @@ Examples:
   fqdnctl status                       how the daemon fares, and what is wrong in manifests
   fqdnctl endpoint list -o wide        all endpoints with labels, tables and identities
   fqdnctl cache list -e prod/web       the addresses that one endpoint has resolved
+  fqdnctl observe -f --verdict drop    drops as they happen, with their reasons
   fqdnctl policy check policies/*.yaml   whether policies are valid, before they are applied
   fqdnctl policy explain --from prod/web --to api.example.com --port 443/TCP
                                        why a connection passes or does not
@@ -71,7 +74,14 @@ struct Global {
     )]
     socket: PathBuf,
     /// How to print: a table, a table with more columns, or JSON for programs.
-    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "table",
+        value_parser = PossibleValuesParser::new(Format::NAMES).try_map(|name| Format::named(&name))
+    )]
     output: Format,
     /// When to use colour. `auto`: on a terminal, unless NO_COLOR is set.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
@@ -86,6 +96,7 @@ enum Command {
     Policy(policy::Policy),
     Identity(identity::Identity),
     Map(map::Map),
+    Observe(Box<observe::Observe>),
     Pattern(pattern::Pattern),
     Completion(completion::Completion),
 }
@@ -113,6 +124,7 @@ impl Command {
             Self::Policy(command) => return command.run(client, output),
             Self::Identity(command) => command.run(client, output)?,
             Self::Map(command) => command.run(client, output)?,
+            Self::Observe(command) => return command.run(client, output),
             Self::Pattern(command) => return command.run(output),
             Self::Completion(command) => command.run()?,
         }

@@ -9,7 +9,7 @@ use comfy_table::{Cell as TableCell, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 /// The form of the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// A table.
     Table,
@@ -17,6 +17,12 @@ pub(crate) enum Format {
     Wide,
     /// JSON.
     Json,
+    /// Of flows: each on a line.
+    Compact,
+    /// Of flows: each on several lines.
+    Dict,
+    /// Of flows: JSON, under its other name.
+    Jsonpb,
 }
 
 /// When colour is used.
@@ -38,6 +44,8 @@ pub(crate) enum Tone {
     Warning,
     Bad,
     Faint,
+    /// What the eye looks for in a line.
+    Accent,
 }
 
 /// One cell of a table.
@@ -59,6 +67,26 @@ pub(crate) struct Text {
 pub(crate) struct Output {
     format: Format,
     colored: bool,
+}
+
+impl Format {
+    /// The forms of everything but flows.
+    pub const NAMES: [&str; 3] = ["table", "wide", "json"];
+    /// The forms of flows.
+    pub const NAMES_OF_FLOWS: [&str; 5] = ["compact", "table", "dict", "json", "jsonpb"];
+
+    /// The form with one of these names.
+    pub fn named(name: &str) -> Result<Self, String> {
+        match name {
+            "table" => Ok(Self::Table),
+            "wide" => Ok(Self::Wide),
+            "json" => Ok(Self::Json),
+            "compact" => Ok(Self::Compact),
+            "dict" => Ok(Self::Dict),
+            "jsonpb" => Ok(Self::Jsonpb),
+            _ => Err(format!("there is no form `{name}`")),
+        }
+    }
 }
 
 impl Output {
@@ -110,6 +138,13 @@ impl Output {
         self.print(&mut table)
     }
 
+    /// Prints a line that is printable as it is.
+    pub fn line(&self, line: &str) -> io::Result<()> {
+        let mut stdout = stdout();
+        writeln!(stdout, "{line}")?;
+        stdout.flush()
+    }
+
     /// Prints lines of text.
     pub fn lines<T: AsRef<str>>(&self, lines: impl IntoIterator<Item = T>) -> io::Result<()> {
         let mut stdout = stdout();
@@ -156,6 +191,7 @@ impl Text {
             Tone::Warning => Some("33"),
             Tone::Bad => Some("31"),
             Tone::Faint => Some("2"),
+            Tone::Accent => Some("36"),
         };
         let code = code.filter(|_| self.colored);
         if let Some(code) = code {
@@ -223,6 +259,7 @@ impl Cell {
             Tone::Warning => cell.fg(Color::Yellow),
             Tone::Bad => cell.fg(Color::Red),
             Tone::Faint => cell.add_attribute(Attribute::Dim),
+            Tone::Accent => cell.fg(Color::Cyan),
         }
     }
 }

@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(10);
 fn responses(
     recorded: &Arc<Recorded>,
     request: GetFlowsRequest,
-) -> impl Stream<Item = i64> + Send + Unpin {
+) -> impl Stream<Item = i64> + Send + Unpin + use<> {
     let query = Query::new(&request).unwrap();
     let responses = Reader::new(Arc::clone(recorded), query).responses();
     Box::pin(responses.map(|response| told(&response.unwrap())))

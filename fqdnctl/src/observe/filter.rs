@@ -1,0 +1,155 @@
+//! The filters of the command line.
+//!
+//! A filter about either end becomes two of the API's, one for each end; with several filters
+//! about either end, they have to hold of the same one.
+
+mod flag;
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use hubble::proto::flow::FlowFilter;
+
+use flag::Given;
+
+/// What flows have to match, and what they must not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Filters {
+    allow: Ends,
+    deny: Ends,
+}
+
+/// A filter that holds of a flow's source, and the same of its destination.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Ends {
+    source: FlowFilter,
+    destination: FlowFilter,
+    /// Namespaces of pods and services that are given without one.
+    namespaces: Vec<String>,
+}
+
+impl Filters {
+    /// The API's filters: those that must match, and those that must not.
+    pub fn into_lists(self) -> (Vec<FlowFilter>, Vec<FlowFilter>) {
+        (self.allow.into_filters(), self.deny.into_filters())
+    }
+
+    /// From all values that were given, in their order.
+    fn read(given: impl Iterator<Item = (Given, String)>) -> Result<Self, String> {
+        let mut filters = Self::default();
+        let mut negated = false;
+        for (given, text) in given {
+            if matches!(given, Given::Not) {
+                if std::mem::replace(&mut negated, true) {
+                    return Err("--not stands once before a filter".to_owned());
+                }
+                continue;
+            }
+            let ends = if negated { &mut filters.deny } else { &mut filters.allow };
+            ends.add(given, text)?;
+            negated = false;
+        }
+        if negated { Err("--not stands before a filter".to_owned()) } else { Ok(filters) }
+    }
+}
+
+impl Ends {
+    fn add(&mut self, given: Given, text: String) -> Result<(), String> {
+        let (source, destination) = match given {
+            Given::Not => return Ok(()),
+            Given::Namespace => {
+                self.namespaces.push(text);
+                return Ok(());
+            }
+            Given::AllNamespaces => {
+                self.namespaces.push(String::new());
+                return Ok(());
+            }
+            Given::Either(flag) => (flag.source, flag.destination),
+            Given::From(flag, _) => (flag.source, flag.source),
+            Given::To(flag, _) => (flag.destination, flag.destination),
+        };
+        source(&mut self.source, &text)
+            .and_then(|()| destination(&mut self.destination, &text))
+            .map_err(|error| format!("invalid value '{text}' for '--{}': {error}", given.name()))
+    }
+
+    fn into_filters(mut self) -> Vec<FlowFilter> {
+        self.place();
+        if self == Self::default() {
+            return Vec::new();
+        }
+        if self.source == self.destination {
+            return vec![self.source];
+        }
+        vec![self.source, self.destination]
+    }
+
+    /// Puts namespaces before the pods and services that are given without one; where none are
+    /// given, either end is to be in the namespace.
+    fn place(&mut self) {
+        if self.namespaces.is_empty() {
+            return;
+        }
+        let namespaces = std::mem::take(&mut self.namespaces);
+        let names = |filter: &FlowFilter| {
+            filter.source_pod.len()
+                + filter.destination_pod.len()
+                + filter.source_service.len()
+                + filter.destination_service.len()
+        };
+        if names(&self.source) + names(&self.destination) == 0 {
+            self.source.source_pod.push(String::new());
+            self.destination.destination_pod.push(String::new());
+        }
+        for filter in [&mut self.source, &mut self.destination] {
+            for list in [
+                &mut filter.source_pod,
+                &mut filter.destination_pod,
+                &mut filter.source_service,
+                &mut filter.destination_service,
+            ] {
+                *list = list.iter().flat_map(|name| in_namespaces(name, &namespaces)).collect();
+            }
+        }
+    }
+}
+
+fn in_namespaces(name: &str, namespaces: &[String]) -> Vec<String> {
+    if name.contains('/') {
+        return vec![name.to_owned()];
+    }
+    namespaces.iter().map(|namespace| format!("{namespace}/{name}")).collect()
+}
+
+impl Args for Filters {
+    fn augment_args(command: Command) -> Command {
+        Given::all().fold(command, |command, given| command.arg(given.arg()))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Filters {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut all = Vec::new();
+        for given in Given::all() {
+            let name = given.name();
+            let values = matches.get_many::<String>(name).into_iter().flatten();
+            let places = matches.indices_of(name).into_iter().flatten();
+            all.extend(places.zip(values).map(|(place, value)| (place, given, value.clone())));
+        }
+        all.sort_by_key(|(place, _, _)| *place);
+        Self::read(all.into_iter().map(|(_, given, value)| (given, value)))
+            .map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

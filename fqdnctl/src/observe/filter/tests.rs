@@ -1,0 +1,105 @@
+use super::*;
+
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+struct Flags {
+    #[command(flatten)]
+    filters: Filters,
+}
+
+fn lists(flags: &[&str]) -> Result<(Vec<FlowFilter>, Vec<FlowFilter>), String> {
+    let parsed = Flags::try_parse_from([&["observe"], flags].concat());
+    parsed.map(|flags| flags.filters.into_lists()).map_err(|error| error.to_string())
+}
+
+fn allowed(flags: &[&str]) -> Vec<FlowFilter> {
+    lists(flags).unwrap().0
+}
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+#[test]
+fn without_flags_there_is_no_filter() {
+    assert_eq!(lists(&[]), Ok((vec![], vec![])));
+}
+
+#[test]
+fn a_filter_about_the_flow_is_one_and_takes_several_values() {
+    let filter = FlowFilter {
+        verdict: vec![2, 3],
+        traffic_direction: vec![2],
+        ..FlowFilter::default()
+    };
+    let flags = ["--verdict", "drop", "--verdict", "error", "--traffic-direction", "EGRESS"];
+    assert_eq!(allowed(&flags), [filter]);
+}
+
+#[test]
+fn a_filter_about_either_end_is_one_for_each() {
+    let source = FlowFilter {
+        source_pod: texts(&["shop/web"]),
+        source_port: texts(&["80"]),
+        ..FlowFilter::default()
+    };
+    let destination = FlowFilter {
+        destination_pod: texts(&["shop/web"]),
+        destination_port: texts(&["80"]),
+        ..FlowFilter::default()
+    };
+    assert_eq!(allowed(&["--pod", "shop/web", "--port", "80"]), [source, destination]);
+}
+
+#[test]
+fn a_filter_about_one_end_holds_whatever_the_other_filters_are_about() {
+    let filter = FlowFilter {
+        source_pod: texts(&["shop/web"]),
+        destination_fqdn: texts(&["*.stripe.com"]),
+        ..FlowFilter::default()
+    };
+    let one = ["--from-pod", "shop/web", "--to-fqdn", "*.stripe.com"];
+    assert_eq!(allowed(&one), [filter.clone()]);
+    let both = allowed(&[&one[..], &["--identity", "world"]].concat());
+    assert_eq!(
+        both,
+        [
+            FlowFilter { source_identity: vec![2], ..filter.clone() },
+            FlowFilter { destination_identity: vec![2], ..filter }
+        ]
+    );
+}
+
+#[test]
+fn not_turns_the_next_filter_alone() {
+    let (allow, deny) = lists(&["--not", "--verdict", "drop", "--protocol", "tcp"]).unwrap();
+    assert_eq!(deny, [FlowFilter { verdict: vec![2], ..FlowFilter::default() }]);
+    assert_eq!(allow, [FlowFilter { protocol: texts(&["tcp"]), ..FlowFilter::default() }]);
+    let (allow, deny) = lists(&["-t", "l7", "--not", "-t", "drop", "-t", "policy-verdict"]).unwrap();
+    assert_eq!((allow[0].event_type.len(), deny[0].event_type.len()), (2, 1));
+}
+
+#[test]
+fn a_not_without_a_filter_is_refused() {
+    assert!(lists(&["--verdict", "drop", "--not"]).unwrap_err().contains("--not"));
+    assert!(lists(&["--not", "--not", "--verdict", "drop"]).unwrap_err().contains("--not"));
+}
+
+#[test]
+fn a_namespace_is_of_pods_without_one_or_of_either_end() {
+    let default = FlowFilter::default;
+    let source = FlowFilter { source_pod: texts(&["shop/"]), ..default() };
+    let destination = FlowFilter { destination_pod: texts(&["shop/"]), ..default() };
+    assert_eq!(allowed(&["-n", "shop"]), [source, destination]);
+    let to = FlowFilter { destination_pod: texts(&["shop/web", "prod/db"]), ..default() };
+    assert_eq!(allowed(&["-n", "shop", "--to-pod", "web", "--to-pod", "prod/db"]), [to]);
+    let any = FlowFilter { source_service: texts(&["/dns"]), ..default() };
+    assert_eq!(allowed(&["--from-service", "dns", "-A"]), [any]);
+}
+
+#[test]
+fn a_value_that_is_none_is_named_with_its_flag() {
+    let error = lists(&["--verdict", "perhaps"]).unwrap_err();
+    assert!(error.contains("'perhaps' for '--verdict'") && error.contains("dropped"), "{error}");
+}
