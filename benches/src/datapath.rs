@@ -1,20 +1,19 @@
 //! What the programs cost, by BPF_PROG_TEST_RUN: nanoseconds over a program that does nothing.
 //!
-//! A packet whose flow has idled out at once is a first packet every time, so one frame can be
-//! repeated. Random addresses need a call for each packet; what such a call costs by itself is
-//! measured with the empty program, and taken off.
+//! A packet of a known flow can be repeated within one call. First packets need a call each; what
+//! such a call costs by itself is measured with the empty program, and taken off.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bpf::{Datapath, Hook, Options, Settings, Sizes};
+use bpf::{Datapath, EventBudget, Hook, Options, Settings, Sizes};
 use integration::Namespace;
 use model::{
     Change, EndpointEntry, EndpointId, Enforcement, Identity, Interface, LeaseEntry, Moment,
-    NameNumber, PortPrefix, Protocol, Row, TableId, Verdict,
+    NameNumber, PortPrefix, Prefix, Protocol, Row, TableId, Verdict,
 };
 use serde::Serialize;
 
@@ -26,15 +25,21 @@ const SIZES: [u32; 3] = [1_000, 100_000, 1_000_000];
 /// How often a frame is repeated in one call, and how many calls are made.
 const REPEAT: u32 = 200_000;
 const CALLS: u32 = 7;
-/// How many packets to random addresses.
-const RANDOM: u32 = 20_000;
+/// How many first packets.
+const FIRST: u32 = 20_000;
 
 /// The index of the loopback interface in every new namespace, from which test frames come.
 const LOOPBACK: Interface = Interface(1);
 const ENDPOINT: EndpointId = EndpointId(7);
 const TABLE: TableId = TableId(3);
+const POD: Identity = Identity(300);
 const NAMES: Identity = Identity(2 << 24);
 const OWN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const OWN6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+/// Reached over IPv6 by any UDP.
+const OTHER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9);
+/// The endpoint's port, and the other side's.
+const PORTS: (u16, u16) = (40_000, 443);
 /// The resolved addresses begin here.
 const RESOLVED: u32 = Ipv4Addr::new(11, 0, 0, 0).to_bits();
 
@@ -44,10 +49,16 @@ pub struct Figures {
     pub addresses: u32,
     /// A packet of a flow that is known.
     pub established_ns: f64,
+    /// The same over IPv6.
+    pub established6_ns: f64,
     /// A packet that reaches the endpoint on such a flow.
     pub reply_ns: f64,
+    /// A packet that the endpoint sends on a flow that came in.
+    pub serving_ns: f64,
     /// The first packet of a flow, always to the same address.
     pub first_hot_ns: f64,
+    /// The same, with nothing told of first packets.
+    pub first_untold_ns: f64,
     /// The first packet of a flow, to a random address.
     pub first_random_ns: f64,
 }
@@ -65,7 +76,7 @@ pub fn run() -> Result<(f64, Vec<Figures>)> {
             known = size;
             figures.push(bench.measure(size)?);
         }
-        Ok((bench.repeated(bench.empty.as_fd(), &frame(address(0), OWN))?, figures))
+        Ok((bench.repeated(bench.empty.as_fd(), &udp4(address(0), 443, OWN, 40_000))?, figures))
     })?
 }
 
@@ -73,6 +84,8 @@ struct Bench {
     datapath: Datapath,
     empty: std::os::fd::OwnedFd,
     pin: PathBuf,
+    /// Counts up the ports that first packets come from.
+    ports: Cell<u32>,
 }
 
 impl Bench {
@@ -81,7 +94,7 @@ impl Bench {
         let sizes = Sizes { leases: SIZES[SIZES.len() - 1], ..Sizes::default() };
         let options = Options { pin: pin.clone(), sizes, ..Options::default() };
         let datapath = Datapath::open(&options)?;
-        let bench = Self { datapath, empty: empty::load()?, pin };
+        let bench = Self { datapath, empty: empty::load()?, pin, ports: Cell::new(0) };
         bench.datapath.apply(&policy())?;
         Ok(bench)
     }
@@ -99,19 +112,41 @@ impl Bench {
         let sends = self.datapath.program(Hook::FromEndpoint);
         let receives = self.datapath.program(Hook::ToEndpoint);
         let to = address(size / 2);
-        let (there, back) = (frame(OWN, to), frame(to, OWN));
+        let (own, other) = PORTS;
+        let (there, back) = (udp4(OWN, own, to, other), udp4(to, other, OWN, own));
+        let there6 = udp6(OWN6, own, OTHER6, other);
+        // The other side begins one, from a port of a client's.
+        let (request, answer) = (udp4(to, own, OWN, other), udp4(OWN, other, to, own));
 
-        self.configure(Duration::from_secs(3600))?;
+        self.configure(Settings::default())?;
+        for (program, frame) in [(sends, &there), (receives, &back), (sends, &there6)] {
+            one(program, frame, 1)?;
+        }
+        for (program, frame) in [(receives, &request), (sends, &answer)] {
+            one(program, frame, 1)?;
+        }
         let established_ns = self.over_empty(sends, &there)?;
+        let established6_ns = self.over_empty(sends, &there6)?;
         let reply_ns = self.over_empty(receives, &back)?;
-        self.configure(Duration::ZERO)?;
-        let first_hot_ns = self.over_empty(sends, &there)?;
-        let first_random_ns = self.random(sends, size)? - self.random(self.empty.as_fd(), size)?;
-        Ok(Figures { addresses: size, established_ns, reply_ns, first_hot_ns, first_random_ns })
+        let serving_ns = self.over_empty(sends, &answer)?;
+        let first_hot_ns = self.first(|_| to)?;
+        self.configure(Settings { flow_events: EventBudget::OFF, ..Settings::default() })?;
+        let first_untold_ns = self.first(|_| to)?;
+        self.configure(Settings::default())?;
+        let first_random_ns = self.first(|random| address(random % size))?;
+        Ok(Figures {
+            addresses: size,
+            established_ns,
+            established6_ns,
+            reply_ns,
+            serving_ns,
+            first_hot_ns,
+            first_untold_ns,
+            first_random_ns,
+        })
     }
 
-    fn configure(&self, idle: Duration) -> Result<()> {
-        let settings = Settings { udp_idle: idle, ..Settings::default() };
+    fn configure(&self, settings: Settings) -> Result<()> {
         Ok(self.datapath.configure(&settings)?)
     }
 
@@ -130,18 +165,24 @@ impl Bench {
         Ok(median(runs?))
     }
 
-    /// The median of packets to addresses all over the table.
-    fn random(&self, program: BorrowedFd<'_>, size: u32) -> Result<f64> {
-        let mut state = 0x9e37_79b9_u32;
-        let mut runs = Vec::with_capacity(RANDOM as usize);
-        for _ in 0..RANDOM {
+    /// The medians' difference of packets that begin flows, each from another port, in turns with
+    /// the empty program.
+    fn first(&self, to: impl Fn(u32) -> Ipv4Addr) -> Result<f64> {
+        let sends = self.datapath.program(Hook::FromEndpoint);
+        let mut state = 0x9e37_79b9_u32 ^ self.ports.get();
+        let (mut runs, mut empty) = (Vec::new(), Vec::new());
+        for _ in 0..FIRST {
             // Marsaglia's xorshift: any order that no prefetcher foresees does.
             state ^= state << 13;
             state ^= state >> 17;
             state ^= state << 5;
-            runs.push(one(program, &frame(OWN, address(state % size)), 1)?);
+            let port = 1024 + (self.ports.get() % 60_000) as u16;
+            self.ports.set(self.ports.get() + 1);
+            let frame = udp4(OWN, port, to(state), 8443);
+            empty.push(one(self.empty.as_fd(), &frame, 1)?);
+            runs.push(one(sends, &frame, 1)?);
         }
-        Ok(median(runs))
+        Ok(median(runs) - median(empty))
     }
 }
 
@@ -181,6 +222,8 @@ fn policy() -> Vec<Change> {
     let [world, world6] = ["0.0.0.0/0", "::/0"].map(known);
     vec![
         Change::PutRow(row, Verdict::Allow),
+        Change::PutRow(Row { identity: POD, ..row }, Verdict::Allow),
+        Change::PutPrefix(Prefix::host(IpAddr::V6(OTHER6)), POD),
         Change::PutPrefix(world, Identity::WORLD),
         Change::PutPrefix(world6, Identity::WORLD),
         Change::PutSource(ENDPOINT, known("10.0.0.2/32")),
@@ -189,17 +232,29 @@ fn policy() -> Vec<Change> {
     ]
 }
 
-fn known(text: &str) -> model::Prefix {
+fn known(text: &str) -> Prefix {
     text.parse().expect("a prefix written in this file")
 }
 
-/// A UDP packet in an Ethernet frame.
-fn frame(source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {
+/// A UDP packet over IPv4 in an Ethernet frame.
+fn udp4(source: Ipv4Addr, from: u16, destination: Ipv4Addr, to: u16) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
     frame.extend([0x45, 0, 0, 60, 0, 0, 0, 0, 64, 17, 0, 0]);
     frame.extend(source.octets());
     frame.extend(destination.octets());
-    let (from, to) = if source == OWN { (40_000u16, 443u16) } else { (443, 40_000) };
+    datagram(frame, from, to)
+}
+
+/// The same over IPv6.
+fn udp6(source: Ipv6Addr, from: u16, destination: Ipv6Addr, to: u16) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd];
+    frame.extend([0x60, 0, 0, 0, 0, 40, 17, 64]);
+    frame.extend(source.octets());
+    frame.extend(destination.octets());
+    datagram(frame, from, to)
+}
+
+fn datagram(mut frame: Vec<u8>, from: u16, to: u16) -> Vec<u8> {
     for word in [from, to, 40, 0] {
         frame.extend(word.to_be_bytes());
     }

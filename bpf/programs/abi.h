@@ -24,6 +24,7 @@ struct settings {
 	__u64 tcp_idle_ns;
 	__u64 handshake_idle_ns;
 	__u64 udp_idle_ns;
+	__u64 fresh_jiffies;
 	__u64 event_interval_ns[EVENT_KINDS];
 	__u32 event_burst[EVENT_KINDS];
 	__u32 mark_mask;
@@ -36,8 +37,12 @@ struct settings {
 	__u32 pad;
 };
 
-#define ENFORCEMENT_OPEN 0u
+#define ENFORCEMENT_NONE 0u
+#define ENFORCEMENT_OPEN 0xfffffe00u
 #define ENFORCEMENT_CLOSED 0xffffff00u
+
+#define ENDPOINT_PLACES 16384
+#define ENDPOINT_PROBES 8
 
 struct endpoint {
 	__u32 enforcement;
@@ -45,7 +50,7 @@ struct endpoint {
 	__u32 endpoint;
 	__u32 bridge;
 	__u32 interface;
-	__u32 pad;
+	__u32 slot;
 } __attribute__((aligned(8)));
 
 struct endpoint_address {
@@ -107,7 +112,16 @@ struct digest {
 	__u8 bytes[16];
 };
 
-struct flow_key {
+struct flow_key4 {
+	__be32 local;
+	__be32 remote;
+	__be16 local_port_be;
+	__be16 remote_port_be;
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+struct flow_key6 {
 	struct address local;
 	struct address remote;
 	__be16 local_port_be;
@@ -124,6 +138,7 @@ struct flow_key {
 
 struct flow {
 	__u64 seen_ns;
+	__u64 seen_jiffies;
 	__u32 generation;
 	__u32 bits;
 };
@@ -240,25 +255,27 @@ enum identity {
 #define AT(type, field, offset) \
 	_Static_assert(offsetof(struct type, field) == (offset), "offset of " #type "." #field)
 
-SIZE(settings, 328);
+SIZE(settings, 336);
 AT(settings, tcp_idle_ns, 0);
 AT(settings, handshake_idle_ns, 8);
 AT(settings, udp_idle_ns, 16);
-AT(settings, event_interval_ns, 24);
-AT(settings, event_burst, 40);
-AT(settings, mark_mask, 48);
-AT(settings, mark_redirect, 52);
-AT(settings, mark_answer, 56);
-AT(settings, udp_workers, 60);
-AT(settings, tcp_workers, 64);
-AT(settings, udp_ports_be, 68);
-AT(settings, tcp_ports_be, 196);
+AT(settings, fresh_jiffies, 24);
+AT(settings, event_interval_ns, 32);
+AT(settings, event_burst, 48);
+AT(settings, mark_mask, 56);
+AT(settings, mark_redirect, 60);
+AT(settings, mark_answer, 64);
+AT(settings, udp_workers, 68);
+AT(settings, tcp_workers, 72);
+AT(settings, udp_ports_be, 76);
+AT(settings, tcp_ports_be, 204);
 SIZE(endpoint, 24);
 AT(endpoint, enforcement, 0);
 AT(endpoint, generation, 4);
 AT(endpoint, endpoint, 8);
 AT(endpoint, bridge, 12);
 AT(endpoint, interface, 16);
+AT(endpoint, slot, 20);
 SIZE(endpoint_address, 24);
 AT(endpoint_address, endpoint, 4);
 AT(endpoint_address, address, 8);
@@ -285,14 +302,20 @@ AT(pair, second, 4);
 SIZE(name, 256);
 AT(name, wire, 1);
 SIZE(digest, 16);
-SIZE(flow_key, 40);
-AT(flow_key, remote, 16);
-AT(flow_key, local_port_be, 32);
-AT(flow_key, remote_port_be, 34);
-AT(flow_key, protocol, 36);
-SIZE(flow, 16);
-AT(flow, generation, 8);
-AT(flow, bits, 12);
+SIZE(flow_key4, 16);
+AT(flow_key4, remote, 4);
+AT(flow_key4, local_port_be, 8);
+AT(flow_key4, remote_port_be, 10);
+AT(flow_key4, protocol, 12);
+SIZE(flow_key6, 40);
+AT(flow_key6, remote, 16);
+AT(flow_key6, local_port_be, 32);
+AT(flow_key6, remote_port_be, 34);
+AT(flow_key6, protocol, 36);
+SIZE(flow, 24);
+AT(flow, seen_jiffies, 8);
+AT(flow, generation, 16);
+AT(flow, bits, 20);
 SIZE(fragment, 44);
 AT(fragment, identification, 4);
 AT(fragment, source, 8);

@@ -77,7 +77,7 @@ static __always_inline bool is_link_multicast(const struct address *address)
  * Whether the host would carry a packet to this unicast address further than to itself or back to
  * the link it came from. It would lower the hop limit, but not before the data is out.
  */
-static __always_inline bool is_forwarded(struct __sk_buff *skb, const struct context *context)
+static __noinline bool is_forwarded(struct __sk_buff *skb, const struct context *context)
 {
 	struct bpf_fib_lookup fib = {
 		.family = AF_INET6,
@@ -122,7 +122,7 @@ static __always_inline bool is_report(const struct packet *packet)
 
 /* Where the header that an ICMP error quotes has its protocol and its transport header. */
 static __always_inline int quote_ipv4(struct __sk_buff *skb, const struct packet *packet,
-				      __u32 *offset, struct flow_key *key)
+				      __u32 *offset, struct flow_key6 *key)
 {
 	struct iphdr ip;
 
@@ -137,7 +137,7 @@ static __always_inline int quote_ipv4(struct __sk_buff *skb, const struct packet
 }
 
 static __always_inline int quote_ipv6(struct __sk_buff *skb, const struct packet *packet,
-				      __u32 *offset, struct flow_key *key)
+				      __u32 *offset, struct flow_key6 *key)
 {
 	struct ipv6hdr ip;
 
@@ -162,7 +162,7 @@ static __always_inline bool is_same(const struct address *one, const struct addr
  * the error goes back to its sender and to nobody else.
  */
 static __always_inline int quoted_key(struct __sk_buff *skb, const struct packet *packet,
-				      struct flow_key *key)
+				      struct flow_key6 *key)
 {
 	__u32 offset = packet->transport + sizeof(struct icmp_header);
 	__be16 transport[4];
@@ -188,22 +188,22 @@ static __always_inline int quoted_key(struct __sk_buff *skb, const struct packet
 }
 
 /* An ICMP error passes if it answers a packet of a living flow. */
-static __noinline int judge_error(struct __sk_buff *skb, struct context *context)
+__noinline int judge_error(struct __sk_buff *skb, struct context *context)
 {
-	__u8 protocol = context->packet.protocol;
-	struct flow_key key;
-	struct flow *flow = NULL;
-	void *outbound;
-	int reason = quoted_key(skb, &context->packet, &key);
+	struct flow_key6 key;
+	struct flow *flow;
+	__u8 protocol;
+	int reason;
 
+	if (!context)
+		return ICMP_UNRELATED;
+	reason = quoted_key(skb, &context->packet, &key);
 	if (reason)
 		return reason;
-	outbound = outbound_flows(context);
-	if (!outbound)
-		return FLOW_TABLE;
+	protocol = context->packet.protocol;
 	context->packet.protocol = key.protocol;
 	reason = ICMP_UNRELATED;
-	flow = bpf_map_lookup_elem(outbound, &key);
+	flow = find_flow(context, OUTBOUND, &key);
 	if (flow && is_live(context, flow) && verdict_of(flow) == VERDICT_ALLOW &&
 	    flow->generation == context->endpoint.generation)
 		reason = PASSED;

@@ -14,12 +14,13 @@
  * The endpoint's token bucket of a kind, kept as the moment at which it will be full again: an
  * event takes one interval, and may run ahead of now by the burst.
  */
-static __always_inline bool take_event(const struct context *context, enum event_kind kind)
+static __always_inline bool take_event(const struct context *context,
+				       const struct settings *settings, enum event_kind kind)
 {
-	__u64 interval = context->settings->event_interval_ns[kind];
-	__u64 most = context->now + interval * context->settings->event_burst[kind];
-	__u32 endpoint = context->endpoint.endpoint;
-	struct budget *budget = bpf_map_lookup_elem(&budgets, &endpoint);
+	__u64 interval = settings->event_interval_ns[kind];
+	__u64 most = context->now + interval * settings->event_burst[kind];
+	__u32 slot = context->endpoint.slot;
+	struct budget *budget = bpf_map_lookup_elem(&budgets, &slot);
 	__u64 *full_at, seen, next;
 
 	if (!budget)
@@ -41,6 +42,11 @@ struct fate {
 	/* Whether its flow lived before, under another verdict. */
 	bool again;
 };
+
+static __always_inline __u32 table_of(const struct endpoint *endpoint)
+{
+	return endpoint->enforcement < ENFORCEMENT_OPEN ? endpoint->enforcement : 0;
+}
 
 static __always_inline __u8 event_flags(const struct context *context, const struct fate *fate)
 {
@@ -64,7 +70,7 @@ static __always_inline bool send_event(struct __sk_buff *skb, const struct conte
 	event->interface = skb->ifindex;
 	event->length = skb->len;
 	event->identity = context->identity;
-	event->table = is_closed(&context->endpoint) ? 0 : context->endpoint.enforcement;
+	event->table = table_of(&context->endpoint);
 	event->source_port_be = packet->source_port;
 	event->destination_port_be = is_icmp(packet) ? 0 : packet->destination_port;
 	event->source = packet->source;
@@ -85,45 +91,63 @@ static __always_inline void tell(struct __sk_buff *skb, const struct context *co
 				 struct counters *counts, enum event_kind kind,
 				 const struct fate *fate)
 {
+	const struct settings *settings = find_settings();
+
 	/* A kind without a burst is not asked for. */
-	if (!context->settings || !context->settings->event_burst[kind])
+	if (!settings || !settings->event_burst[kind])
 		return;
-	if (!take_event(context, kind))
+	if (!take_event(context, settings, kind))
 		__sync_fetch_and_add(&counts->events_suppressed[kind], 1);
 	else if (!send_event(skb, context, fate))
 		__sync_fetch_and_add(&counts->events_lost[kind], 1);
 }
 
-static __noinline int drop(struct __sk_buff *skb, const struct context *context, __u32 reason)
+static __always_inline void count_flows(const struct context *context, struct counters *counts,
+					enum direction direction)
+{
+	if (context->inserted)
+		__sync_fetch_and_add(&counts->inserted[direction], 1);
+	if (context->removed)
+		__sync_fetch_and_add(&counts->removed[INBOUND], 1);
+}
+
+__noinline int drop(struct __sk_buff *skb, const struct context *context, __u32 reason)
 {
 	struct fate fate = { .outcome = OUTCOME_DROPPED, .reason = reason };
-	struct counters *counts = counters_of(context->endpoint.endpoint);
+	struct counters *counts;
 
-	if (!counts)
-		counts = counters_of(0);
+	if (!context)
+		return TC_ACT_SHOT;
+	counts = counters_of(context->endpoint.endpoint);
 	if (!counts)
 		return TC_ACT_SHOT;
 	if (reason < DROP_REASONS)
 		__sync_fetch_and_add(&counts->drops[reason], 1);
+	count_flows(context, counts, OUTBOUND);
 	tell(skb, context, counts, EVENT_DROP, &fate);
 	return TC_ACT_SHOT;
 }
 
 /* Tells of a packet that passes and begins a flow, or gives it a verdict that it had not. */
-static __noinline int begin_flow(struct __sk_buff *skb, const struct context *context,
-				 __u32 verdict, __u32 direction, bool again)
+__noinline int begin_flow(struct __sk_buff *skb, const struct context *context, __u32 verdict,
+			  __u32 direction, bool again)
 {
 	struct fate fate = { .outcome = OUTCOME_FORWARDED, .direction = direction, .again = again };
-	struct counters *counts = counters_of(context->endpoint.endpoint);
+	struct counters *counts;
 
+	if (!context)
+		return 0;
+	counts = counters_of(context->endpoint.endpoint);
 	if (!counts)
 		return 0;
+	direction = direction == INBOUND ? INBOUND : OUTBOUND;
 	if (verdict == VERDICT_DNS) {
 		fate.outcome = OUTCOME_REDIRECTED;
 		__sync_fetch_and_add(&counts->redirected, 1);
 	} else {
-		__sync_fetch_and_add(&counts->begun[direction == INBOUND], 1);
+		__sync_fetch_and_add(&counts->begun[direction], 1);
 	}
+	count_flows(context, counts, direction);
 	tell(skb, context, counts, EVENT_FLOW, &fate);
 	return 0;
 }

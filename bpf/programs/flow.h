@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
 /*
- * The flow tables: one for each endpoint and direction, so that nobody's flood evicts another's
- * flows. An entry that was silent for too long counts as absent.
+ * The flow tables: one for each endpoint, family and direction, so that nobody's flood evicts
+ * another's flows. An entry that was silent for too long counts as absent.
  *
  * An outbound flow that is denied later keeps its entry, with that verdict: so that nothing which
  * arrives late can begin an inbound flow in its place and carry it on.
@@ -13,43 +13,85 @@
 #define SECOND_NS 1000000000ull
 #define FLOW_CLOSED (FLOW_FIN_LOCAL | FLOW_FIN_REMOTE)
 
-/* The endpoint's tables; none before the daemon has made them. */
-static __always_inline void *outbound_flows(const struct context *context)
-{
-	return bpf_map_lookup_elem(&flows_out, &context->endpoint.endpoint);
-}
-
-static __always_inline void *inbound_flows(const struct context *context)
-{
-	return bpf_map_lookup_elem(&flows_in, &context->endpoint.endpoint);
-}
-
-static __always_inline void key_outbound(const struct packet *packet, struct flow_key *key)
+/* The key of a packet that the endpoint sends, or else of one that reaches it. */
+static __always_inline void key_of(const struct packet *packet, bool sent, struct flow_key6 *key)
 {
 	__builtin_memset(key, 0, sizeof(*key));
-	key->local = packet->source;
-	key->remote = packet->destination;
+	key->local = sent ? packet->source : packet->destination;
+	key->remote = sent ? packet->destination : packet->source;
 	key->protocol = packet->protocol;
 	if (is_icmp(packet)) {
 		key->local_port_be = packet->echo_identifier;
 	} else {
-		key->local_port_be = packet->source_port;
-		key->remote_port_be = packet->destination_port;
+		key->local_port_be = sent ? packet->source_port : packet->destination_port;
+		key->remote_port_be = sent ? packet->destination_port : packet->source_port;
 	}
 }
 
-static __always_inline void key_inbound(const struct packet *packet, struct flow_key *key)
+/* The same key where both addresses are v4-mapped. */
+static __always_inline struct flow_key4 narrow(const struct flow_key6 *key)
 {
-	__builtin_memset(key, 0, sizeof(*key));
-	key->local = packet->destination;
-	key->remote = packet->source;
-	key->protocol = packet->protocol;
-	if (is_icmp(packet)) {
-		key->local_port_be = packet->echo_identifier;
-	} else {
-		key->local_port_be = packet->destination_port;
-		key->remote_port_be = packet->source_port;
+	return (struct flow_key4){
+		.local = key->local.words[3],
+		.remote = key->remote.words[3],
+		.local_port_be = key->local_port_be,
+		.remote_port_be = key->remote_port_be,
+		.protocol = key->protocol,
+	};
+}
+
+/* The place of an endpoint's table of a direction, among either family's. */
+static __always_inline __u32 table_index(__u32 slot, enum direction direction)
+{
+	return slot * 2 + direction;
+}
+
+static __always_inline struct flow *find_in(void *tables, __u32 index, const void *key)
+{
+	void *table = bpf_map_lookup_elem(tables, &index);
+
+	return table ? bpf_map_lookup_elem(table, key) : NULL;
+}
+
+static __noinline struct flow *find_flow(const struct context *context, enum direction direction,
+					 const struct flow_key6 *key)
+{
+	__u32 index = table_index(context->endpoint.slot, direction);
+	struct flow_key4 key4 = narrow(key);
+
+	if (context->packet.ipv6)
+		return find_in(&flows6, index, key);
+	return find_in(&flows4, index, &key4);
+}
+
+static __always_inline long put_flow(const struct context *context, enum direction direction,
+				     const struct flow_key6 *key, const struct flow *flow)
+{
+	__u32 index = table_index(context->endpoint.slot, direction);
+	struct flow_key4 key4 = narrow(key);
+	void *table;
+
+	if (context->packet.ipv6) {
+		table = bpf_map_lookup_elem(&flows6, &index);
+		return table ? bpf_map_update_elem(table, key, flow, BPF_ANY) : -1;
 	}
+	table = bpf_map_lookup_elem(&flows4, &index);
+	return table ? bpf_map_update_elem(table, &key4, flow, BPF_ANY) : -1;
+}
+
+static __always_inline long delete_flow(const struct context *context, enum direction direction,
+					const struct flow_key6 *key)
+{
+	__u32 index = table_index(context->endpoint.slot, direction);
+	struct flow_key4 key4 = narrow(key);
+	void *table;
+
+	if (context->packet.ipv6) {
+		table = bpf_map_lookup_elem(&flows6, &index);
+		return table ? bpf_map_delete_elem(table, key) : -1;
+	}
+	table = bpf_map_lookup_elem(&flows4, &index);
+	return table ? bpf_map_delete_elem(table, &key4) : -1;
 }
 
 static __always_inline bool is_connected(__u8 protocol)
@@ -59,10 +101,13 @@ static __always_inline bool is_connected(__u8 protocol)
 
 static __always_inline bool is_live(const struct context *context, const struct flow *flow)
 {
-	const struct settings *settings = context->settings;
-	__u64 idle = settings->udp_idle_ns;
+	const struct settings *settings = find_settings();
 	__u32 bits = flow->bits;
+	__u64 idle;
 
+	if (!settings)
+		return false;
+	idle = settings->udp_idle_ns;
 	if (is_connected(context->packet.protocol)) {
 		bool closing = bits & (FLOW_FIN_LOCAL | FLOW_FIN_REMOTE | FLOW_RESET);
 		bool established = (bits & FLOW_REPLIED) && !closing;
@@ -85,8 +130,10 @@ static __always_inline __u32 verdict_of(const struct flow *flow)
 /* Notes that the flow lives; writes no more than once a second and once a bit. */
 static __always_inline void touch(const struct context *context, struct flow *flow, __u32 bits)
 {
-	if (context->now > flow->seen_ns + SECOND_NS)
+	if (context->now > flow->seen_ns + SECOND_NS) {
 		flow->seen_ns = context->now;
+		flow->seen_jiffies = bpf_jiffies64();
+	}
 	if ((flow->bits & bits) != bits)
 		__sync_fetch_and_or(&flow->bits, bits);
 }
@@ -96,53 +143,35 @@ static __always_inline __u32 closing_bits(const struct packet *packet, __u32 fin
 	return (packet->fin ? fin : 0) | (packet->reset ? FLOW_RESET : 0);
 }
 
-static __always_inline void count_flow(const struct context *context, bool inserted,
-				       enum direction direction)
-{
-	struct counters *counts = counters_of(context->endpoint.endpoint);
-
-	if (!counts)
-		return;
-	if (inserted)
-		counts->inserted[direction]++;
-	else
-		counts->removed[direction]++;
-}
-
-/* Writes an entry, whole. `replaces`: there is one already. */
-static __always_inline bool record(const struct context *context, void *table,
-				   const struct flow_key *key, __u32 bits, bool replaces,
-				   enum direction direction)
+/* Writes an entry, whole; `replaces`: there is one already. Says whether it could. */
+static __noinline bool record(struct context *context, enum direction direction,
+			      const struct flow_key6 *key, __u32 bits, bool replaces)
 {
 	struct flow flow = {
 		.seen_ns = context->now,
+		.seen_jiffies = bpf_jiffies64(), /* 5.6 */
 		.generation = context->endpoint.generation,
 		.bits = bits,
 	};
 
-	if (bpf_map_update_elem(table, key, &flow, BPF_ANY))
+	if (put_flow(context, direction, key, &flow))
 		return false;
-	if (!replaces)
-		count_flow(context, true, direction);
+	context->inserted = !replaces;
 	return true;
 }
 
 /* The living inbound flow that a packet belongs to. */
 static __always_inline struct flow *find_inbound(const struct context *context,
-						 const struct flow_key *key)
+						 const struct flow_key6 *key)
 {
-	void *inbound = inbound_flows(context);
-	struct flow *flow = inbound ? bpf_map_lookup_elem(inbound, key) : NULL;
+	struct flow *flow = context->first ? NULL : find_flow(context, INBOUND, key);
 
 	return flow && is_live(context, flow) ? flow : NULL;
 }
 
 /* A flow that the endpoint begins takes the place of an older one that came in. */
-static __always_inline void forget_inbound(const struct context *context,
-					   const struct flow_key *key)
+static __always_inline void forget_inbound(struct context *context, const struct flow_key6 *key)
 {
-	void *inbound = inbound_flows(context);
-
-	if (inbound && !bpf_map_delete_elem(inbound, key))
-		count_flow(context, false, INBOUND);
+	if (!context->first && find_flow(context, INBOUND, key) && !delete_flow(context, INBOUND, key))
+		context->removed = true;
 }

@@ -8,6 +8,7 @@
  */
 #include "context.h"
 #include "control.h"
+#include "established.h"
 #include "events.h"
 #include "flow.h"
 #include "redirect.h"
@@ -32,7 +33,7 @@ static __always_inline void key_fragment(const struct context *context, struct f
 }
 
 /* What was said of the first fragment holds for the later ones. */
-static __always_inline int judge_later_fragment(const struct context *context)
+static __noinline int judge_later_fragment(const struct context *context)
 {
 	struct fragment_entry *entry;
 	struct fragment key;
@@ -48,18 +49,17 @@ static __always_inline int judge_later_fragment(const struct context *context)
 	return entry->verdict == VERDICT_DNS ? FRAGMENT_TO_PROXY : PASSED;
 }
 
-static __always_inline void record_fragment(const struct context *context, __u32 verdict)
+static __noinline int record_fragment(const struct context *context, __u32 verdict)
 {
 	struct fragment_entry entry = { .seen_ns = context->now, .verdict = verdict };
 	struct fragment key;
 
 	key_fragment(context, &key);
-	bpf_map_update_elem(&fragments, &key, &entry, BPF_ANY);
+	return bpf_map_update_elem(&fragments, &key, &entry, BPF_ANY);
 }
 
 /* Carries a verdict out that lets the packet go. */
-static __always_inline int act(struct __sk_buff *skb, const struct context *context, __u32 verdict,
-			       int *action)
+static __always_inline int act(struct __sk_buff *skb, struct context *context, __u32 verdict)
 {
 	if (context->packet.more_fragments)
 		record_fragment(context, verdict);
@@ -68,56 +68,58 @@ static __always_inline int act(struct __sk_buff *skb, const struct context *cont
 	/* Reassembly would lose the socket, and the query reach whoever listens on the node. */
 	if (context->packet.more_fragments)
 		return FRAGMENT_TO_PROXY;
-	return redirect(skb, context, action);
+	return redirect(skb, context);
+}
+
+static __always_inline __u32 judge_anew(struct context *context, bool living)
+{
+	return is_open(&context->endpoint) ? JUDGED(VERDICT_ALLOW) : judge(context, living);
 }
 
 /* What cannot be tracked is judged packet by packet. */
-static __always_inline int judge_untracked(struct __sk_buff *skb, struct context *context,
-					   int *action)
+__noinline int judge_untracked(struct __sk_buff *skb, struct context *context)
 {
-	__u32 verdict = VERDICT_ALLOW;
-	int reason = PASSED;
+	__u32 judgement;
+	int reason;
 
-	if (!is_open(&context->endpoint)) {
-		verdict = VERDICT_NONE;
-		reason = judge(context, false, &verdict);
-	}
+	if (!context)
+		return POLICY_DENIED;
+	if (is_spoofed(context))
+		return SPOOFED_SOURCE;
+	judgement = judge_anew(context, false);
+	reason = REASON_OF(judgement);
 	if (!reason)
-		reason = act(skb, context, verdict, action);
+		reason = act(skb, context, VERDICT_OF(judgement));
 	if (!reason)
-		begin_flow(skb, context, verdict, OUTBOUND, false);
+		begin_flow(skb, context, VERDICT_OF(judgement), OUTBOUND, false);
 	return reason;
 }
 
 /* Judges a packet whose flow has no valid verdict, and records what comes of it. */
 static __always_inline int judge_flow(struct __sk_buff *skb, struct context *context,
-				      void *outbound, const struct flow_key *key,
-				      struct flow *flow, bool living, int *action)
+				      const struct flow_key6 *key, struct flow *flow, bool living)
 {
 	__u32 bits = closing_bits(&context->packet, FLOW_FIN_LOCAL);
-	bool open = is_open(&context->endpoint);
-	__u32 verdict = VERDICT_ALLOW;
-	int reason = PASSED;
+	__u32 judgement = judge_anew(context, living);
+	__u32 verdict = VERDICT_OF(judgement);
+	int reason = REASON_OF(judgement);
 	bool again;
 
-	if (!open) {
-		reason = judge(context, living, &verdict);
-		if (reason) {
-			if (living)
-				flow->bits = (flow->bits & ~FLOW_VERDICT) | VERDICT_DENY;
-			if (flow && verdict_of(flow) == VERDICT_DENY)
-				touch(context, flow, 0);
-			return reason;
-		}
+	if (reason) {
+		if (living)
+			flow->bits = (flow->bits & ~FLOW_VERDICT) | VERDICT_DENY;
+		if (flow && verdict_of(flow) == VERDICT_DENY)
+			touch(context, flow, 0);
+		return reason;
 	}
 	if (living)
 		bits |= flow->bits & ~FLOW_VERDICT;
 	else
 		forget_inbound(context, key);
 	again = living && verdict_of(flow) != verdict;
-	if (!record(context, outbound, key, bits | verdict, flow, OUTBOUND) && !open)
+	if (!record(context, OUTBOUND, key, bits | verdict, flow) && !is_open(&context->endpoint))
 		return FLOW_TABLE;
-	reason = act(skb, context, verdict, action);
+	reason = act(skb, context, verdict);
 	if (!reason && (!living || again))
 		begin_flow(skb, context, verdict, OUTBOUND, again);
 	return reason;
@@ -128,42 +130,39 @@ static __always_inline int judge_flow(struct __sk_buff *skb, struct context *con
  * entry was written, and taking a source back begins another generation. So the source is looked
  * up only where there is no such entry.
  */
-static __noinline int judge_tracked(struct __sk_buff *skb, struct context *context, int *action)
+__noinline int judge_tracked(struct __sk_buff *skb, struct context *context)
 {
-	const struct packet *packet = &context->packet;
-	__u32 closing = closing_bits(packet, FLOW_FIN_LOCAL);
-	void *outbound = outbound_flows(context);
-	struct flow *flow = NULL, *inbound = NULL;
-	struct flow_key key;
+	struct flow *flow, *inbound = NULL;
+	const struct packet *packet;
+	struct flow_key6 key;
+	__u32 closing;
 	bool living;
 
-	key_outbound(packet, &key);
-	if (outbound)
-		flow = bpf_map_lookup_elem(outbound, &key);
+	if (!context)
+		return POLICY_DENIED;
+	packet = &context->packet;
+	closing = closing_bits(packet, FLOW_FIN_LOCAL);
+	key_of(packet, true, &key);
+	flow = context->first ? NULL : find_flow(context, OUTBOUND, &key);
 	living = flow && is_live(context, flow) && verdict_of(flow) != VERDICT_DENY;
 	/* A new connection on an old one's ports is a new flow, whatever the old one had. */
 	if (packet->opens && is_connected(packet->protocol))
 		living = false;
 	if (living && flow->generation == context->endpoint.generation) {
 		touch(context, flow, closing);
-		return act(skb, context, verdict_of(flow), action);
+		return act(skb, context, verdict_of(flow));
 	}
 	if (!living && !packet->opens)
 		inbound = find_inbound(context, &key);
-	if (inbound && inbound->generation == context->endpoint.generation) {
-		touch(context, inbound, closing | FLOW_REPLIED);
-		return act(skb, context, VERDICT_ALLOW, action);
-	}
-	if (is_spoofed(context))
-		return SPOOFED_SOURCE;
-	if (inbound) {
+	if (!inbound || inbound->generation != context->endpoint.generation) {
+		if (is_spoofed(context))
+			return SPOOFED_SOURCE;
+		if (!inbound)
+			return judge_flow(skb, context, &key, flow, living);
 		inbound->generation = context->endpoint.generation;
-		touch(context, inbound, closing | FLOW_REPLIED);
-		return act(skb, context, VERDICT_ALLOW, action);
 	}
-	if (!outbound)
-		return is_open(&context->endpoint) ? PASSED : FLOW_TABLE;
-	return judge_flow(skb, context, outbound, &key, flow, living, action);
+	touch(context, inbound, closing | FLOW_REPLIED);
+	return act(skb, context, VERDICT_ALLOW);
 }
 
 /* Decides what only a link has; CONTROL_NONE means that the packet is to be judged as data. */
@@ -190,7 +189,25 @@ static __always_inline int judge_control(struct __sk_buff *skb, struct context *
 	return PASSED;
 }
 
-static __always_inline int judge_packet(struct __sk_buff *skb, struct context *context, int *action)
+/* Reads a frame as far as it can be. What is wrong with its transport header is MALFORMED too. */
+__noinline int read_frame(struct __sk_buff *skb, struct context *context)
+{
+	enum frame frame;
+	int reason;
+
+	if (!context)
+		return MALFORMED;
+	reason = parse_frame(skb, &context->packet, &frame);
+	if (reason)
+		return reason;
+	context->frame = frame;
+	if (frame != FRAME_IP || context->packet.fragment_offset)
+		return PASSED;
+	return parse_transport(skb, &context->packet);
+}
+
+/* Judges what was read: PASSED with an action, or a reason. */
+static __always_inline int judge_packet(struct __sk_buff *skb, struct context *context)
 {
 	struct packet *packet = &context->packet;
 	enum control kind;
@@ -198,80 +215,83 @@ static __always_inline int judge_packet(struct __sk_buff *skb, struct context *c
 
 	if (packet->fragment_offset)
 		return is_spoofed(context) ? SPOOFED_SOURCE : judge_later_fragment(context);
-	reason = parse_transport(skb, packet);
-	if (reason)
-		return is_spoofed(context) ? SPOOFED_SOURCE : reason;
 	kind = control_of(packet);
 	if (kind != CONTROL_NONE) {
 		reason = judge_control(skb, context, &kind);
 		if (reason || kind != CONTROL_NONE)
 			return reason;
 	}
-	if (packet->tracked)
-		return judge_tracked(skb, context, action);
-	return is_spoofed(context) ? SPOOFED_SOURCE : judge_untracked(skb, context, action);
+	return packet->tracked ? judge_tracked(skb, context) : judge_untracked(skb, context);
 }
 
-/* The one way of a frame that an endpoint sends: PASSED with an action, or a reason. */
-static __always_inline int judge_frame(struct __sk_buff *skb, struct context *context, int *action)
+static __always_inline int judge_frame(struct __sk_buff *skb, struct context *context)
 {
-	enum frame frame;
-	int reason;
+	int reason = read_frame(skb, context);
 
-	if (!find_endpoint(skb->ifindex, &context->endpoint))
-		return ENDPOINT_UNKNOWN;
-	if (is_closed(&context->endpoint))
-		return context->endpoint.enforcement & 0xff;
-	if (parse_plain(skb, &context->packet))
-		return judge_tracked(skb, context, action);
-	reason = parse_frame(skb, &context->packet, &frame);
+	/* Whose addresses are not its own is told so, whatever else is wrong with it. */
+	if (reason && context->frame == FRAME_IP && is_spoofed(context))
+		return SPOOFED_SOURCE;
 	if (reason == UNSUPPORTED_HEADER && is_open(&context->endpoint))
 		return is_spoofed(context) ? SPOOFED_SOURCE : PASSED;
 	if (reason)
 		return reason;
-	switch (frame) {
+	switch (context->frame) {
 	case FRAME_ARP:
 		return PASSED;
-	case FRAME_OTHER:
-		return is_open(&context->endpoint) ? PASSED : UNSUPPORTED_ETHERTYPE;
 	case FRAME_IP:
-		return judge_packet(skb, context, action);
+		return judge_packet(skb, context);
+	default:
+		return is_open(&context->endpoint) ? PASSED : UNSUPPORTED_ETHERTYPE;
 	}
-	return MALFORMED;
 }
 
-static __always_inline void begin(struct context *context)
+/* Begins the long way; false if the interface is no endpoint's. */
+static __always_inline bool begin(struct __sk_buff *skb, struct context *context, bool first)
 {
-	__u32 zero = 0;
-
-	context->settings = bpf_map_lookup_elem(&settings, &zero);
+	__builtin_memset(context, 0, sizeof(*context));
+	context->first = first;
 	context->now = bpf_ktime_get_boot_ns(); /* 5.8 */
+	context->action = TC_ACT_UNSPEC;
+	return find_endpoint(skb->ifindex, &context->endpoint);
+}
+
+/* The long way of what an endpoint sends. */
+__noinline int judge_sent(struct __sk_buff *skb, bool first)
+{
+	struct context context;
+	int reason;
+
+	if (!begin(skb, &context, first))
+		reason = ENDPOINT_UNKNOWN;
+	else if (is_closed(&context.endpoint))
+		reason = context.endpoint.enforcement & 0xff;
+	else
+		reason = judge_frame(skb, &context);
+	return reason ? drop(skb, &context, reason) : context.action;
 }
 
 /* tc ingress of the host's end of the veth: what the endpoint sends. */
 SEC("classifier")
 int from_endpoint(struct __sk_buff *skb)
 {
-	int action = TC_ACT_UNSPEC;
-	struct context context = {};
-	int reason;
+	const struct settings *settings = find_settings();
+	enum short_way way;
 
-	begin(&context);
-	if (!context.settings)
-		return drop(skb, &context, ENDPOINT_UNKNOWN);
+	if (!settings)
+		return TC_ACT_SHOT;
 	/* No mark of ours comes in from outside. */
-	set_mark(skb, context.settings, 0);
-	reason = judge_frame(skb, &context, &action);
-	return reason ? drop(skb, &context, reason) : action;
+	set_mark(skb, settings, 0);
+	way = take_short_way(skb, settings, true);
+	return way == GOES_ON ? TC_ACT_UNSPEC : judge_sent(skb, way == IS_FIRST);
 }
 
 /* Whether a packet may begin an inbound flow. */
 static __always_inline bool begins_inbound(struct __sk_buff *skb, const struct context *context)
 {
 	const struct packet *packet = &context->packet;
-	const struct settings *settings = context->settings;
+	const struct settings *settings = find_settings();
 
-	if (is_multicast(&packet->destination))
+	if (!settings || is_multicast(&packet->destination))
 		return false;
 	/* The proxy only answers: what it says late must not open the way to the server itself. */
 	if (settings->mark_answer && (skb->mark & settings->mark_mask) == settings->mark_answer)
@@ -299,51 +319,53 @@ static __always_inline bool note_reply(const struct context *context, struct flo
 	return true;
 }
 
-static __always_inline void record_inbound(struct __sk_buff *skb, struct context *context)
+__noinline int record_inbound(struct __sk_buff *skb, struct context *context)
 {
-	const struct packet *packet = &context->packet;
-	void *flows = outbound_flows(context);
+	const struct packet *packet;
 	struct flow *flow = NULL;
-	struct flow_key key;
+	struct flow_key6 key;
 
-	key_inbound(packet, &key);
-	if (flows)
-		flow = bpf_map_lookup_elem(flows, &key);
-	if (note_reply(context, flow))
-		return;
-	flows = inbound_flows(context);
-	if (!flows)
-		return;
-	flow = bpf_map_lookup_elem(flows, &key);
+	if (!context)
+		return 0;
+	packet = &context->packet;
+	key_of(packet, false, &key);
+	if (!context->first) {
+		if (note_reply(context, find_flow(context, OUTBOUND, &key)))
+			return 0;
+		flow = find_flow(context, INBOUND, &key);
+	}
 	if (flow && is_live(context, flow) && !(packet->opens && is_over(flow))) {
 		touch(context, flow, closing_bits(packet, FLOW_FIN_REMOTE));
-		return;
+		return 0;
 	}
-	if (begins_inbound(skb, context) &&
-	    record(context, flows, &key, VERDICT_ALLOW, flow, INBOUND))
+	if (begins_inbound(skb, context) && record(context, INBOUND, &key, VERDICT_ALLOW, flow))
 		begin_flow(skb, context, VERDICT_ALLOW, INBOUND, false);
+	return 0;
+}
+
+/* The long way of what reaches an endpoint. */
+__noinline int note_received(struct __sk_buff *skb, bool first)
+{
+	struct context context;
+
+	if (!begin(skb, &context, first) || is_closed(&context.endpoint))
+		return 0;
+	if (read_frame(skb, &context) || context.frame != FRAME_IP)
+		return 0;
+	if (context.packet.tracked)
+		record_inbound(skb, &context);
+	return 0;
 }
 
 /* tc egress of the host's end of the veth: what reaches the endpoint. Nothing is dropped here. */
 SEC("classifier")
 int to_endpoint(struct __sk_buff *skb)
 {
-	struct context context = {};
-	enum frame frame;
+	const struct settings *settings = find_settings();
+	enum short_way way = settings ? take_short_way(skb, settings, false) : GOES_ON;
 
-	begin(&context);
-	if (!context.settings || !find_endpoint(skb->ifindex, &context.endpoint))
-		return TC_ACT_UNSPEC;
-	if (is_closed(&context.endpoint))
-		return TC_ACT_UNSPEC;
-	if (!parse_plain(skb, &context.packet)) {
-		if (parse_frame(skb, &context.packet, &frame) || frame != FRAME_IP)
-			return TC_ACT_UNSPEC;
-		if (context.packet.fragment_offset || parse_transport(skb, &context.packet))
-			return TC_ACT_UNSPEC;
-	}
-	if (context.packet.tracked)
-		record_inbound(skb, &context);
+	if (way != GOES_ON)
+		note_received(skb, way == IS_FIRST);
 	return TC_ACT_UNSPEC;
 }
 
@@ -351,19 +373,15 @@ int to_endpoint(struct __sk_buff *skb)
 SEC("classifier")
 int bridge_ingress(struct __sk_buff *skb)
 {
-	struct context context = {};
-	const struct settings *settings;
-	enum frame frame;
+	const struct settings *settings = find_settings();
+	struct context context;
 	int reason;
 
-	begin(&context);
-	settings = context.settings;
 	if (!settings || !settings->mark_redirect ||
 	    (skb->mark & settings->mark_mask) != settings->mark_redirect)
 		return TC_ACT_UNSPEC;
-	reason = parse_frame(skb, &context.packet, &frame);
-	if (!reason && frame == FRAME_IP)
-		reason = parse_transport(skb, &context.packet);
+	begin(skb, &context, false);
+	reason = read_frame(skb, &context);
 	if (!reason)
 		reason = assign(skb, settings, &context.packet);
 	/* Its destination on the wire is the next hop; the host must take it for its own. */

@@ -48,9 +48,9 @@ struct icmp_header {
 };
 
 enum frame {
-	FRAME_IP,
-	FRAME_ARP,
 	FRAME_OTHER,
+	FRAME_ARP,
+	FRAME_IP,
 };
 
 struct packet {
@@ -191,32 +191,42 @@ static __always_inline int skip_extension(struct __sk_buff *skb, struct packet *
 	return PASSED;
 }
 
+static __always_inline int take_ipv6(struct __sk_buff *skb, struct packet *packet, __u32 offset,
+				     const struct ipv6hdr *ip)
+{
+	__u32 payload = bpf_ntohs(ip->payload_len);
+
+	packet->ipv6 = true;
+	if (!payload && skb->gso_size)
+		payload = skb->len - offset - sizeof(*ip);
+	if (ip->version != 6 || payload > skb->len - offset - sizeof(*ip))
+		return MALFORMED;
+	__builtin_memcpy(&packet->source, &ip->saddr, sizeof(packet->source));
+	__builtin_memcpy(&packet->destination, &ip->daddr, sizeof(packet->destination));
+	packet->protocol = ip->nexthdr;
+	packet->hop_limit = ip->hop_limit;
+	packet->transport = offset + sizeof(*ip);
+	packet->end = packet->transport + payload;
+	if (is_v4_mapped(&packet->source) || is_v4_mapped(&packet->destination))
+		return MALFORMED;
+	return PASSED;
+}
+
 static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *packet, __u32 offset)
 {
 	struct ipv6hdr ip;
-	__u32 payload;
+	int reason;
 	__u8 next;
 
 	packet->ipv6 = true;
 	if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)))
 		return MALFORMED;
-	payload = bpf_ntohs(ip.payload_len);
-	if (!payload && skb->gso_size)
-		payload = skb->len - offset - sizeof(ip);
-	if (ip.version != 6 || payload > skb->len - offset - sizeof(ip))
-		return MALFORMED;
-	__builtin_memcpy(&packet->source, &ip.saddr, sizeof(packet->source));
-	__builtin_memcpy(&packet->destination, &ip.daddr, sizeof(packet->destination));
-	packet->hop_limit = ip.hop_limit;
-	packet->transport = offset + sizeof(ip);
-	packet->end = packet->transport + payload;
-	if (is_v4_mapped(&packet->source) || is_v4_mapped(&packet->destination))
-		return MALFORMED;
+	reason = take_ipv6(skb, packet, offset, &ip);
+	if (reason)
+		return reason;
 
 	next = ip.nexthdr;
 	for (int i = 0; i <= MAX_EXTENSION_HEADERS; i++) {
-		int reason;
-
 		packet->protocol = next;
 		/* What a later fragment begins with is data. */
 		if (packet->fragment_offset)
@@ -398,25 +408,39 @@ static __always_inline int parse_frame(struct __sk_buff *skb, struct packet *pac
 	return PASSED;
 }
 
+static __always_inline bool take_plain(struct __sk_buff *skb, struct packet *packet,
+				       const void *transport)
+{
+	const struct tcphdr *tcp = transport;
+
+	packet->tracked = true;
+	if (packet->protocol == IPPROTO_UDP)
+		return !take_udp(skb, packet, transport);
+	if (packet->protocol != IPPROTO_TCP || (const void *)(tcp + 1) > (void *)(long)skb->data_end)
+		return false;
+	return !take_tcp(packet, tcp);
+}
+
 /*
- * Reads what almost every frame is, IPv4 with TCP or UDP right behind it, in place and without a
- * helper's call. False leaves the frame to `parse_frame` and `parse_transport`, which read every
- * frame and say what is wrong with one.
+ * Reads what almost every frame is, an IP header with TCP or UDP right behind it, in place and
+ * without a helper's call. False leaves the frame to `parse_frame` and `parse_transport`, which
+ * read every frame and say what is wrong with one.
  */
 static __always_inline bool parse_plain(struct __sk_buff *skb, struct packet *packet)
 {
 	const struct ethhdr *ethernet = (void *)(long)skb->data;
-	const struct iphdr *ip = (const void *)(ethernet + 1);
-	const struct tcphdr *tcp = (const void *)(ip + 1);
-	const struct udphdr *udp = (const void *)(ip + 1);
+	const void *end = (void *)(long)skb->data_end;
+	const struct ipv6hdr *ip6 = (const void *)(ethernet + 1);
+	const struct iphdr *ip4 = (const void *)(ethernet + 1);
 
-	if ((const void *)(tcp + 1) > (const void *)(long)skb->data_end ||
-	    ethernet->h_proto != bpf_htons(ETH_P_IP) || (ip->frag_off & bpf_htons(0x3fff)))
+	if ((const void *)(ip4 + 1) + sizeof(struct udphdr) > end)
 		return false;
-	if (take_ipv4(skb, packet, sizeof(*ethernet), ip))
+	if (ethernet->h_proto == bpf_htons(ETH_P_IP))
+		return !(ip4->frag_off & bpf_htons(0x3fff)) &&
+		       !take_ipv4(skb, packet, sizeof(*ethernet), ip4) &&
+		       take_plain(skb, packet, ip4 + 1);
+	if (ethernet->h_proto != bpf_htons(ETH_P_IPV6) ||
+	    (const void *)(ip6 + 1) + sizeof(struct udphdr) > end)
 		return false;
-	packet->tracked = true;
-	if (packet->protocol == IPPROTO_TCP)
-		return !take_tcp(packet, tcp);
-	return packet->protocol == IPPROTO_UDP && !take_udp(skb, packet, udp);
+	return !take_ipv6(skb, packet, sizeof(*ethernet), ip6) && take_plain(skb, packet, ip6 + 1);
 }

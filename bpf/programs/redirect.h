@@ -11,6 +11,8 @@
 
 #include "context.h"
 
+#include <linux/pkt_cls.h>
+
 static __always_inline void set_mark(struct __sk_buff *skb, const struct settings *settings,
 				     __u32 mark)
 {
@@ -174,22 +176,26 @@ static __always_inline int assign(struct __sk_buff *skb, const struct settings *
  * ingress, where `bridge_ingress` assigns. Whether there is a socket is asked here, where a drop
  * can be put down to the endpoint.
  */
-static __always_inline int send_to_bridge(struct __sk_buff *skb, const struct context *context,
-					  int *action)
+static __always_inline int send_to_bridge(struct __sk_buff *skb, struct context *context,
+					  const struct settings *settings)
 {
-	struct bpf_sock *found = find_socket(skb, context->settings, &context->packet);
+	struct bpf_sock *found = find_socket(skb, settings, &context->packet);
 
 	if (!found)
 		return PROXY_UNAVAILABLE;
 	bpf_sk_release(found);
-	set_mark(skb, context->settings, context->settings->mark_redirect);
-	*action = bpf_redirect(context->endpoint.bridge, BPF_F_INGRESS);
-	return *action == TC_ACT_REDIRECT ? PASSED : PROXY_UNAVAILABLE;
+	set_mark(skb, settings, settings->mark_redirect);
+	context->action = bpf_redirect(context->endpoint.bridge, BPF_F_INGRESS);
+	return context->action == TC_ACT_REDIRECT ? PASSED : PROXY_UNAVAILABLE;
 }
 
-static __noinline int redirect(struct __sk_buff *skb, const struct context *context, int *action)
+__noinline int redirect(struct __sk_buff *skb, struct context *context)
 {
+	const struct settings *settings = find_settings();
+
+	if (!context || !settings)
+		return PROXY_UNAVAILABLE;
 	if (context->endpoint.bridge)
-		return send_to_bridge(skb, context, action);
-	return assign(skb, context->settings, &context->packet);
+		return send_to_bridge(skb, context, settings);
+	return assign(skb, settings, &context->packet);
 }

@@ -16,7 +16,7 @@ static __always_inline bool is_outside(__u32 identity)
 }
 
 /* Whether the endpoint may send from an address. */
-static __always_inline bool may_send_from(const struct context *context,
+static __noinline bool may_send_from(const struct context *context,
 					  const struct address *source)
 {
 	struct endpoint_address key = {
@@ -109,38 +109,49 @@ static __always_inline __u32 lease_verdict(const struct context *context, bool l
 	return verdict;
 }
 
-/* Returns PASSED and the verdict, or the reason why there is none that lets the packet go. */
-static __noinline int judge(struct context *context, bool living, __u32 *verdict)
+/* A verdict, or the reason why there is none that lets the packet go, in one number. */
+#define JUDGED(verdict) ((verdict) << 8)
+#define VERDICT_OF(judgement) ((judgement) >> 8)
+#define REASON_OF(judgement) ((judgement) & 0xff)
+
+static __always_inline __u32 judgement_of(const struct packet *packet, __u32 verdict, int reason)
 {
-	const struct packet *packet = &context->packet;
-	int reason = POLICY_DENIED;
-
-	context->identity = frontend_identity(packet);
-	context->frontend = context->identity;
-	if (context->identity) {
-		*verdict = row_verdict(context, context->identity);
-	} else {
-		context->identity = prefix_identity(packet);
-		if (!context->identity)
-			return POLICY_DENIED;
-		if (context->identity == IDENTITY_NO_SERVICE)
-			return NO_SERVICE;
-		*verdict = union_of(row_verdict(context, context->identity),
-				    row_verdict(context, IDENTITY_ANY));
-		if (is_outside(context->identity))
-			*verdict = union_of(*verdict, lease_verdict(context, living, &reason));
-	}
-
-	switch (*verdict) {
+	switch (verdict) {
 	case VERDICT_ALLOW:
-		return PASSED;
+		return JUDGED(VERDICT_ALLOW);
 	case VERDICT_DNS:
 		if (packet->protocol == IPPROTO_UDP || packet->protocol == IPPROTO_TCP)
-			return PASSED;
+			return JUDGED(VERDICT_DNS);
 		return POLICY_DENIED;
 	case VERDICT_DENY:
 		return DENY_RULE;
 	default:
 		return reason;
 	}
+}
+
+/* `living`: the packet's flow was allowed before. */
+__noinline __u32 judge(struct context *context, bool living)
+{
+	int reason = POLICY_DENIED;
+	__u32 verdict;
+
+	if (!context)
+		return POLICY_DENIED;
+	context->identity = frontend_identity(&context->packet);
+	context->frontend = context->identity;
+	if (context->frontend) {
+		verdict = row_verdict(context, context->identity);
+		return judgement_of(&context->packet, verdict, reason);
+	}
+	context->identity = prefix_identity(&context->packet);
+	if (!context->identity)
+		return POLICY_DENIED;
+	if (context->identity == IDENTITY_NO_SERVICE)
+		return NO_SERVICE;
+	verdict = union_of(row_verdict(context, context->identity),
+			   row_verdict(context, IDENTITY_ANY));
+	if (is_outside(context->identity))
+		verdict = union_of(verdict, lease_verdict(context, living, &reason));
+	return judgement_of(&context->packet, verdict, reason);
 }

@@ -1,16 +1,17 @@
 //! Carries the engine's changes into the maps, in their order.
 //!
-//! Nothing is locked and, but for endpoints, nothing allocated: each change is one bpf(2) call on
-//! the caller's thread, and a run of leases is one call for up to [`BATCH`] of them. An endpoint's
-//! flow tables, counters and budget are made before its first interface and go with its last.
+//! But for endpoints and their sources, nothing is locked and nothing allocated: each change is one
+//! bpf(2) call on the caller's thread, and a run of leases is one call for up to [`BATCH`] of them.
+//! An endpoint's flow tables, counters and budget are made before its first interface and go with
+//! its last.
 
 use std::net::IpAddr;
 
 use bpf_abi as abi;
-use model::{Change, EndpointEntry, EndpointId, Enforcement, Interface, LeaseEntry};
+use model::{Change, EndpointEntry, EndpointId, Enforcement, LeaseEntry, TableId};
 
 use crate::error::{ApplyError, Fault};
-use crate::{Datapath, Error, codec};
+use crate::{Datapath, codec};
 
 /// How many leases are put by one call.
 const BATCH: usize = 32;
@@ -19,8 +20,7 @@ impl Datapath {
     /// Makes the changes, in order. Those before a failed one stay made; making them again does no
     /// harm.
     ///
-    /// Leases, names and shared addresses of one endpoint may come from any thread at any time;
-    /// interfaces of one endpoint must be put and deleted by one thread at a time.
+    /// Any change may come from any thread at any time.
     pub fn apply(&self, changes: &[Change]) -> Result<(), ApplyError> {
         let mut index = 0;
         while let Some(change) = changes.get(index) {
@@ -45,11 +45,15 @@ impl Datapath {
     fn apply_one(&self, change: &Change) -> Result<(), Fault> {
         let maps = &self.maps;
         match change {
-            Change::PutEndpoint(interface, entry) => self.put_endpoint(*interface, entry),
+            Change::PutEndpoint(interface, entry) => {
+                check_numbers(entry)?;
+                self.put_endpoint(*interface, entry)
+            }
             Change::DeleteEndpoint(interface) => self.delete_endpoint(*interface),
             Change::PutSource(endpoint, prefix) => {
                 let key = codec::source_key(*endpoint, *prefix)?;
-                put(maps.sources.put(&key, &key.bits))
+                put(maps.sources.put(&key, &key.bits))?;
+                self.make_table_of(*endpoint, *prefix)
             }
             Change::DeleteSource(endpoint, prefix) => {
                 deleted(maps.sources.delete(&codec::source_key(*endpoint, *prefix)?))
@@ -117,57 +121,18 @@ impl Datapath {
             .put_all(&keys[..count], &values[..count])
             .map_err(|(put, error)| (put.min(count - 1), Fault::of_update(error)))
     }
-
-    fn put_endpoint(&self, interface: Interface, entry: &EndpointEntry) -> Result<(), Fault> {
-        if entry.endpoint == EndpointId(0) {
-            return Err(Fault::Reserved("endpoint"));
-        }
-        if let Enforcement::Table(table) = entry.enforcement
-            && (table.0 == 0 || table.0 >= abi::ENFORCEMENT_CLOSED)
-        {
-            return Err(Fault::Reserved("table"));
-        }
-        self.make_flow_tables(entry.endpoint).map_err(fault_of_maps)?;
-        self.maps.counters.put_zero(&entry.endpoint.0).map_err(Fault::of_update)?;
-        self.maps
-            .budgets
-            .put_new(&entry.endpoint.0, &abi::Budget::default())
-            .map_err(Fault::of_update)?;
-        let before = self.maps.endpoints.lookup(&interface.0)?;
-        put(self.maps.endpoints.put(&interface.0, &codec::endpoint(interface, entry)))?;
-        match before {
-            Some(before) if before.endpoint != entry.endpoint.0 => self.release(before.endpoint),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn delete_endpoint(&self, interface: Interface) -> Result<(), Fault> {
-        let Some(entry) = self.maps.endpoints.lookup(&interface.0)? else {
-            return Ok(());
-        };
-        self.maps.endpoints.delete(&interface.0)?;
-        self.release(entry.endpoint)
-    }
-
-    /// Takes an endpoint's own maps away if no interface is bound to it any more.
-    fn release(&self, endpoint: u32) -> Result<(), Fault> {
-        let mut bound = false;
-        let visit = |_: &u32, other: &abi::Endpoint| bound |= other.endpoint == endpoint;
-        self.maps.endpoints.for_each(visit).map_err(fault_of_maps)?;
-        if bound {
-            return Ok(());
-        }
-        self.remove_flow_tables(EndpointId(endpoint)).map_err(fault_of_maps)?;
-        self.maps.counters.delete(&endpoint)?;
-        self.maps.budgets.delete(&endpoint)?;
-        Ok(())
-    }
 }
 
-fn fault_of_maps(error: Error) -> Fault {
-    match error {
-        Error::Map { source, .. } if source.raw_os_error() == Some(libc::E2BIG) => Fault::Full,
-        error => Fault::Maps(Box::new(error)),
+/// Numbers that mean something else in the kernel.
+fn check_numbers(entry: &EndpointEntry) -> Result<(), Fault> {
+    if entry.endpoint == EndpointId(0) {
+        return Err(Fault::Reserved("endpoint"));
+    }
+    match entry.enforcement {
+        Enforcement::Table(TableId(abi::ENFORCEMENT_NONE | abi::ENFORCEMENT_OPEN..)) => {
+            Err(Fault::Reserved("table"))
+        }
+        Enforcement::Open | Enforcement::Table(_) | Enforcement::Closed(_) => Ok(()),
     }
 }
 

@@ -153,7 +153,7 @@ pub fn to_verdict(number: u32) -> Option<Verdict> {
 }
 
 /// An endpoint.
-pub fn endpoint(interface: Interface, entry: &EndpointEntry) -> abi::Endpoint {
+pub fn endpoint(interface: Interface, entry: &EndpointEntry, slot: u32) -> abi::Endpoint {
     let enforcement = match entry.enforcement {
         Enforcement::Open => abi::ENFORCEMENT_OPEN,
         Enforcement::Table(table) => table.0,
@@ -165,18 +165,20 @@ pub fn endpoint(interface: Interface, entry: &EndpointEntry) -> abi::Endpoint {
         endpoint: entry.endpoint.0,
         bridge: entry.bridge.map_or(0, |bridge| bridge.0),
         interface: interface.0,
-        pad: 0,
+        slot,
     }
 }
 
 /// The endpoint of a value.
 pub fn to_endpoint(value: &abi::Endpoint) -> Option<EndpointEntry> {
     let enforcement = match value.enforcement {
+        abi::ENFORCEMENT_NONE => return None,
         abi::ENFORCEMENT_OPEN => Enforcement::Open,
         closed @ abi::ENFORCEMENT_CLOSED.. => {
             Enforcement::Closed(DropReason::from_number((closed & 0xff) as u8)?)
         }
-        table => Enforcement::Table(TableId(table)),
+        table if table < abi::ENFORCEMENT_OPEN => Enforcement::Table(TableId(table)),
+        _ => return None,
     };
     Some(EndpointEntry {
         endpoint: EndpointId(value.endpoint),
@@ -256,7 +258,7 @@ mod tests {
     fn every_way_of_enforcing_comes_back_as_it_was() {
         let ways = [
             Enforcement::Open,
-            Enforcement::Table(TableId(0xffff_feff)),
+            Enforcement::Table(TableId(0xffff_fdff)),
             Enforcement::Closed(DropReason::EndpointConflict),
         ];
         for enforcement in ways {
@@ -266,7 +268,7 @@ mod tests {
                 generation: 3,
                 bridge: Some(Interface(4)),
             };
-            assert_eq!(to_endpoint(&endpoint(Interface(5), &entry)), Some(entry));
+            assert_eq!(to_endpoint(&endpoint(Interface(5), &entry, 6)), Some(entry));
         }
     }
 
@@ -275,7 +277,9 @@ mod tests {
         assert_eq!(to_row(&abi::Row { bits: 73, ..abi::Row::default() }), None);
         assert_eq!(to_verdict(4), None);
         assert_eq!(to_name(&abi::Name { length: 3, ..abi::Name::default() }), None);
-        let closed = abi::Endpoint { enforcement: 0xffff_ffff, ..abi::Endpoint::default() };
-        assert_eq!(to_endpoint(&closed), None);
+        for enforcement in [0, 0xffff_fe01, 0xffff_ffff] {
+            let odd = abi::Endpoint { enforcement, ..abi::Endpoint::default() };
+            assert_eq!(to_endpoint(&odd), None, "{enforcement:#x}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use crate::attach::{Attacher, Hook};
 use crate::bpffs::PinLock;
+use crate::endpoints::Endpoints;
 use crate::programs::Programs;
 use crate::tables::{Maps, SPECS};
 use crate::{Error, Options, Settings, Sizes, bpffs, sys};
@@ -18,6 +19,7 @@ pub struct Datapath {
     pub(crate) directory: PathBuf,
     pub(crate) sizes: Sizes,
     pub(crate) maps: Maps,
+    pub(crate) endpoints: Endpoints,
     pub(crate) attacher: Attacher,
     _lock: Option<PinLock>,
 }
@@ -40,7 +42,9 @@ impl Datapath {
         check_pinned(&directory, &options.sizes)?;
         let maps = Maps::open(&directory)?;
         let attacher = Attacher::new(programs, directory.join("links"), options.attach);
-        let datapath = Self { directory, sizes: options.sizes, maps, attacher, _lock: lock };
+        let endpoints = Endpoints::restore(&maps, &directory)?;
+        let sizes = options.sizes;
+        let datapath = Self { directory, sizes, maps, endpoints, attacher, _lock: lock };
         datapath.count_unknown()?;
         Ok(datapath)
     }
@@ -60,10 +64,8 @@ impl Datapath {
 
     /// Gives interfaces that are bound to no endpoint a place to be counted.
     fn count_unknown(&self) -> Result<(), Error> {
-        let failed = |map| move |source| Error::Map { map, action: "write", source };
-        self.maps.counters.put_zero(&0).map_err(failed("counters"))?;
-        self.maps.budgets.put_new(&0, &bpf_abi::Budget::default()).map_err(failed("budgets"))?;
-        Ok(())
+        let put = self.maps.counters.put_zero(&0);
+        put.map(drop).map_err(|source| Error::Map { map: "counters", action: "write", source })
     }
 }
 

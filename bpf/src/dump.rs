@@ -18,8 +18,11 @@ impl Datapath {
         let maps = &self.maps;
         let mut odd = Odd::default();
         maps.endpoints.for_each(|key, value| {
+            if value.interface == 0 {
+                return;
+            }
             if let Some(entry) = odd.check("endpoints", key, codec::to_endpoint(value)) {
-                state.endpoints.insert(Interface(*key), entry);
+                state.endpoints.insert(Interface(value.interface), entry);
             }
         })?;
         maps.sources.for_each(|key, _| {

@@ -134,8 +134,8 @@ pub enum Fault {
     /// The prefix is IPv4 in disguise: no packet on the wire has such an address.
     #[error("{0} lies in the v4-mapped addresses, which no packet has; write it as IPv4")]
     Mapped(Prefix),
-    /// Number 0 has a meaning of its own.
-    #[error("{0} 0 is not a number that can be used")]
+    /// The number has a meaning of its own in the kernel.
+    #[error("that number of the {0} has another meaning, and cannot be used")]
     Reserved(&'static str),
     /// The kernel refuses.
     #[error(transparent)]
@@ -153,6 +153,14 @@ impl ApplyError {
 }
 
 impl Fault {
+    /// What an error of an endpoint's own maps means.
+    pub(crate) fn of_maps(error: Error) -> Self {
+        match error {
+            Error::Map { source, .. } if source.raw_os_error() == Some(libc::E2BIG) => Self::Full,
+            error => Self::Maps(Box::new(error)),
+        }
+    }
+
     /// What an error of a map update means.
     pub(crate) fn of_update(error: io::Error) -> Self {
         match error.raw_os_error() {

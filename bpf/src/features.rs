@@ -88,12 +88,12 @@ fn map_types() -> Vec<Feature> {
     let hash = sys::map_create("probe", kind::HASH, 4, 8, 1, 0, None);
     let inner = hash.as_ref().ok().map(AsFd::as_fd);
     let trie = sys::map_create("probe", kind::LPM_TRIE, 8, 4, 1, sys::NO_PREALLOC, None);
-    let nested = sys::map_create("probe", kind::HASH_OF_MAPS, 4, 4, 1, 0, inner);
+    let nested = sys::map_create("probe", kind::ARRAY_OF_MAPS, 4, 4, 1, 0, inner);
     let ring = sys::map_create("probe", kind::RINGBUF, 0, 0, 1 << 16, 0, None);
     vec![
         feature("bpf(2)", "3.18", true, made(&hash)),
         feature("LPM tries", "4.11", true, made(&trie)),
-        feature("hashes of maps", "4.12", true, made(&nested)),
+        feature("arrays of maps", "4.12", true, made(&nested)),
         feature("ring buffers", "5.8", true, made(&ring)),
     ]
 }

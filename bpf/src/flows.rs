@@ -1,22 +1,14 @@
-//! The flow tables of endpoints, and what the programs count.
-//!
-//! Each endpoint has an LRU table for each direction, pinned under `flows/` beside its row in the
-//! outer map, so that a restarted daemon finds it without leave to open maps by their ids.
+//! The flows of endpoints, and what the programs count.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
 use std::hash::BuildHasher;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
 
 use bpf_abi as abi;
 use model::{Direction, DropReason, EndpointId, Moment, Protocol, Verdict};
 
-use crate::sys::{self, kind};
-use crate::tables::Map;
-use crate::{Datapath, Error, bpffs, codec};
+use crate::flow_table::Key;
+use crate::{Datapath, Error, codec};
 
 /// How far a flow's life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,20 +86,9 @@ impl Counts {
     }
 }
 
-const DIRECTIONS: [Direction; 2] = [Direction::Outbound, Direction::Inbound];
-
-/// The map of an endpoint's tables of a direction.
-const fn outer_name(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Outbound => "flows_out",
-        Direction::Inbound => "flows_in",
-    }
-}
-
 /// The same reading of a flow's bits that the programs have.
-fn stage(settings: &abi::Settings, key: &abi::FlowKey, flow: &abi::Flow, now: Moment) -> Stage {
-    let protocol = Protocol(key.protocol);
-    let connected = protocol == Protocol::TCP || protocol == Protocol::SCTP;
+fn stage(settings: &abi::Settings, key: &Key, flow: &abi::Flow, now: Moment) -> Stage {
+    let connected = key.protocol == Protocol::TCP || key.protocol == Protocol::SCTP;
     let closing = flow.bits & (abi::FLOW_FIN_LOCAL | abi::FLOW_FIN_REMOTE | abi::FLOW_RESET) != 0;
     let stage = match flow.bits & abi::FLOW_REPLIED != 0 {
         _ if closing => Stage::Closing,
@@ -138,34 +119,32 @@ impl Datapath {
         addresses: &mut HashSet<IpAddr, S>,
     ) -> Result<(), Error> {
         let settings = self.settings()?;
-        let Some(table) = self.flow_table(endpoint, Direction::Outbound)? else {
-            return Ok(());
-        };
-        table.for_each(|key, flow| {
-            let allowed = flow.bits & abi::FLOW_VERDICT != Verdict::Deny as u32;
-            if allowed && !is_over(flow) && stage(&settings, key, flow, now) != Stage::Idle {
-                addresses.insert(codec::to_address(key.remote));
+        for (kind, table) in self.endpoints.tables(endpoint) {
+            if kind.direction == Direction::Inbound {
+                continue;
             }
-        })
+            table.for_each(|key, flow| {
+                let allowed = flow.bits & abi::FLOW_VERDICT != Verdict::Deny as u32;
+                if allowed && !is_over(flow) && stage(&settings, key, flow, now) != Stage::Idle {
+                    addresses.insert(key.remote.ip());
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// The endpoint's flows in both directions, those that count as gone included.
     pub fn flows(&self, endpoint: EndpointId, now: Moment) -> Result<Vec<Flow>, Error> {
         let settings = self.settings()?;
         let mut flows = Vec::new();
-        for direction in DIRECTIONS {
-            let Some(table) = self.flow_table(endpoint, direction)? else {
-                continue;
-            };
+        for (kind, table) in self.endpoints.tables(endpoint) {
             table.for_each(|key, flow| {
                 let verdict = codec::to_verdict(flow.bits & abi::FLOW_VERDICT);
-                let socket =
-                    |address, port| SocketAddr::new(codec::to_address(address), u16::from_be(port));
                 flows.push(Flow {
-                    direction,
-                    protocol: Protocol(key.protocol),
-                    local: socket(key.local, key.local_port_be),
-                    remote: socket(key.remote, key.remote_port_be),
+                    direction: kind.direction,
+                    protocol: key.protocol,
+                    local: key.local,
+                    remote: key.remote,
                     // What no program writes lets nothing pass.
                     verdict: verdict.unwrap_or(Verdict::Deny),
                     stage: stage(&settings, key, flow, now),
@@ -195,12 +174,14 @@ impl Datapath {
     /// How many flows of the endpoint were evicted by newer ones: what went in, less what the
     /// programs took out, less what is there.
     pub fn evictions(&self, endpoint: EndpointId, direction: Direction) -> Result<u64, Error> {
-        let Some(table) = self.flow_table(endpoint, direction)? else {
-            return Ok(0);
-        };
         // Read before the entries are counted, so that a flow put meanwhile is no eviction.
         let cpus = self.counters(endpoint)?;
-        let entries = table.count()? as u64;
+        let mut entries = 0;
+        for (kind, table) in self.endpoints.tables(endpoint) {
+            if kind.direction == direction {
+                entries += table.count()? as u64;
+            }
+        }
         let index = direction as usize;
         let inserted: u64 = cpus.iter().map(|cpu| cpu.inserted[index]).sum();
         let removed: u64 = cpus.iter().map(|cpu| cpu.removed[index]).sum();
@@ -231,86 +212,4 @@ impl Datapath {
             found.map_err(|source| Error::Map { map: "settings", action: "read", source })?;
         Ok(found.unwrap_or_default())
     }
-
-    fn flow_pin(&self, endpoint: EndpointId, direction: Direction) -> PathBuf {
-        self.directory.join(format!("flows/{endpoint}-{}", outer_name(direction)))
-    }
-
-    /// The endpoint's table, if it has one.
-    pub(crate) fn flow_table(
-        &self,
-        endpoint: EndpointId,
-        direction: Direction,
-    ) -> Result<Option<Map<abi::FlowKey, abi::Flow>>, Error> {
-        match sys::object_get(&self.flow_pin(endpoint, direction)) {
-            Ok(fd) => Map::new(outer_name(direction), fd).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::Map { map: outer_name(direction), action: "open", source }),
-        }
-    }
-
-    /// Makes what the endpoint lacks of its tables. One that a killed daemon has pinned but not yet
-    /// linked is linked now.
-    pub(crate) fn make_flow_tables(&self, endpoint: EndpointId) -> Result<(), Error> {
-        for direction in DIRECTIONS {
-            let outer = self.flow_tables(direction);
-            let failed =
-                |action| move |source| Error::Map { map: outer_name(direction), action, source };
-            if outer.lookup(&endpoint.0).map_err(failed("read"))?.is_some() {
-                continue;
-            }
-            let table = match self.flow_table(endpoint, direction)? {
-                Some(table) => table,
-                None => self.new_flow_table(endpoint, direction).map_err(failed("make"))?,
-            };
-            let descriptor = table.fd().as_raw_fd().cast_unsigned();
-            outer.put_new(&endpoint.0, &descriptor).map_err(failed("write"))?;
-        }
-        Ok(())
-    }
-
-    fn new_flow_table(
-        &self,
-        endpoint: EndpointId,
-        direction: Direction,
-    ) -> io::Result<Map<abi::FlowKey, abi::Flow>> {
-        let entries = match direction {
-            Direction::Outbound => self.sizes.flows_out,
-            Direction::Inbound => self.sizes.flows_in,
-        };
-        let fd = make_flow_map(entries)?;
-        bpffs::pin(fd.as_fd(), &self.flow_pin(endpoint, direction))?;
-        Map::new(outer_name(direction), fd).map_err(io::Error::other)
-    }
-
-    /// Takes the endpoint's tables away.
-    pub(crate) fn remove_flow_tables(&self, endpoint: EndpointId) -> Result<(), Error> {
-        for direction in DIRECTIONS {
-            let outer = self.flow_tables(direction);
-            outer.delete(&endpoint.0).map_err(|source| Error::Map {
-                map: outer_name(direction),
-                action: "write",
-                source,
-            })?;
-            let path = self.flow_pin(endpoint, direction);
-            match fs::remove_file(&path) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(Error::Path { action: "remove", path, source }),
-            }
-        }
-        Ok(())
-    }
-
-    const fn flow_tables(&self, direction: Direction) -> &Map<u32, u32> {
-        match direction {
-            Direction::Outbound => &self.maps.flows_out,
-            Direction::Inbound => &self.maps.flows_in,
-        }
-    }
-}
-
-fn make_flow_map(entries: u32) -> io::Result<OwnedFd> {
-    let (key, value) = (size_of::<abi::FlowKey>(), size_of::<abi::Flow>());
-    sys::map_create("flows", kind::LRU_HASH, key as u32, value as u32, entries, 0, None)
 }

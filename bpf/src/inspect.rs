@@ -8,6 +8,7 @@ use std::time::Duration;
 use bpf_abi as abi;
 use model::{DropReason, Interface, Moment};
 
+use crate::flow_table::FlowTable;
 use crate::tables::SPECS;
 use crate::{Datapath, Error, codec, sys};
 
@@ -53,7 +54,7 @@ impl Datapath {
         let maps = &self.maps;
         let count = match name {
             "settings" => maps.settings.count()?,
-            "endpoints" => maps.endpoints.count()?,
+            "endpoints" | "flows4" | "flows6" => self.dump_map(name)?.len(),
             "sources" => maps.sources.count()?,
             "prefixes" => maps.prefixes.count()?,
             "frontends" => maps.frontends.count()?,
@@ -62,10 +63,7 @@ impl Datapath {
             "shared" => maps.shared.count()?,
             "names" => maps.names.count()?,
             "numbers" => maps.numbers.count()?,
-            "flows_out" => maps.flows_out.count()?,
-            "flows_in" => maps.flows_in.count()?,
             "fragments" => maps.fragments.count()?,
-            "budgets" => maps.budgets.count()?,
             "counters" => {
                 let mut count = 0;
                 maps.counters.for_each(|_, _| count += 1)?;
@@ -76,17 +74,15 @@ impl Datapath {
         Ok(Some(count))
     }
 
-    /// A map's elements, each key and value as people read it. The event ring has none to show.
+    /// A map's elements, each key and value as people read it. Budgets and the event ring have none to show.
     pub fn dump_map(&self, name: &str) -> Result<Rows, Error> {
         let mut rows = match name {
             "settings" | "endpoints" | "sources" | "prefixes" | "frontends" | "rows" => {
                 self.dump_node_map(name)?
             }
             "leases" | "shared" | "names" | "numbers" => self.dump_name_map(name)?,
-            "flows_out" | "flows_in" | "fragments" | "counters" | "budgets" => {
-                self.dump_live_map(name)?
-            }
-            "events" => Vec::new(),
+            "flows4" | "flows6" | "fragments" | "counters" => self.dump_live_map(name)?,
+            "budgets" | "events" => Vec::new(),
             _ => return Err(Error::UnknownMap(name.to_owned())),
         };
         rows.sort_unstable();
@@ -101,10 +97,13 @@ impl Datapath {
             "settings" => maps.settings.for_each(|_, value| {
                 row("settings".to_owned(), settings(value));
             })?,
-            "endpoints" => maps.endpoints.for_each(|key, value| {
+            "endpoints" => maps.endpoints.for_each(|_, value| {
+                if value.interface == 0 {
+                    return;
+                }
                 let entry = codec::to_endpoint(value);
                 row(
-                    format!("interface {}", Interface(*key)),
+                    format!("interface {}", Interface(value.interface)),
                     entry.map_or_else(|| format!("{value:?}"), |entry| entry.to_string()),
                 );
             })?,
@@ -182,9 +181,13 @@ impl Datapath {
         let mut rows = Rows::new();
         let mut row = |key: String, value: String| rows.push((key, value));
         match name {
-            "flows_out" | "flows_in" => {
-                let map = if name == "flows_out" { &maps.flows_out } else { &maps.flows_in };
-                map.for_each(|key, value| row(format!("endpoint {key}"), format!("map {value}")))?;
+            "flows4" | "flows6" => {
+                for (endpoint, _, kind, table) in self.endpoints.all_tables() {
+                    if kind.map() == name {
+                        let direction = format!("{:?}", kind.direction).to_lowercase();
+                        row(format!("endpoint {endpoint} {direction}"), flow_count(&table)?);
+                    }
+                }
             }
             "fragments" => maps.fragments.for_each(|key, value| {
                 let (from, to) =
@@ -194,16 +197,16 @@ impl Datapath {
                     format!("seen {}", Moment::from_nanos(value.seen_ns)),
                 );
             })?,
-            "counters" => maps.counters.for_each(|key, cpus| {
+            _ => maps.counters.for_each(|key, cpus| {
                 row(format!("endpoint {key}"), summary(cpus));
-            })?,
-            _ => maps.budgets.for_each(|key, value| {
-                let [drops, flows] = value.full_at_ns.map(Moment::from_nanos);
-                row(format!("endpoint {key}"), format!("full at {drops} (drops) {flows} (flows)"));
             })?,
         }
         Ok(rows)
     }
+}
+
+fn flow_count(table: &FlowTable) -> Result<String, Error> {
+    Ok(format!("flows {}", table.count()?))
 }
 
 fn settings(own: &abi::Settings) -> String {
@@ -254,7 +257,7 @@ const fn kind_name(kind: u32) -> &'static str {
         sys::kind::PERCPU_HASH => "percpu-hash",
         sys::kind::LRU_HASH => "lru-hash",
         sys::kind::LPM_TRIE => "lpm-trie",
-        sys::kind::HASH_OF_MAPS => "hash-of-maps",
+        sys::kind::ARRAY_OF_MAPS => "array-of-maps",
         sys::kind::RINGBUF => "ringbuf",
         _ => "unknown",
     }

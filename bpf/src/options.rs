@@ -171,6 +171,7 @@ impl Settings {
         events[bpf_abi::EVENT_DROP] = self.drop_events;
         events[bpf_abi::EVENT_FLOW] = self.flow_events;
         let mut abi = bpf_abi::Settings {
+            fresh_jiffies: self.fresh_jiffies(),
             tcp_idle_ns: nanoseconds(self.tcp_idle),
             handshake_idle_ns: nanoseconds(self.handshake_idle),
             udp_idle_ns: nanoseconds(self.udp_idle),
@@ -184,6 +185,21 @@ impl Settings {
         abi.udp_workers = fill(&mut abi.udp_ports_be, &self.udp_ports)?;
         abi.tcp_workers = fill(&mut abi.tcp_ports_be, &self.tcp_ports)?;
         Ok(abi)
+    }
+}
+
+impl Settings {
+    /// A second in the kernel's ticks, to which a flow's age may be taken for granted; none where
+    /// that is much beside what a flow may be silent for.
+    fn fresh_jiffies(&self) -> u64 {
+        let shortest = self.tcp_idle.min(self.handshake_idle).min(self.udp_idle);
+        if shortest < Duration::from_secs(5) {
+            return 0;
+        }
+        // The coarse clocks go by ticks.
+        let tick = nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE);
+        let tick = tick.map_or(0, |tick| Duration::from(tick).as_nanos());
+        u64::try_from(1_000_000_000u128.checked_div(tick).unwrap_or(0)).unwrap_or(0)
     }
 }
 

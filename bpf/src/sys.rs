@@ -42,8 +42,8 @@ pub mod kind {
     pub const LRU_HASH: u32 = 9;
     /// Longest-prefix trie.
     pub const LPM_TRIE: u32 = 11;
-    /// Hash whose values are maps.
-    pub const HASH_OF_MAPS: u32 = 13;
+    /// Array whose values are maps.
+    pub const ARRAY_OF_MAPS: u32 = 12;
     /// Ring buffer.
     pub const RINGBUF: u32 = 27;
 }

@@ -33,7 +33,7 @@ const fn spec<K, V>(name: &'static str, kind: u32, flags: u32, entries: fn(&Size
 /// Every pinned map.
 pub(crate) const SPECS: [Spec; 16] = [
     spec::<u32, abi::Settings>("settings", kind::ARRAY, 0, |_| 1),
-    spec::<u32, abi::Endpoint>("endpoints", kind::HASH, sys::NO_PREALLOC, |s| s.endpoints),
+    spec::<u32, abi::Endpoint>("endpoints", kind::ARRAY, 0, |_| abi::ENDPOINT_PLACES),
     spec::<abi::EndpointAddress, u32>("sources", kind::LPM_TRIE, sys::NO_PREALLOC, |s| s.sources),
     spec::<abi::AddressPrefix, abi::PrefixEntry>(
         "prefixes",
@@ -49,17 +49,20 @@ pub(crate) const SPECS: [Spec; 16] = [
     spec::<abi::Shared, u64>("shared", kind::HASH, sys::NO_PREALLOC, |s| s.shared),
     spec::<abi::Pair, abi::Name>("names", kind::HASH, sys::NO_PREALLOC, |s| s.names),
     spec::<abi::Pair, abi::Digest>("numbers", kind::HASH, sys::NO_PREALLOC, |s| s.numbers),
-    spec::<u32, u32>("flows_out", kind::HASH_OF_MAPS, sys::NO_PREALLOC, |s| s.endpoints),
-    spec::<u32, u32>("flows_in", kind::HASH_OF_MAPS, sys::NO_PREALLOC, |s| s.endpoints),
+    spec::<u32, u32>("flows4", kind::ARRAY_OF_MAPS, 0, tables_of_flows),
+    spec::<u32, u32>("flows6", kind::ARRAY_OF_MAPS, 0, tables_of_flows),
     spec::<abi::Fragment, abi::FragmentEntry>("fragments", kind::LRU_HASH, 0, |s| s.fragments),
     spec::<u32, abi::Counters>("counters", kind::PERCPU_HASH, sys::NO_PREALLOC, |s| {
         s.endpoints.saturating_add(1)
     }),
-    spec::<u32, abi::Budget>("budgets", kind::HASH, sys::NO_PREALLOC, |s| {
-        s.endpoints.saturating_add(1)
-    }),
+    spec::<u32, abi::Budget>("budgets", kind::ARRAY, 0, |s| s.endpoints.saturating_add(1)),
     spec::<(), ()>("events", kind::RINGBUF, 0, |s| s.ring_bytes),
 ];
+
+/// Two for each slot, nobody's included.
+const fn tables_of_flows(sizes: &Sizes) -> u32 {
+    sizes.endpoints.saturating_add(1).saturating_mul(2)
+}
 
 impl Spec {
     /// Says what differs, if anything does.
@@ -127,13 +130,6 @@ impl<K: Layout, V: Layout> Map<K, V> {
     pub fn put(&self, key: &K, value: &V) -> io::Result<()> {
         // SAFETY: `new` has compared the sizes.
         unsafe { sys::map_update(self.fd.as_fd(), key, sys::value_address(value), 0) }
-    }
-
-    /// Puts a value if the key is absent; false if it was not.
-    pub fn put_new(&self, key: &K, value: &V) -> io::Result<bool> {
-        let value = sys::value_address(value);
-        // SAFETY: `new` has compared the sizes.
-        exists_is_false(unsafe { sys::map_update(self.fd.as_fd(), key, value, sys::NOEXIST) })
     }
 
     /// Puts several values at once. On failure, says how many were put.
@@ -290,11 +286,10 @@ pub(crate) struct Maps {
     pub shared: Map<abi::Shared, u64>,
     pub names: Map<abi::Pair, abi::Name>,
     pub numbers: Map<abi::Pair, abi::Digest>,
-    pub flows_out: Map<u32, u32>,
-    pub flows_in: Map<u32, u32>,
+    pub flows4: Map<u32, u32>,
+    pub flows6: Map<u32, u32>,
     pub fragments: Map<abi::Fragment, abi::FragmentEntry>,
     pub counters: PerCpuMap<u32, abi::Counters>,
-    pub budgets: Map<u32, abi::Budget>,
 }
 
 impl Maps {
@@ -311,11 +306,10 @@ impl Maps {
             shared: Map::open(directory, "shared")?,
             names: Map::open(directory, "names")?,
             numbers: Map::open(directory, "numbers")?,
-            flows_out: Map::open(directory, "flows_out")?,
-            flows_in: Map::open(directory, "flows_in")?,
+            flows4: Map::open(directory, "flows4")?,
+            flows6: Map::open(directory, "flows6")?,
             fragments: Map::open(directory, "fragments")?,
             counters: PerCpuMap::open(directory, "counters")?,
-            budgets: Map::open(directory, "budgets")?,
         })
     }
 }

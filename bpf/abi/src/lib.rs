@@ -15,6 +15,10 @@ pub const VERSION: &str = "v2";
 pub const MAX_WORKERS: usize = 64;
 /// How many drop reasons the counters hold; reasons count from 1.
 pub const DROP_REASONS: usize = 32;
+/// How many elements `endpoints` has: a power of two.
+pub const ENDPOINT_PLACES: u32 = 16_384;
+/// In how many of them, one after another, an interface's may stand.
+pub const ENDPOINT_PROBES: u32 = 8;
 /// How many kinds of events have a budget: [`EVENT_DROP`] and [`EVENT_FLOW`].
 pub const EVENT_KINDS: usize = 2;
 /// The kind of events that tell of drops.
@@ -92,46 +96,56 @@ impl<T: Zero, const N: usize> Zero for [T; N] {
 
 layout! {
     /// The one element of `settings`.
-    Settings: 328 {
+    Settings: 336 {
         /// How long an established TCP or SCTP flow may be silent.
         0 tcp_idle_ns: u64,
         /// How long a TCP flow may be silent before its first reply and after a FIN or RST.
         8 handshake_idle_ns: u64,
         /// How long any other flow may be silent.
         16 udp_idle_ns: u64,
+        /// A flow that was seen within so many of the kernel's ticks need not be looked at closer:
+        /// a second's, or 0 where some flows may not be silent for long.
+        24 fresh_jiffies: u64,
         /// One event of each kind is earned in this time.
-        24 event_interval_ns: [u64; EVENT_KINDS],
+        32 event_interval_ns: [u64; EVENT_KINDS],
         /// How many events of each kind may come at once; 0: the kind is off.
-        40 event_burst: [u32; EVENT_KINDS],
+        48 event_burst: [u32; EVENT_KINDS],
         /// The bits of the packet mark that are ours.
-        48 mark_mask: u32,
+        56 mark_mask: u32,
         /// Within the mask: a packet to the proxy.
-        52 mark_redirect: u32,
+        60 mark_redirect: u32,
         /// Within the mask: a packet of the proxy's.
-        56 mark_answer: u32,
+        64 mark_answer: u32,
         /// How many of `udp_ports_be` are in use.
-        60 udp_workers: u32,
+        68 udp_workers: u32,
         /// How many of `tcp_ports_be` are in use.
-        64 tcp_workers: u32,
+        72 tcp_workers: u32,
         /// The proxy's UDP ports on the loopback address of either family.
-        68 udp_ports_be: [u16; MAX_WORKERS],
+        76 udp_ports_be: [u16; MAX_WORKERS],
         /// The proxy's TCP ports likewise.
-        196 tcp_ports_be: [u16; MAX_WORKERS],
+        204 tcp_ports_be: [u16; MAX_WORKERS],
         /// Zero.
-        324 pad: u32,
+        332 pad: u32,
     }
 }
 
-/// [`Endpoint::enforcement`]: everything passes.
-pub const ENFORCEMENT_OPEN: u32 = 0;
+/// [`Endpoint::enforcement`]: the element is empty; nothing passes.
+pub const ENFORCEMENT_NONE: u32 = 0;
+/// [`Endpoint::enforcement`]: everything passes. Verdict tables have the numbers below.
+pub const ENFORCEMENT_OPEN: u32 = 0xffff_fe00;
 /// [`Endpoint::enforcement`]: everything is dropped; the lowest byte is the reason.
 pub const ENFORCEMENT_CLOSED: u32 = 0xffff_ff00;
 
 layout! {
-    /// `endpoints`, by interface index. How packets are judged and the generation are read as one
-    /// 8-byte word, so that no reader sees the one without the other.
+    /// An element of `endpoints`. How packets are judged and the generation are read as one 8-byte
+    /// word, so that no reader sees the one without the other; interface and slot likewise.
+    ///
+    /// An interface's is one of the [`ENDPOINT_PROBES`] from the remainder of its index on. Before
+    /// it becomes another interface's or another endpoint's it is emptied, and the programs that
+    /// may have seen it have ended.
     Endpoint: 24 {
-        /// [`ENFORCEMENT_OPEN`], [`ENFORCEMENT_CLOSED`] with a reason, else a verdict table.
+        /// [`ENFORCEMENT_NONE`], [`ENFORCEMENT_OPEN`], [`ENFORCEMENT_CLOSED`] with a reason, else
+        /// a verdict table.
         0 enforcement: u32,
         /// Flows judged under another generation are judged again.
         4 generation: u32,
@@ -139,10 +153,11 @@ layout! {
         8 endpoint: u32,
         /// The interface index of the bridge whose port this is, or 0.
         12 bridge: u32,
-        /// The key once more, read last: it tells whether the element was reused meanwhile.
+        /// The interface index, 0 if the element is empty.
         16 interface: u32,
-        /// Zero.
-        20 pad: u32,
+        /// Where the endpoint's flow tables stand in `flows4` and `flows6`: outbound at twice the
+        /// slot, inbound behind it; and of its budget in `budgets`. From 1 on.
+        20 slot: u32,
     }
 }
 
@@ -265,8 +280,26 @@ layout! {
 }
 
 layout! {
-    /// A key of an endpoint's flow tables.
-    FlowKey: 40 {
+    /// A key of an endpoint's flow tables for IPv4.
+    FlowKey4: 16 {
+        /// The endpoint's own address.
+        0 local: [u8; 4],
+        /// The other side's.
+        4 remote: [u8; 4],
+        /// The endpoint's port; for ICMP the echo's identifier.
+        8 local_port_be: u16,
+        /// The other side's port; 0 for ICMP.
+        10 remote_port_be: u16,
+        /// The protocol.
+        12 protocol: u8,
+        /// Zero.
+        13 pad: [u8; 3],
+    }
+}
+
+layout! {
+    /// A key of an endpoint's flow tables for IPv6.
+    FlowKey6: 40 {
         /// The endpoint's own address.
         0 local: Address,
         /// The other side's.
@@ -295,13 +328,15 @@ pub const FLOW_RESET: u32 = 1 << 11;
 
 layout! {
     /// A value of an endpoint's flow tables.
-    Flow: 16 {
+    Flow: 24 {
         /// When it was last seen, to a second.
         0 seen_ns: u64,
+        /// The same in the kernel's ticks, which cost nothing to read.
+        8 seen_jiffies: u64,
         /// The generation it was judged under.
-        8 generation: u32,
+        16 generation: u32,
         /// The verdict and what was seen of the flow's life.
-        12 bits: u32,
+        20 bits: u32,
     }
 }
 
@@ -356,7 +391,7 @@ layout! {
 }
 
 layout! {
-    /// A value of `budgets`, by endpoint.
+    /// A value of `budgets`, by slot; slot 0 stands for unknown interfaces.
     Budget: 16 {
         /// When the endpoint will again have its whole burst of events, of each kind.
         0 full_at_ns: [u64; EVENT_KINDS],

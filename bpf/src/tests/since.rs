@@ -18,7 +18,7 @@ type Version = (u32, u32);
 const OLDEST: Version = (5, 15);
 
 /// Helper functions by the kernel's numbers.
-const HELPERS: [(i32, &str, Version); 15] = [
+const HELPERS: [(i32, &str, Version); 16] = [
     (1, "map_lookup_elem", (3, 19)),
     (2, "map_update_elem", (3, 19)),
     (3, "map_delete_elem", (3, 19)),
@@ -30,6 +30,7 @@ const HELPERS: [(i32, &str, Version); 15] = [
     (86, "sk_release", (4, 20)),
     (95, "sk_fullsock", (5, 1)),
     (99, "skc_lookup_tcp", (5, 2)),
+    (118, "jiffies64", (5, 6)),
     (124, "sk_assign", (5, 7)),
     (125, "ktime_get_boot_ns", (5, 8)),
     (131, "ringbuf_reserve", (5, 8)),
@@ -42,7 +43,7 @@ const MAP_TYPES: [(u32, Version); 7] = [
     (kind::PERCPU_HASH, (4, 6)),
     (kind::LRU_HASH, (4, 10)),
     (kind::LPM_TRIE, (4, 11)),
-    (kind::HASH_OF_MAPS, (4, 12)),
+    (kind::ARRAY_OF_MAPS, (4, 12)),
     (kind::RINGBUF, (5, 8)),
 ];
 

@@ -236,10 +236,12 @@ fn a_late_answer_of_the_proxy_opens_no_way_to_the_server() {
 #[test]
 fn an_endpoint_without_flow_tables_is_closed() {
     for_each_family(|world, family| {
-        world.datapath().remove_flow_tables(ENDPOINT).unwrap();
+        for (_, slot, kind, _) in world.datapath().endpoints.all_tables() {
+            assert!(kind.outer(&world.datapath().maps).delete(&kind.index(slot)).unwrap());
+        }
         let table = Dropped(DropReason::FlowTable);
         assert_eq!(world.send_tcp(family, family.pod, 443, SYN), table);
-        world.judge_again();
+        world.fixture.reopen();
         assert_eq!(world.send_tcp(family, family.pod, 443, SYN), Pass);
     });
 }
