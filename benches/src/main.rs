@@ -135,15 +135,26 @@ fn show_dns(figures: BTreeMap<&'static str, dns::Figures>) -> BTreeMap<&'static 
 
 fn show_datapath((empty, figures): (f64, Vec<datapath::Figures>)) -> Vec<datapath::Figures> {
     println!("An empty program takes {empty:.0} ns; the datapath, over that:");
-    let mut table =
-        Table::new(&["addresses", "established ns", "reply ns", "first ns", "first, random ns"]);
+    let mut table = Table::new(&[
+        "addresses",
+        "established ns",
+        "over IPv6",
+        "reply",
+        "serving",
+        "first",
+        "first, untold",
+        "first, random",
+    ]);
     for own in &figures {
         let ns = |value: f64| format!("{value:.0}");
         table.row(vec![
             own.addresses.to_string(),
             ns(own.established_ns),
+            ns(own.established6_ns),
             ns(own.reply_ns),
+            ns(own.serving_ns),
             ns(own.first_hot_ns),
+            ns(own.first_untold_ns),
             ns(own.first_random_ns),
         ]);
     }
