@@ -6,6 +6,7 @@
 
 mod batch;
 mod contenders;
+mod dnsperf;
 pub mod forwarder;
 mod load;
 mod names;
@@ -21,6 +22,7 @@ use serde::Serialize;
 use crate::figures::median;
 use contenders::{Contender, Stage};
 use load::Pace;
+use names::Names;
 
 /// How many queries the client keeps open at full load.
 const WINDOW: usize = 256;
@@ -45,13 +47,16 @@ pub struct Figures {
     pub cpu_ratio: f64,
     /// Queries a second at full load.
     pub qps: f64,
+    /// The same as dnsperf measures it; it asks nobody for new names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dnsperf_qps: Option<f64>,
     /// CPU time for each query at the steady rate, in µs.
     pub paced_cpu_us: f64,
     /// What the proxy adds at the steady rate to the median time of an answer, in µs.
     pub added_p50_us: f64,
     /// The same for the 99th percentile.
     pub added_p99_us: f64,
-    /// Queries without an answer, in all rounds.
+    /// Queries without an answer or with an error for one, in all rounds.
     pub lost: u64,
 }
 
@@ -60,6 +65,7 @@ pub struct Figures {
 struct Sample {
     cpu_us: f64,
     qps: f64,
+    dnsperf_qps: Option<f64>,
     paced_cpu_us: f64,
     p50_us: f64,
     p99_us: f64,
@@ -68,7 +74,7 @@ struct Sample {
 
 /// Runs everything; figures by contender.
 pub fn run(plan: Plan) -> Result<BTreeMap<&'static str, Figures>> {
-    let stage = Stage::new(plan.workers)?;
+    let stage = Stage::new(plan.workers, WINDOW)?;
     let mut rounds = Vec::new();
     for contender in Contender::ALL {
         stage.load(contender, Pace::Window(WINDOW), Duration::from_millis(300))?;
@@ -88,14 +94,19 @@ pub fn run(plan: Plan) -> Result<BTreeMap<&'static str, Figures>> {
 fn sample(stage: &Stage, contender: Contender, time: Duration) -> Result<Sample> {
     let full = stage.load(contender, Pace::Window(WINDOW), time)?;
     let paced = stage.load(contender, Pace::Rate(RATE), time)?;
+    let dnsperf = match contender.names() {
+        Names::Working if contender != Contender::Direct => Some(stage.dnsperf(contender, time)?),
+        Names::Working | Names::Fresh => None,
+    };
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     Ok(Sample {
         cpu_us: micros(full.cpu) / full.outcome.answered as f64,
         qps: full.outcome.rate(),
+        dnsperf_qps: dnsperf.map(|report| report.rate),
         paced_cpu_us: micros(paced.cpu) / paced.outcome.answered as f64,
         p50_us: micros(paced.outcome.quantile(0.5)),
         p99_us: micros(paced.outcome.quantile(0.99)),
-        lost: full.outcome.lost + paced.outcome.lost,
+        lost: full.outcome.lost + paced.outcome.lost + dnsperf.map_or(0, |report| report.lost),
     })
 }
 
@@ -111,11 +122,13 @@ fn figures(rounds: &[BTreeMap<Contender, Sample>], own: Contender) -> Figures {
         let pairs = over(value, Some(Contender::Direct)).into_iter();
         median(pairs.map(|(own, direct)| own - direct.unwrap_or_default()))
     };
+    let of_dnsperf: Vec<f64> = rounds.iter().filter_map(|round| round[&own].dnsperf_qps).collect();
     let ratios = over(|sample| sample.cpu_us, Some(Contender::Floor)).into_iter();
     Figures {
         cpu_us: plain(|sample| sample.cpu_us),
         cpu_ratio: median(ratios.map(|(own, floor)| own / floor.unwrap_or(f64::NAN))),
         qps: plain(|sample| sample.qps),
+        dnsperf_qps: (!of_dnsperf.is_empty()).then(|| median(of_dnsperf)),
         paced_cpu_us: plain(|sample| sample.paced_cpu_us),
         added_p50_us: added(|sample| sample.p50_us),
         added_p99_us: added(|sample| sample.p99_us),

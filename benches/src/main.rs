@@ -34,8 +34,9 @@ struct Arguments {
     /// How many rounds the DNS proxies take turns in
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// How long each of a proxy's two loads lasts in a round, in milliseconds
-    #[arg(long, default_value_t = 2000)]
+    /// How long each of a proxy's loads lasts in a round, in milliseconds; dnsperf's is rounded up
+    /// to seconds
+    #[arg(long, default_value_t = 1500)]
     time: u64,
     /// How many DNS workers the daemon has; the other proxies have one thread for queries
     #[arg(long, default_value_t = 1)]
@@ -112,6 +113,7 @@ fn show_dns(figures: BTreeMap<&'static str, dns::Figures>) -> BTreeMap<&'static 
         "CPU µs/query",
         "x floor",
         "max QPS",
+        "by dnsperf",
         "at 5k QPS: CPU µs",
         "+p50 µs",
         "+p99 µs",
@@ -123,6 +125,7 @@ fn show_dns(figures: BTreeMap<&'static str, dns::Figures>) -> BTreeMap<&'static 
             format!("{:.2}", own.cpu_us),
             format!("{:.2}", own.cpu_ratio),
             format!("{:.0}", own.qps),
+            own.dnsperf_qps.map_or_else(|| "-".to_owned(), |qps| format!("{qps:.0}")),
             format!("{:.2}", own.paced_cpu_us),
             format!("{:.0}", own.added_p50_us),
             format!("{:.0}", own.added_p99_us),

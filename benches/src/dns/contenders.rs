@@ -8,8 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use integration::{Binding, Daemon, Lab, LabOptions, PodSpec, wait_until};
+use integration::{Binding, Daemon, Lab, LabOptions, Namespace, PodSpec, wait_until};
 
+use super::dnsperf::{Dnsperf, Report};
 use super::load::{self, Outcome, Pace};
 use super::names::{self, Names};
 use super::responder::Responder;
@@ -52,6 +53,14 @@ impl Contender {
             Self::FqdndFresh => "fqdnd-fresh",
         }
     }
+
+    /// What it is asked for.
+    pub const fn names(self) -> Names {
+        match self {
+            Self::Direct | Self::Floor | Self::Dnsdist | Self::Fqdnd => Names::Working,
+            Self::FqdndFresh => Names::Fresh,
+        }
+    }
 }
 
 /// The lab with everything running in it.
@@ -60,6 +69,7 @@ pub struct Stage {
     dnsdist: Process,
     daemon: Daemon,
     _responder: Responder,
+    dnsperf: Dnsperf,
     lab: Lab,
 }
 
@@ -70,7 +80,8 @@ pub struct Load {
 }
 
 impl Stage {
-    pub fn new(workers: u32) -> Result<Self> {
+    /// Starts everything; `window` queries of dnsperf will be open at a time.
+    pub fn new(workers: u32, window: usize) -> Result<Self> {
         let options = LabOptions::default().pod(PodSpec::new(FREE).bound_by(Binding::None));
         let lab = Lab::new(options)?;
         lab.policy("bench", &names::policy("client", &SERVER.ip().to_string()))?;
@@ -78,7 +89,8 @@ impl Stage {
         let daemon = Daemon::start(&lab, &["--dns-workers", &workers.to_string()])?;
         let floor = Process::start(floor(&lab)?)?;
         let dnsdist = Process::start(dnsdist(&lab)?)?;
-        let stage = Self { floor, dnsdist, daemon, _responder: responder, lab };
+        let dnsperf = Dnsperf::new(lab.directory(), window)?;
+        let stage = Self { floor, dnsdist, daemon, _responder: responder, dnsperf, lab };
         for contender in Contender::ALL {
             let answers =
                 || stage.load(contender, Pace::Rate(100), Duration::from_millis(20)).is_ok();
@@ -90,23 +102,40 @@ impl Stage {
 
     /// Puts a load on a contender.
     pub fn load(&self, contender: Contender, pace: Pace, time: Duration) -> Result<Load> {
-        let node = *self.lab.node_addresses().0.octets().first_chunk().context("an address")?;
-        let at = |port| SocketAddrV4::new(Ipv4Addr::from_octets(node), port);
-        let (pod, server, names, process) = match contender {
-            Contender::Direct => (FREE, SERVER, Names::Working, None),
-            Contender::Floor => (FREE, at(FLOOR_PORT), Names::Working, Some(self.floor.pid())),
-            Contender::Dnsdist => {
-                (FREE, at(DNSDIST_PORT), Names::Working, Some(self.dnsdist.pid()))
-            }
-            Contender::Fqdnd => (WATCHED, SERVER, Names::Working, self.daemon.pid()),
-            Contender::FqdndFresh => (WATCHED, SERVER, Names::Fresh, self.daemon.pid()),
-        };
+        let (client, server) = self.ends(contender);
+        let process = self.process(contender);
         let before = process.map_or(Ok(Duration::ZERO), cpu_time)?;
-        let pod = self.lab.pod(pod).namespace();
-        let outcome = pod.run(|| load::ask(server, names, pace, time))?;
+        let outcome = client.run(|| load::ask(server, contender.names(), pace, time))?;
         let outcome = outcome.with_context(|| contender.name())?;
         let cpu = process.map_or(Ok(Duration::ZERO), cpu_time)?.saturating_sub(before);
         Ok(Load { outcome, cpu })
+    }
+
+    /// Has dnsperf ask a contender, for the names that all are asked for.
+    pub fn dnsperf(&self, contender: Contender, time: Duration) -> Result<Report> {
+        let (client, server) = self.ends(contender);
+        self.dnsperf.ask(client, server, time).with_context(|| contender.name())
+    }
+
+    /// Where the client is, and whom it asks.
+    fn ends(&self, contender: Contender) -> (&Namespace, SocketAddrV4) {
+        let at = |port| SocketAddrV4::new(self.lab.node_addresses().0, port);
+        let (pod, server) = match contender {
+            Contender::Direct => (FREE, SERVER),
+            Contender::Floor => (FREE, at(FLOOR_PORT)),
+            Contender::Dnsdist => (FREE, at(DNSDIST_PORT)),
+            Contender::Fqdnd | Contender::FqdndFresh => (WATCHED, SERVER),
+        };
+        (self.lab.pod(pod).namespace(), server)
+    }
+
+    fn process(&self, contender: Contender) -> Option<u32> {
+        match contender {
+            Contender::Direct => None,
+            Contender::Floor => Some(self.floor.pid()),
+            Contender::Dnsdist => Some(self.dnsdist.pid()),
+            Contender::Fqdnd | Contender::FqdndFresh => self.daemon.pid(),
+        }
     }
 }
 

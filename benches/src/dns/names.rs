@@ -65,13 +65,20 @@ pub struct Queries {
     next: u32,
 }
 
+impl Names {
+    /// The set of names that is asked for again and again.
+    pub fn working() -> impl Iterator<Item = String> {
+        (0..WORKING_SET).map(|number| match number {
+            0..EXACT => exact(number),
+            _ => format!("h{number}.{}", zone(number % ZONES)),
+        })
+    }
+}
+
 impl Queries {
     pub fn new(names: Names) -> Self {
         static FRESH: AtomicU32 = AtomicU32::new(0);
-        let working = (0..WORKING_SET).map(|number| match number {
-            0..EXACT => wire(&exact(number)),
-            _ => wire(&format!("h{number}.{}", zone(number % ZONES))),
-        });
+        let working = Names::working().map(|name| wire(&name));
         // No two runs ask for the same fresh names.
         let next = match names {
             Names::Working => 0,
