@@ -219,6 +219,12 @@ impl Daemon {
         self.launch()
     }
 
+    /// The same with other flags, from now on.
+    pub fn restart_with(&mut self, flags: &[&str]) -> Result<(), DaemonError> {
+        self.flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+        self.restart()
+    }
+
     /// Runs fqdnctl and returns what it printed; an exit code other than 0 is an error.
     pub fn ctl(&self, arguments: &[&str]) -> Result<String, DaemonError> {
         let output = self.ctl_output(arguments)?;

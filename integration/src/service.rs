@@ -19,6 +19,7 @@ pub struct ServiceSpec {
     /// Its labels: `app` and its name.
     pub labels: BTreeMap<String, String>,
     addresses: Vec<IpAddr>,
+    outside: Vec<IpAddr>,
     selector: Option<(String, String)>,
     external_name: Option<String>,
     ports: Vec<Port>,
@@ -43,6 +44,7 @@ impl ServiceSpec {
             name: name.to_owned(),
             labels: BTreeMap::from([("app".to_owned(), name.to_owned())]),
             addresses: addresses.iter().map(|text| known(text)).collect(),
+            outside: Vec::new(),
             selector: None,
             external_name: None,
             ports: Vec::new(),
@@ -64,6 +66,13 @@ impl ServiceSpec {
         if let Some(last) = self.ports.last_mut() {
             last.node = Some(number);
         }
+        self
+    }
+
+    /// The same, met at these addresses of the outside too.
+    #[must_use]
+    pub fn also_at(mut self, outside: &[&str]) -> ServiceSpec {
+        self.outside = outside.iter().map(|text| known(text)).collect();
         self
     }
 
@@ -125,6 +134,8 @@ impl ServiceSpec {
         if let Some((key, value)) = &self.selector {
             let _ = writeln!(text, "  selector: {{{}: {}}}", quote(key), quote(value));
         }
+        let outside = self.outside.iter().map(|own| quote(&own.to_string()));
+        let _ = writeln!(text, "  externalIPs: [{}]", outside.collect::<Vec<_>>().join(", "));
         let _ = writeln!(text, "  ports:");
         for Port { protocol, number, target, node } in &self.ports {
             let node = node.map_or(String::new(), |node| format!(", nodePort: {node}"));
@@ -169,7 +180,8 @@ impl ServiceSpec {
         let nodes = [IpAddr::V4(node4), node6.into()];
         let mut all = Vec::new();
         for port in &self.ports {
-            let at_service = self.addresses.iter().map(|address| (*address, port.number));
+            let own = self.addresses.iter().chain(&self.outside);
+            let at_service = own.map(|address| (*address, port.number));
             let at_nodes = port.node.into_iter().flat_map(|own| nodes.map(|node| (node, own)));
             for (address, number) in at_service.chain(at_nodes) {
                 let backend = self.ready.iter().find(|own| own.is_ipv4() == address.is_ipv4());

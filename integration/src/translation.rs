@@ -53,6 +53,8 @@ pub(crate) fn install(
 
 /// Installs a service's translation on the node, in place of what it was. Of several backends the
 /// first takes everything, so that a test knows who answers; where none is ready, the node says so.
+/// By a reset: an ICMPv6 error comes over the veth while connect(2) still holds the socket, and is
+/// heard only with the next SYN.
 pub(crate) fn install_service(node: &Namespace, spec: &ServiceSpec) -> Result<(), LinkError> {
     let table = format!("service-{}-{}", spec.namespace, spec.name);
     let (mut services, mut unready) = (String::new(), String::new());

@@ -347,6 +347,28 @@ fn a_service_passes_where_rules_for_pods_let_every_backend_pass() {
     assert_eq!(bench.to(&cluster, 80), SILENT, "one backend is not allowed");
 }
 
+/// The address may be one of the world or of a node: who stands behind it is what counts.
+#[test]
+fn no_address_of_a_service_is_a_way_round_to_a_backend_that_is_denied() {
+    let bench = Bench::new("egress: [{toEntities: [world, host, remote-node]}]");
+    let (cluster, outside) =
+        (["10.96.0.63", "fd00:96::63"], ["203.0.113.10", "2001:db8:1::10"].map(ip));
+    let (node4, node6) = bench.lab.node_addresses();
+    let node = [node4.into(), node6.into()];
+    assert_eq!(bench.to_all(outside, 443), OPEN);
+    let backends = bench.lab.pod("prod/db").addresses();
+    let spec = ServiceSpec::new("prod/db", &cluster).selecting("app", "db");
+    let spec = spec.also_at(&["203.0.113.10", "2001:db8:1::10"]).port("TCP", 443, 5432);
+    let spec = spec.node_port(30_432).backends(&backends);
+    bench.service(&spec);
+    let everywhere = |port: u16| {
+        [bench.to(&cluster, port), bench.to_all(outside, port), bench.to_all(node, 30_432)]
+    };
+    assert_eq!(everywhere(443), [SILENT; 3]);
+    bench.rules("egress: [{toEndpoints: [{matchLabels: {app: db}}]}]");
+    assert_eq!(everywhere(443), [OPEN; 3]);
+}
+
 #[test]
 fn headless_services_and_services_without_selectors_are_their_backends() {
     let bench = Bench::new(

@@ -3,7 +3,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use integration::{Daemon, LOAD_PODS as PODS, Lab, LabOptions, Load, PodSpec, Topology, soon};
+use hickory_proto::rr::RecordType;
+use integration::{
+    Daemon, LOAD_PODS as PODS, Lab, LabOptions, Load, PodSpec, Reach, Resolver, Topology, Transfer,
+    fresh_addresses, soon,
+};
 
 /// A policy that lets the pods look up fresh names and connect to port 443 of their addresses.
 fn fresh(selector: &str) -> String {
@@ -25,7 +29,7 @@ spec:
   - toFQDNs:
     - matchPattern: '{selector}'
     toPorts:
-    - ports: [{{port: \"443\", protocol: TCP}}]
+    - ports: [{{port: \"80\", protocol: TCP}}, {{port: \"443\", protocol: TCP}}]
 "
     )
 }
@@ -123,6 +127,42 @@ fn a_daemon_killed_under_load_leaves_no_answer_that_the_kernel_does_not_know() {
         assert!(report.connected > 100, "{pod}: {report}");
         let drops = daemon.drops(pod);
         assert!(drops.keys().all(|reason| reason == "proxy-unavailable"), "{pod}: {drops:?}");
+    }
+}
+
+#[test]
+fn restarts_under_load_with_another_configuration_and_policy_break_nothing_that_is_allowed() {
+    let lab = lab(Topology::Routed);
+    let mut daemon = Daemon::start(&lab, &[]).unwrap();
+    let transfers = PODS.map(|pod| {
+        let resolver = Resolver::new(lab.dns_service()[0]);
+        let answer = lab.pod(pod).ask(resolver, "f131000.fresh.example", RecordType::A);
+        Transfer::start(lab.pod(pod).namespace(), answer.addresses[0]).unwrap()
+    });
+    // As a stub resolver with `options timeout:1 attempts:5` does.
+    let (patience, attempts) = (Duration::from_secs(1), 5);
+    let loads = loads(&lab, 1_500).map(|load| Load { patience, attempts, ..load });
+    let reports = Load::run_each(&lab, &loads, || {
+        for (flags, selector) in [
+            (&[][..], "*.fresh.example"),
+            (&["--dns-min-ttl", "300s", "--dns-refusal", "nxdomain"], "**.example"),
+            (&["--cache-recheck", "1s", "--dns-workers", "1"], "f*.fresh.example"),
+        ] {
+            daemon.stop().unwrap();
+            lab.policy("fresh", &fresh(selector)).unwrap();
+            daemon.restart_with(flags).unwrap();
+            for transfer in &transfers {
+                transfer.goes_on().unwrap();
+            }
+        }
+    });
+    for (pod, report) in PODS.iter().zip(&reports) {
+        println!("{pod}: {report}");
+        assert!(report.is_clean(), "{pod}: {report}");
+        let drops = daemon.drops(pod);
+        assert!(drops.keys().all(|reason| reason == "proxy-unavailable"), "{pod}: {drops:?}");
+        assert_eq!(daemon.endpoint(pod)["names"], 1_501);
+        assert_eq!(lab.pod(pod).connect(fresh_addresses(131_001).0.into(), 443), Reach::Silent);
     }
 }
 
