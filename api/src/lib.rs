@@ -22,7 +22,9 @@ pub use explain::{
 pub use map::{MapInfo, MapRow};
 pub use path::DEFAULT_SOCKET;
 pub use policy::{Identity, IdentityKind, Policy, PolicyRule, Selector};
-pub use status::{AttachMode, EndpointCounts, Problem, StaleFile, Status};
+pub use status::{
+    AttachMode, EndpointCounts, Hubble, HubbleListener, Problem, StaleFile, Status,
+};
 
 use serde::{Deserialize, Serialize};
 

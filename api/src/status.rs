@@ -54,6 +54,32 @@ pub struct Status {
     /// Dropped packets by reason.
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,
+    /// The Hubble API; none where flows are not recorded.
+    #[serde(default)]
+    pub hubble: Option<Hubble>,
+}
+
+/// How the API fares that serves flows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hubble {
+    /// Where it is served, or should be.
+    pub listeners: Vec<HubbleListener>,
+    /// How many clients are connected.
+    pub clients: u64,
+    /// How many clients were turned away because too many were connected.
+    pub clients_refused: u64,
+}
+
+/// One place where flows are served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HubbleListener {
+    /// `unix://PATH`, or an address and port.
+    pub address: String,
+    /// Why flows are not served there, if they are not.
+    #[serde(default)]
+    pub failure: Option<String>,
 }
 
 /// How programs are attached to interfaces.

@@ -60,7 +60,27 @@ fn summary(status: &api::Status) -> Vec<(&'static str, Cell)> {
         let text = format!("{}, as it was {} ago", stale.file, duration(age));
         ("Stale", Cell::toned(text, Tone::Bad))
     }));
+    if let Some(hubble) = &status.hubble {
+        pairs.push(("Hubble", served(hubble)));
+        let failed = |listener: &api::HubbleListener| {
+            let failure = listener.failure.as_ref()?;
+            Some(("Not served", Cell::toned(format!("{}: {failure}", listener.address), Tone::Bad)))
+        };
+        pairs.extend(hubble.listeners.iter().filter_map(failed));
+    }
     pairs
+}
+
+/// Where flows are served, and to how many.
+fn served(hubble: &api::Hubble) -> Cell {
+    let open = hubble.listeners.iter().filter(|listener| listener.failure.is_none());
+    let mut words: Vec<String> = open.map(|listener| listener.address.clone()).collect();
+    words.push(counted(hubble.clients, "client"));
+    if hubble.clients_refused == 0 {
+        return Cell::new(words.join(", "));
+    }
+    words.push(format!("{} refused", hubble.clients_refused));
+    Cell::toned(words.join(", "), Tone::Warning)
 }
 
 fn seconds(seconds: u64) -> i64 {

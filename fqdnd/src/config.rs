@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 pub use keys::{
-    AttachChoice, Bpf, Cache, Cluster, Dns, Keys, LogFormat, Logs, PrefixKey, Recording, Redirect,
-    RefusalChoice, ScopeChoice, Timeouts,
+    AttachChoice, Bpf, Cache, Cluster, Dns, Hubble, Keys, Kubernetes, LogFormat, Logs, PrefixKey,
+    Recording, Redirect, RefusalChoice, ScopeChoice, Timeouts,
 };
 pub use span::Span;
 
@@ -33,6 +33,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// What a restart needs.
     pub state_directory: PathBuf,
+    /// A cluster's API server as the source.
+    pub kubernetes: Kubernetes,
     /// The datapath.
     pub bpf: Bpf,
     /// How packets are brought to the DNS proxy.
@@ -47,6 +49,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// What is recorded of flows.
     pub flows: Recording,
+    /// The Hubble API.
+    pub hubble: Hubble,
     /// Logs.
     pub log: Logs,
 }
@@ -75,6 +79,7 @@ impl Config {
                 .state_directory
                 .or(file.state_directory)
                 .unwrap_or_else(|| DEFAULT_STATE_DIRECTORY.into()),
+            kubernetes: Kubernetes::new(flags.kubernetes, file.kubernetes),
             bpf: Bpf::new(flags.bpf, file.bpf),
             redirect: Redirect::new(flags.redirect, file.redirect),
             dns: Dns::new(flags.dns, file.dns),
@@ -82,6 +87,7 @@ impl Config {
             cluster: Cluster::new(flags.cluster, file.cluster),
             timeouts: Timeouts::new(flags.timeouts, file.timeouts),
             flows: Recording::new(flags.flows, file.flows),
+            hubble: Hubble::new(flags.hubble, file.hubble),
             log: Logs::new(flags.log, file.log),
         };
         config.check()?;
@@ -98,7 +104,57 @@ impl Config {
         if !(1..=64).contains(&self.dns.workers) {
             bail!("dns.workers: {} is not from 1 to 64", self.dns.workers);
         }
+        self.kubernetes.check(&self.manifests)?;
+        self.hubble.check()
+    }
+}
+
+impl Kubernetes {
+    /// Whether a cluster is watched.
+    pub fn is_watched(&self) -> bool {
+        self.in_cluster || !self.kubeconfig.as_os_str().is_empty()
+    }
+
+    fn check(&self, manifests: &[PathBuf]) -> Result<()> {
+        if self.in_cluster && !self.kubeconfig.as_os_str().is_empty() {
+            bail!("kubernetes.kubeconfig stands beside inCluster: give one of the two");
+        }
+        if self.is_watched() && !manifests.is_empty() {
+            bail!("manifests stands beside a cluster to watch: give one of the two");
+        }
+        if self.is_watched() && self.node.is_empty() {
+            bail!("kubernetes.node: this host has no name; give the node's");
+        }
+        if !matches!(self.runtime.as_str(), "auto" | "cgroups") && !self.runtime.starts_with('/') {
+            bail!("kubernetes.runtime: `{}` is not auto, cgroups or a path", self.runtime);
+        }
         Ok(())
+    }
+}
+
+impl Hubble {
+    /// Nobody beyond this machine gets to see flows without a certificate.
+    fn check(&self) -> Result<()> {
+        let files = [
+            ("tlsCertificate", &self.tls_certificate),
+            ("tlsKey", &self.tls_key),
+            ("tlsClientCa", &self.tls_client_ca),
+        ];
+        let is_set = |path: &Path| !path.as_os_str().is_empty();
+        let missing = files.iter().find(|(_, path)| !is_set(path));
+        if let Some((key, _)) = missing
+            && files.iter().any(|(_, path)| is_set(path))
+        {
+            bail!("hubble.{key} is missing: tlsCertificate, tlsKey and tlsClientCa go together");
+        }
+        let open = self.listen.iter().find(|address| !address.ip().is_loopback());
+        match (open, missing) {
+            (Some(address), Some(_)) => bail!(
+                "hubble.listen: {address} is not of the loopback: that takes tlsCertificate, \
+                 tlsKey and tlsClientCa"
+            ),
+            (_, _) => Ok(()),
+        }
     }
 }
 

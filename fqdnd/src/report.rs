@@ -182,7 +182,7 @@ fn listed<'a>(
     let claimed: BTreeSet<EndpointId> =
         unbound.iter().filter_map(|pod| pod.closed.map(|(id, _)| id)).collect();
     let endpoints = reconciler.endpoints().iter();
-    endpoints.filter(move |(id, _)| !claimed.contains(id)).map(|(id, local)| (*id, local))
+    endpoints.filter(move |(id, _)| !claimed.contains(id)).map(|(id, local)| (*id, &**local))
 }
 
 fn is_closed(local: &LocalEndpoint) -> bool {
@@ -203,7 +203,7 @@ fn unbound_endpoint(
         name: unbound.name.name.clone(),
         namespace: unbound.name.namespace.clone(),
         identity: pod.map_or(model::Identity::INIT, |pod| reconciler.identity_of(&pod.labels)),
-        labels: pod.map_or_else(Vec::new, labels),
+        labels: pod.map_or_else(Vec::new, |pod| labels(pod)),
         interface: interface.map(|link| link.name.clone()),
         bridge: None,
         addresses: pod.map_or_else(Vec::new, |pod| pod.addresses.clone()),
@@ -249,7 +249,7 @@ fn endpoint(
         name: local.name.name.clone(),
         namespace: local.name.namespace.clone(),
         identity: local.identity.unwrap_or(model::Identity::INIT),
-        labels: pod.map_or_else(Vec::new, labels),
+        labels: pod.map_or_else(Vec::new, |pod| labels(pod)),
         interface: link(local.interface),
         bridge: local.entry.bridge.and_then(link),
         addresses: local.addresses.clone(),

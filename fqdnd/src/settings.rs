@@ -13,14 +13,42 @@ use crate::recording::{Budgets, Flows};
 
 /// How manifests are read.
 pub fn manifests(config: &Config) -> kubernetes::Options {
+    kubernetes::Options { state: Some(config.state_directory.clone()), policies: policies(config) }
+}
+
+/// How a cluster is watched, if one is.
+pub fn cluster(config: &Config) -> Option<kubernetes::ClusterOptions> {
+    let keys = &config.kubernetes;
+    if !keys.is_watched() {
+        return None;
+    }
+    Some(kubernetes::ClusterOptions {
+        access: if keys.in_cluster {
+            kubernetes::Access::InCluster
+        } else {
+            kubernetes::Access::Kubeconfig(keys.kubeconfig.clone())
+        },
+        node: keys.node.clone(),
+        runtime: match keys.runtime.as_str() {
+            "auto" => kubernetes::RuntimeSource::found(),
+            "cgroups" => kubernetes::RuntimeSource::Cgroups("/sys/fs/cgroup".into()),
+            socket => kubernetes::RuntimeSource::Cri(socket.into()),
+        },
+        policies: policies(config),
+        reports: keys.reports.then(|| kubernetes::Reports {
+            namespace: keys.namespace.clone(),
+            node: keys.node.clone(),
+        }),
+        spread: keys.spread.0,
+    })
+}
+
+fn policies(config: &Config) -> policy::Options {
     let selector_scope = match config.cluster.selector_scope {
         ScopeChoice::PolicyNamespace => policy::SelectorScope::PolicyNamespace,
         ScopeChoice::AllNamespaces => policy::SelectorScope::AllNamespaces,
     };
-    kubernetes::Options {
-        state: Some(config.state_directory.clone()),
-        policies: policy::Options { selector_scope },
-    }
+    policy::Options { selector_scope }
 }
 
 /// The datapath's maps and how programs are attached.

@@ -42,12 +42,12 @@ pub struct TargetError(String);
 
 /// Why a server could not be connected to.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot reach the server of flows at {target}: {}", innermost(.source))]
+#[error("cannot reach the server of flows at {target}: {cause}")]
 pub struct ConnectError {
     /// Where it was looked for.
-    pub target: Target,
+    target: Target,
     /// What was in the way.
-    pub source: tonic::transport::Error,
+    cause: String,
 }
 
 impl FromStr for Target {
@@ -87,7 +87,10 @@ pub async fn connect(
     target: &Target,
     certificates: &Certificates,
 ) -> Result<ObserverClient<Channel>, ConnectError> {
-    let failed = |source| ConnectError { target: target.clone(), source };
+    let failed = |error: tonic::transport::Error| ConnectError {
+        target: target.clone(),
+        cause: innermost(&error),
+    };
     let endpoint = endpoint(target, certificates).map_err(failed)?;
     let channel = endpoint.connect_timeout(CONNECT).connect().await.map_err(failed)?;
     Ok(ObserverClient::new(channel))

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use hubble::client::{Certificates, Target, connect};
 use hubble::proto::observer::observer_client::ObserverClient;
@@ -47,7 +47,7 @@ impl Server {
         };
         let certificates = self.certificates()?;
         let connected = connect(&target, &certificates).await;
-        connected.with_context(|| hint(&target))
+        connected.map_err(|error| anyhow!("{error}. {}", hint(&target)))
     }
 
     fn certificates(&self) -> anyhow::Result<Certificates> {
@@ -72,9 +72,9 @@ fn read(path: &Path) -> anyhow::Result<String> {
 fn hint(target: &Target) -> &'static str {
     match target {
         Target::Unix(_) => {
-            "no flows: is fqdnd running (`systemctl start fqdnd`), and are you root? If its \
-             hubble.socket is elsewhere, use --server or FQDND_HUBBLE_SERVER"
+            "Is fqdnd running (`systemctl start fqdnd`), and are you root? If its hubble.socket is \
+             elsewhere, use --server or FQDND_HUBBLE_SERVER."
         }
-        Target::Tcp(_) | Target::Tls(_) => "no flows: is that where hubble.listen says?",
+        Target::Tcp(_) | Target::Tls(_) => "Is that what its hubble.listen says?",
     }
 }

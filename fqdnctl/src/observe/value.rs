@@ -53,7 +53,8 @@ pub(super) fn drop_reason(text: &str) -> Result<i32, String> {
 
 /// A type, and after a colon the reason of a drop or the number of another sub-type.
 pub(super) fn event_type(text: &str) -> Result<EventTypeFilter, String> {
-    let (kind, sub_type) = text.split_once(':').map_or((text, None), |(kind, rest)| (kind, Some(rest)));
+    let (kind, sub_type) =
+        text.split_once(':').map_or((text, None), |(kind, rest)| (kind, Some(rest)));
     let number = match kind {
         "drop" => event::DROP,
         "policy-verdict" => event::POLICY_VERDICT,

@@ -8,8 +8,8 @@ use std::io::Read;
 use std::process::{Command, Output, Stdio};
 
 use api::{
-    AttachMode, CacheEntry, Cleaned, Endpoint, EndpointCounts, Enforcement, MapInfo, MapRow,
-    NameEntry, Problem, StaleFile, Status,
+    AttachMode, CacheEntry, Cleaned, Endpoint, EndpointCounts, Enforcement, Hubble, HubbleListener,
+    MapInfo, MapRow, NameEntry, Problem, StaleFile, Status,
 };
 use model::{EndpointId, EndpointName, Identity, TableId};
 
@@ -29,6 +29,8 @@ Policies:    2, revision 6 enforced, 7 pending
 Endpoints:   2 enforced, 1 open, 1 denied
 Manifests:   3 files, 1 problem, 0 warnings
 Stale:       /m/web.yaml, as it was 1m0s ago
+Hubble:      unix:///run/fqdnd/hubble.sock, 2 clients
+Not served:  127.0.0.1:4245: cannot listen: Address already in use
 
 DNS
 queries:   20
@@ -344,6 +346,17 @@ fn status() -> Status {
         limits: [].into(),
         flows: [].into(),
         drops: [("policy-denied".to_owned(), 17)].into(),
+        hubble: Some(Hubble {
+            listeners: vec![
+                HubbleListener { address: "unix:///run/fqdnd/hubble.sock".into(), failure: None },
+                HubbleListener {
+                    address: "127.0.0.1:4245".into(),
+                    failure: Some("cannot listen: Address already in use".into()),
+                },
+            ],
+            clients: 2,
+            clients_refused: 0,
+        }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every key of the configuration, as file and flag. The comments are the manual: `--help` prints
 //! them, and the file's reference is written from them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -223,6 +223,41 @@ section! {
 }
 
 section! {
+    /// A cluster's API server as the source, in the place of manifests.
+    KubernetesKeys => Kubernetes, "kubernetes-", "Kubernetes" {
+        /// Whether this is a pod of the cluster whose API server is watched. Default: false.
+        [long = "in-cluster", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true"]
+        in_cluster: bool = false;
+        /// A kubeconfig that names the API server to watch. Default: none.
+        [long = "kubeconfig", value_name = "FILE"]
+        kubeconfig: PathBuf = PathBuf::new();
+        /// The name of this node in the cluster. Default: the variable NODE_NAME, or else the
+        /// host's name.
+        [long = "kubernetes-node", value_name = "NAME"]
+        node: String = node_name();
+        /// Which interface is whose: `cgroups`, the path of a container runtime's socket, or
+        /// `auto`, the socket of containerd or CRI-O that is there. Default: auto.
+        [long = "kubernetes-runtime", value_name = "SOURCE"]
+        runtime: String = "auto".into();
+        /// Names of interfaces that lead into pods, such as `veth*`: closed from the moment they
+        /// appear until their pod is known. Default: none.
+        [long = "kubernetes-interfaces", value_name = "PATTERN", value_delimiter = ',']
+        interfaces: Vec<String> = Vec::new();
+        /// Whether what became of each policy is written to its status, by one node for all.
+        /// Default: true.
+        [long = "kubernetes-reports", value_name = "BOOL"]
+        reports: bool = true;
+        /// The namespace in which the nodes agree on which of them that is. Default: the variable
+        /// POD_NAMESPACE, or else kube-system.
+        [long = "kubernetes-namespace", value_name = "NAME"]
+        namespace: String = std::env::var("POD_NAMESPACE").unwrap_or_else(|_| "kube-system".into());
+        /// The nodes of a cluster that start together begin to read within this time. Default: 1s.
+        [long = "kubernetes-spread", value_name = "TIME"]
+        spread: Span = Span::seconds(1);
+    }
+}
+
+section! {
     /// The cluster around.
     ClusterKeys => Cluster, "cluster-", "Cluster" {
         /// The cluster's DNS service, as NAMESPACE/NAME. Default: kube-system/kube-dns.
@@ -293,6 +328,29 @@ section! {
 }
 
 section! {
+    /// The Hubble API, which serves flows.
+    HubbleKeys => Hubble, "hubble-", "Hubble API" {
+        /// The API's unix socket, open to root and its group. Default: /run/fqdnd/hubble.sock.
+        [long = "hubble-socket", value_name = "PATH"]
+        socket: PathBuf = "/run/fqdnd/hubble.sock".into();
+        /// Addresses with ports to listen at as well; without a certificate, of the loopback only,
+        /// where every local user may ask. Default: none.
+        [long = "hubble-listen", value_name = "ADDRESS", value_delimiter = ',']
+        listen: Vec<SocketAddr> = Vec::new();
+        /// The certificate to show to clients that come by TCP, in PEM. It is read again when it
+        /// changes, and so are the two below. Default: none.
+        [long = "hubble-tls-certificate", value_name = "FILE"]
+        tls_certificate: PathBuf = PathBuf::new();
+        /// The certificate's key. Default: none.
+        [long = "hubble-tls-key", value_name = "FILE"]
+        tls_key: PathBuf = PathBuf::new();
+        /// The authority that has to have signed the clients' certificates. Default: none.
+        [long = "hubble-tls-client-ca", value_name = "FILE"]
+        tls_client_ca: PathBuf = PathBuf::new();
+    }
+}
+
+section! {
     /// Logs.
     LogKeys => Logs, "log-", "Logs" {
         /// What is logged, as the RUST_LOG syntax has it. Names and addresses of traffic appear
@@ -303,6 +361,13 @@ section! {
         [long = "log-format", value_enum, value_name = "FORMAT"]
         format: LogFormat = LogFormat::Text;
     }
+}
+
+fn node_name() -> String {
+    std::env::var("NODE_NAME").unwrap_or_else(|_| {
+        nix::unistd::gethostname()
+            .map_or_else(|_| String::new(), |name| name.to_string_lossy().to_lowercase())
+    })
 }
 
 /// All keys; each one that is not set is `None`.
@@ -319,6 +384,9 @@ pub struct Keys {
     /// restart while the file is broken. Default: /var/lib/fqdnd.
     #[arg(long, value_name = "DIR")]
     pub state_directory: Option<PathBuf>,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
+    pub kubernetes: KubernetesKeys,
     #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
     #[command(flatten)]
     pub bpf: BpfKeys,
@@ -340,6 +408,9 @@ pub struct Keys {
     #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
     #[command(flatten)]
     pub flows: FlowKeys,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
+    pub hubble: HubbleKeys,
     #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
     #[command(flatten)]
     pub log: LogKeys,

@@ -53,6 +53,18 @@ fn values_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn flows_are_served_beyond_this_machine_only_to_clients_with_certificates() {
+    let loads = |text: &str| load(text, &[]).map_err(|error| format!("{error:#}"));
+    assert!(loads("hubble: {listen: ['127.0.0.1:4245', '[::1]:4245']}").is_ok());
+    let error = loads("hubble: {listen: ['127.0.0.1:4245', '0.0.0.0:4244']}").unwrap_err();
+    assert!(error.contains("0.0.0.0:4244 is not of the loopback"), "{error}");
+    let error = loads("hubble: {tlsCertificate: /a, tlsKey: /b}").unwrap_err();
+    assert!(error.contains("hubble.tlsClientCa is missing"), "{error}");
+    let all = "{listen: ['0.0.0.0:4244'], tlsCertificate: /a, tlsKey: /b, tlsClientCa: /c}";
+    assert!(loads(&format!("hubble: {all}")).is_ok());
+}
+
+#[test]
 fn a_file_of_comments_sets_nothing() {
     assert!(load("# nothing\n\n", &[]).unwrap().manifests.is_empty());
 }

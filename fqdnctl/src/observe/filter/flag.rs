@@ -95,7 +95,12 @@ fn text(text: &str) -> Result<String, String> {
 }
 
 impl Flag {
-    const fn of_flow(name: &'static str, value: &'static str, help: &'static str, add: Add) -> Self {
+    const fn of_flow(
+        name: &'static str,
+        value: &'static str,
+        help: &'static str,
+        add: Add,
+    ) -> Self {
         Self {
             name,
             of_end: None,

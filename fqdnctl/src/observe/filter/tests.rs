@@ -28,11 +28,8 @@ fn without_flags_there_is_no_filter() {
 
 #[test]
 fn a_filter_about_the_flow_is_one_and_takes_several_values() {
-    let filter = FlowFilter {
-        verdict: vec![2, 3],
-        traffic_direction: vec![2],
-        ..FlowFilter::default()
-    };
+    let filter =
+        FlowFilter { verdict: vec![2, 3], traffic_direction: vec![2], ..FlowFilter::default() };
     let flags = ["--verdict", "drop", "--verdict", "error", "--traffic-direction", "EGRESS"];
     assert_eq!(allowed(&flags), [filter]);
 }
@@ -76,7 +73,8 @@ fn not_turns_the_next_filter_alone() {
     let (allow, deny) = lists(&["--not", "--verdict", "drop", "--protocol", "tcp"]).unwrap();
     assert_eq!(deny, [FlowFilter { verdict: vec![2], ..FlowFilter::default() }]);
     assert_eq!(allow, [FlowFilter { protocol: texts(&["tcp"]), ..FlowFilter::default() }]);
-    let (allow, deny) = lists(&["-t", "l7", "--not", "-t", "drop", "-t", "policy-verdict"]).unwrap();
+    let (allow, deny) =
+        lists(&["-t", "l7", "--not", "-t", "drop", "-t", "policy-verdict"]).unwrap();
     assert_eq!((allow[0].event_type.len(), deny[0].event_type.len()), (2, 1));
 }
 
