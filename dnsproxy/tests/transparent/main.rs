@@ -356,6 +356,23 @@ fn queries_in_flight_survive_the_rotation_of_their_sockets() {
 }
 
 #[test]
+fn a_server_asked_often_gets_sockets_of_its_own_and_all_are_answered() {
+    let scene = Scene::new(Options { rotate_after_queries: 100, ..options() });
+    let socket = scene.udp("10.0.0.2:0");
+    for round in 0..80 {
+        for id in 0..8 {
+            socket.send(&query(round * 8 + id, "www.test")).unwrap();
+        }
+        for _ in 0..8 {
+            assert_eq!(code(&receive(&socket)), ResponseCode::NoError);
+        }
+    }
+    let stats = scene.stats();
+    assert_eq!((stats.answered, stats.servers_connected, stats.timeouts), (640, 1, 0), "{stats:?}");
+    assert!(stats.rotations > 0, "{stats:?}");
+}
+
+#[test]
 fn whoever_waits_when_the_proxy_stops_is_told() {
     let scene = Scene::new(Options { upstream_timeout: Duration::from_secs(60), ..options() });
     let socket = scene.udp("10.0.0.2:0");
