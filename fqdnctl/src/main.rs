@@ -7,6 +7,7 @@
 mod cache;
 mod client;
 mod completion;
+mod crd;
 mod endpoint;
 mod identity;
 mod map;
@@ -47,6 +48,7 @@ Examples:
   fqdnctl policy check policies/*.yaml   whether policies are valid, before they are applied
   fqdnctl policy explain --from prod/web --to api.example.com --port 443/TCP
                                        why a connection passes or does not
+  fqdnctl crd install                  the definitions of policies, for a cluster's API server
   fqdnctl pattern '*.example.com' a.example.com
                                        whether a pattern of a policy matches a name
 
@@ -98,6 +100,7 @@ enum Command {
     Map(map::Map),
     Observe(Box<observe::Observe>),
     Pattern(pattern::Pattern),
+    Crd(crd::Crd),
     Completion(completion::Completion),
 }
 
@@ -126,6 +129,7 @@ impl Command {
             Self::Map(command) => command.run(client, output)?,
             Self::Observe(command) => return command.run(client, output),
             Self::Pattern(command) => return command.run(output),
+            Self::Crd(command) => return command.run(output),
             Self::Completion(command) => command.run()?,
         }
         Ok(ExitCode::SUCCESS)

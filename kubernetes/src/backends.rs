@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use model::{EndpointName, Protocol};
-use policy::{Document, Problem};
+use policy::Problem;
 use serde::Deserialize;
 
+use crate::described::Described;
 use crate::metadata::Metadata;
 use crate::text::{Address, PortProtocol};
 
@@ -101,7 +102,7 @@ struct SubsetAddress {
 impl Slice {
     /// Reads an EndpointSlice's document to its name and content. There is no content if it names
     /// no service, or its addresses are names.
-    pub fn read(document: &Document) -> Result<(EndpointName, Option<Self>), Problem> {
+    pub fn read(document: &impl Described) -> Result<(EndpointName, Option<Self>), Problem> {
         let header: SliceHeader = document.read()?;
         let name = header.metadata.full_name();
         let of_names = header.address_type.as_deref() == Some("FQDN");
@@ -135,7 +136,7 @@ impl SliceEndpoint {
 
 impl Endpoints {
     /// Reads an Endpoints document.
-    pub fn read(document: &Document) -> Result<Self, Problem> {
+    pub fn read(document: &impl Described) -> Result<Self, Problem> {
         let EndpointsDocument { metadata, subsets } = document.read()?;
         let subsets = subsets.into_iter().flatten().map(Subset::backends).collect();
         Ok(Self { service: metadata.full_name(), subsets })

@@ -1,9 +1,10 @@
 //! CiliumCIDRGroups: prefixes that rules refer to by the group's name or labels.
 
 use model::{CidrGroup, Label};
-use policy::{Document, Problem};
+use policy::Problem;
 use serde::Deserialize;
 
+use crate::described::Described;
 use crate::metadata::Metadata;
 use crate::text::Cidr;
 
@@ -24,7 +25,7 @@ struct CidrGroupSpec {
 }
 
 /// Reads a group's document.
-pub(crate) fn read(document: &Document) -> Result<CidrGroup, Problem> {
+pub(crate) fn read(document: &impl Described) -> Result<CidrGroup, Problem> {
     let CidrGroupDocument { metadata, spec } = document.read()?;
     if spec.external_cidrs.len() > MAX_PREFIXES {
         let message = format!("has more than {MAX_PREFIXES} prefixes");

@@ -17,6 +17,9 @@
 mod backends;
 mod catalogue;
 mod cidr_group;
+mod cluster;
+pub mod crd;
+mod described;
 mod inventory;
 mod join;
 mod last_good;
@@ -25,6 +28,7 @@ mod node;
 mod once;
 mod pod;
 mod reading;
+mod runtime;
 mod scan;
 mod service;
 mod settle;
@@ -33,6 +37,11 @@ mod text;
 mod watch;
 mod watches;
 
+pub use cluster::{
+    Access, AccessError, Cluster, ClusterOptions, Kind, Reports, Verdict, Verdicts, WatchState,
+    Watched,
+};
 pub use inventory::{FileState, Inventory, Skipped};
 pub use once::ReadError;
+pub use runtime::{RuntimeError, RuntimeSource, Sandboxes};
 pub use watch::{Manifests, Options, WatchError};

@@ -5,9 +5,10 @@
 use std::net::IpAddr;
 
 use model::{ClusterNode, Label};
-use policy::{Document, Problem};
+use policy::Problem;
 use serde::Deserialize;
 
+use crate::described::Described;
 use crate::metadata::Metadata;
 use crate::text::{self, Cidr, TextError};
 
@@ -64,7 +65,7 @@ impl TryFrom<NodeAddressDocument> for NodeAddress {
 }
 
 /// Reads a Node's document.
-pub(crate) fn read(document: &Document) -> Result<ClusterNode, Problem> {
+pub(crate) fn read(document: &impl Described) -> Result<ClusterNode, Problem> {
     let NodeDocument { metadata, spec, status } = document.read()?;
     let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
     let labels = metadata.labels();

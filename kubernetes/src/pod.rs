@@ -4,6 +4,9 @@
 //! `fqdnd.io/interface` names the host-side interface, `fqdnd.io/netns` the network namespace; at
 //! most one of the two. `fqdnd.io/addresses` gives the addresses where no kubelet writes a status,
 //! `fqdnd.io/extra-sources` further prefixes that it may send from.
+//!
+//! Where anybody may write annotations, as through an API server, only the last of them counts:
+//! the others would let a pod claim what is another's.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,9 +14,10 @@ use std::num::NonZeroU16;
 use std::path::{Component, Path};
 
 use model::{Attachment, EndpointName, Prefix, Protocol};
-use policy::{Document, Problem};
+use policy::Problem;
 use serde::Deserialize;
 
+use crate::described::Described;
 use crate::metadata::Metadata;
 use crate::text::{self, Address, PortProtocol, plain};
 
@@ -21,6 +25,9 @@ const INTERFACE: &str = "fqdnd.io/interface";
 const NETNS: &str = "fqdnd.io/netns";
 const ADDRESSES: &str = "fqdnd.io/addresses";
 const EXTRA_SOURCES: &str = "fqdnd.io/extra-sources";
+
+/// What a kubelet writes to the API server's copy of a pod that it found in a file.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// How many addresses, and how many extra sources, one pod may have.
 const MAX_ADDRESSES: usize = 64;
@@ -34,6 +41,8 @@ const MAX_PATH: usize = 4095;
 pub(crate) struct Pod {
     pub name: EndpointName,
     pub uid: String,
+    /// Where the node's kubelet was told of the pod by a file of its own: the uid there.
+    pub mirrored: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub service_account: String,
     pub addresses: Vec<IpAddr>,
@@ -91,7 +100,7 @@ struct PodAddress {
 
 impl Pod {
     /// Reads a pod's document; problems name every annotation that is wrong.
-    pub fn read(document: &Document) -> Result<Self, Vec<Problem>> {
+    pub fn read(document: &impl Described) -> Result<Self, Vec<Problem>> {
         let PodDocument { metadata, spec, status } =
             document.read().map_err(|problem| vec![problem])?;
         let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
@@ -107,6 +116,7 @@ impl Pod {
         Ok(Self {
             name: metadata.full_name(),
             labels: metadata.labels(),
+            mirrored: metadata.annotation(MIRROR).map(str::to_owned),
             uid: metadata.uid.unwrap_or_default(),
             service_account: account.unwrap_or_else(|| "default".to_owned()),
             addresses,
@@ -142,19 +152,22 @@ fn named_ports(containers: Vec<Container>) -> BTreeMap<String, Vec<(Protocol, u1
 }
 
 /// A pod's annotations while they are read, and what is wrong with them.
-struct Annotations<'a> {
-    document: &'a Document,
+struct Annotations<'a, D> {
+    document: &'a D,
     metadata: &'a Metadata,
     problems: Vec<Problem>,
 }
 
-impl Annotations<'_> {
+impl<D: Described> Annotations<'_, D> {
     fn problem(&mut self, key: &str, message: impl Into<String>) {
         let problem = self.document.problem_at(&["metadata", "annotations", key], message);
         self.problems.push(problem);
     }
 
     fn attachment(&mut self, host_network: bool) -> Option<Attachment> {
+        if !self.document.is_record() {
+            return None;
+        }
         let interface = self.metadata.annotation(INTERFACE);
         let netns = self.metadata.annotation(NETNS);
         let (key, attachment) = match (interface, netns) {
@@ -175,7 +188,8 @@ impl Annotations<'_> {
 
     /// The addresses of the status and those of the annotation.
     fn addresses(&mut self, mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
-        for part in self.metadata.annotation(ADDRESSES).into_iter().flat_map(parts) {
+        let written = self.metadata.annotation(ADDRESSES).filter(|_| self.document.is_record());
+        for part in written.into_iter().flat_map(parts) {
             match text::address(part) {
                 Err(error) => self.problem(ADDRESSES, error.to_string()),
                 Ok(address) if addresses.contains(&address) => {}

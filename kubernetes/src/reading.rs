@@ -73,7 +73,7 @@ pub(crate) enum Object {
 
 /// A Namespace's document, pruned.
 #[derive(Debug, Deserialize)]
-struct NamespaceDocument {
+pub(crate) struct NamespaceDocument {
     metadata: Metadata,
 }
 
@@ -185,8 +185,13 @@ impl Reading {
 }
 
 impl NamespaceDocument {
+    /// The namespace's labels.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        self.metadata.labels()
+    }
+
     fn object(self) -> (ObjectKey, Object) {
-        (ObjectKey::Namespace(self.metadata.name()), Object::Namespace(self.metadata.labels()))
+        (ObjectKey::Namespace(self.metadata.name()), Object::Namespace(self.labels()))
     }
 }
 

@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
 use model::{EndpointName, Label, Name, Protocol};
-use policy::{Document, Problem};
+use policy::Problem;
 use serde::Deserialize;
 
 use crate::backends::Backends;
+use crate::described::Described;
 use crate::metadata::Metadata;
 use crate::text::{Address, HostName, PortProtocol};
 
@@ -85,7 +86,7 @@ struct Ingress {
 
 impl Service {
     /// Reads a service's document.
-    pub fn read(document: &Document) -> Result<Self, Problem> {
+    pub fn read(document: &impl Described) -> Result<Self, Problem> {
         let ServiceDocument { metadata, spec, status } = document.read()?;
         let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
         let external = spec.is_external();

@@ -229,6 +229,17 @@ pub(crate) fn plain(text: &str) -> String {
     shown
 }
 
+/// A foreign text as one line of a log or status.
+pub(crate) fn plain_line(text: &str) -> String {
+    const SHOWN: usize = 300;
+    let mut shown: String =
+        text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 fn is_subdomain(text: &str, longest: usize) -> bool {
     let edge = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     is_bounded(text, longest, edge, |byte| matches!(byte, b'-' | b'.')) && !text.is_empty()

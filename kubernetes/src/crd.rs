@@ -1,0 +1,182 @@
+//! The definitions of the custom objects: what an API server must know to keep them.
+//!
+//! Group, version and names are Cilium's, so that its documents work unchanged. The schema refuses
+//! early what the daemon would refuse: types, patterns, values, limits. It keeps fields that it
+//! does not know: an API server that took a mistyped `toPorts` out would widen the rule without a
+//! word, while the daemon refuses the policy and names the field.
+
+mod install;
+mod schema;
+
+use serde_json::{Value, json};
+
+pub use install::{InstallError, Installed, Outcome, install};
+
+/// What marks a definition as ours.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "fqdnd");
+/// What marks a definition as Cilium's.
+pub const CILIUM: &str = "io.cilium.k8s.crd.schema.version";
+/// The condition that says whether a policy could be read.
+pub const VALID: &str = "Valid";
+
+/// The definitions, as objects of the API.
+pub fn definitions() -> Vec<Value> {
+    vec![
+        policies("CiliumNetworkPolicy", "ciliumnetworkpolicies", &["cnp", "ciliumnp"], true),
+        policies(
+            "CiliumClusterwideNetworkPolicy",
+            "ciliumclusterwidenetworkpolicies",
+            &["ccnp"],
+            false,
+        ),
+        definition(&Names {
+            kind: "CiliumCIDRGroup",
+            plural: "ciliumcidrgroups",
+            singular: "ciliumcidrgroup",
+            short: &["ccg"],
+            namespaced: false,
+            schema: schema::cidr_group(),
+            status: false,
+            columns: json!([]),
+        }),
+    ]
+}
+
+fn policies(kind: &str, plural: &str, short: &[&str], namespaced: bool) -> Value {
+    let condition =
+        |kind: &str, field: &str| format!(".status.conditions[?(@.type=='{kind}')].{field}");
+    let column = |name: &str, path: String, priority: u8| json!({"name": name, "type": "string", "jsonPath": path, "priority": priority});
+    definition(&Names {
+        kind,
+        plural,
+        singular: &kind.to_lowercase(),
+        short,
+        namespaced,
+        schema: schema::policy(namespaced),
+        status: true,
+        columns: json!([
+            {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+            column("Valid", condition(VALID, "status"), 0),
+            column("Why", condition(VALID, "message"), 1),
+        ]),
+    })
+}
+
+struct Names<'a> {
+    kind: &'a str,
+    plural: &'a str,
+    singular: &'a str,
+    short: &'a [&'a str],
+    namespaced: bool,
+    schema: Value,
+    status: bool,
+    columns: Value,
+}
+
+fn definition(names: &Names<'_>) -> Value {
+    let Names { kind, plural, singular, short, namespaced, schema, status, columns } = names;
+    let mut version = json!({
+        "name": "v2",
+        "served": true,
+        "storage": true,
+        "schema": {"openAPIV3Schema": schema},
+        "additionalPrinterColumns": columns,
+    });
+    if *status {
+        version["subresources"] = json!({"status": {}});
+    }
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": format!("{plural}.cilium.io"),
+            "labels": {MANAGED_BY.0: MANAGED_BY.1},
+        },
+        "spec": {
+            "group": "cilium.io",
+            "scope": if *namespaced { "Namespaced" } else { "Cluster" },
+            "names": {
+                "kind": kind,
+                "listKind": format!("{kind}List"),
+                "plural": plural,
+                "singular": singular,
+                "shortNames": short,
+                "categories": ["cilium", "ciliumpolicy"],
+            },
+            "versions": [version],
+        },
+    })
+}
+
+/// Whose a definition is that a cluster has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Written from here.
+    Ours,
+    /// Cilium's, or somebody else's: it is left alone.
+    Another,
+}
+
+impl Owner {
+    /// Whose a definition is.
+    pub fn of(definition: &Value) -> Self {
+        let labels = &definition["metadata"]["labels"];
+        let ours = labels[MANAGED_BY.0] == MANAGED_BY.1 && labels[CILIUM].is_null();
+        if ours { Self::Ours } else { Self::Another }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_of_ciliums_group_and_marked_as_ours() {
+        let definitions = definitions();
+        let names: Vec<_> =
+            definitions.iter().filter_map(|own| own["metadata"]["name"].as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "ciliumnetworkpolicies.cilium.io",
+                "ciliumclusterwidenetworkpolicies.cilium.io",
+                "ciliumcidrgroups.cilium.io"
+            ]
+        );
+        assert!(definitions.iter().all(|own| Owner::of(own) == Owner::Ours));
+        let mut foreign = definitions[0].clone();
+        foreign["metadata"]["labels"][CILIUM] = "1.31.12".into();
+        assert_eq!(Owner::of(&foreign), Owner::Another);
+        assert_eq!(Owner::of(&json!({"metadata": {}})), Owner::Another);
+    }
+
+    /// What an API server demands of a structural schema.
+    #[test]
+    fn the_schemas_are_structural() {
+        fn visit(schema: &Value, path: &str) {
+            let Some(fields) = schema.as_object() else { panic!("{path}: no schema") };
+            let free = fields.contains_key("x-kubernetes-int-or-string");
+            assert!(free || fields["type"].is_string(), "{path}: has no type");
+            assert!(
+                !(fields.contains_key("properties") && fields.contains_key("additionalProperties")),
+                "{path}: properties beside additionalProperties"
+            );
+            for (key, inner) in
+                fields.get("properties").and_then(Value::as_object).into_iter().flatten()
+            {
+                visit(inner, &format!("{path}.{key}"));
+            }
+            for key in ["items", "additionalProperties"] {
+                if let Some(inner) = fields.get(key) {
+                    visit(inner, &format!("{path}.{key}"));
+                }
+            }
+            for pattern in fields.get("pattern").iter().filter_map(|own| own.as_str()) {
+                assert!(pattern.starts_with('^') && pattern.ends_with('$'), "{path}: {pattern}");
+            }
+        }
+        for definition in definitions() {
+            visit(&definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "");
+        }
+    }
+}

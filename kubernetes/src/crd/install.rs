@@ -1,0 +1,116 @@
+//! Puts the definitions into a cluster, and leaves those alone that are another's.
+
+use std::fmt;
+
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::{ApiResource, DynamicObject};
+use serde_json::Value;
+
+use crate::cluster::{Access, AccessError};
+use crate::crd::{Owner, definitions};
+
+/// Who writes, as the API server notes it.
+const MANAGER: &str = "fqdnctl";
+
+/// What became of a definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// The definition's name.
+    pub name: String,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The cluster did not have it.
+    Created,
+    /// The cluster had an earlier one of ours.
+    Updated,
+    /// The cluster had it as it is.
+    Unchanged,
+    /// The cluster has another's, Cilium's as a rule: it serves as well.
+    LeftAlone,
+    /// The cluster has another's that does not serve the version that is read here.
+    Unfit,
+}
+
+/// Why definitions cannot be installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The API server cannot be reached at all.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The API server refuses.
+    #[error("{name}: {source}")]
+    Refused {
+        /// The definition.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+/// Installs every definition, and tells what became of each.
+pub async fn install(access: &Access) -> Result<Vec<Installed>, InstallError> {
+    let resource = ApiResource {
+        group: "apiextensions.k8s.io".to_owned(),
+        version: "v1".to_owned(),
+        api_version: "apiextensions.k8s.io/v1".to_owned(),
+        kind: "CustomResourceDefinition".to_owned(),
+        plural: "customresourcedefinitions".to_owned(),
+    };
+    let api: Api<DynamicObject> = Api::all_with(access.client().await?, &resource);
+    let mut installed = Vec::new();
+    for definition in definitions() {
+        let name = definition["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let put = put(&api, &name, &definition).await;
+        let refused =
+            |source| InstallError::Refused { name: name.clone(), source: Box::new(source) };
+        let outcome = put.map_err(refused)?;
+        installed.push(Installed { name, outcome });
+    }
+    Ok(installed)
+}
+
+async fn put(
+    api: &Api<DynamicObject>,
+    name: &str,
+    definition: &Value,
+) -> Result<Outcome, kube::Error> {
+    let before = api.get_opt(name).await?;
+    if let Some(before) = &before {
+        let before = serde_json::to_value(before).map_err(kube::Error::SerdeError)?;
+        if Owner::of(&before) == Owner::Another {
+            return Ok(if serves(&before) { Outcome::LeftAlone } else { Outcome::Unfit });
+        }
+    }
+    let parameters = PatchParams::apply(MANAGER).force();
+    let after = api.patch(name, &parameters, &Patch::Apply(definition)).await?;
+    let version = |object: &DynamicObject| object.metadata.resource_version.clone();
+    Ok(match before {
+        None => Outcome::Created,
+        Some(before) if version(&before) == version(&after) => Outcome::Unchanged,
+        Some(_) => Outcome::Updated,
+    })
+}
+
+/// Whether a definition serves the version that is read here.
+fn serves(definition: &Value) -> bool {
+    let versions = definition["spec"]["versions"].as_array();
+    versions.into_iter().flatten().any(|own| own["name"] == "v2" && own["served"] == true)
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Unchanged => "unchanged",
+            Self::LeftAlone => "left alone: it is not ours",
+            Self::Unfit => "left alone: it is not ours, and does not serve v2",
+        })
+    }
+}

@@ -1,0 +1,170 @@
+//! The record as the kubelet's cgroups have it: a pod's processes stand in a cgroup that is named
+//! by its uid, and one of them lives in its network namespace.
+//!
+//! A process of a pod may make itself further namespaces, so the one that counts is the oldest
+//! process's: the sandbox's own. A process's number may be another's by the time it is used; what
+//! counts is therefore where the namespace is mounted, and its process only where it is not.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::runtime::{RuntimeError, Sandbox, Sandboxes};
+
+/// Where runtimes mount the namespaces that they make.
+const MOUNTS: [&str; 2] = ["/run/netns", "/run/docker/netns"];
+/// How deep below the root the pods' cgroups are, at most, and how deep their processes are below.
+const MAX_DEPTH: usize = 8;
+/// How many cgroups are looked at.
+const MAX_CGROUPS: usize = 65_536;
+
+/// What the kernel says of a cgroup that is going.
+const ENODEV: i32 = 19;
+
+/// Which network namespace it is.
+type Inode = (u64, u64);
+
+/// Reads the record.
+pub(super) fn read(root: &Path) -> Result<Sandboxes, RuntimeError> {
+    let failed = |source| RuntimeError::Cgroups { root: root.to_owned(), source };
+    let own = inode(Path::new("/proc/thread-self/ns/net")).map_err(failed)?;
+    let mut pods = BTreeMap::new();
+    let mut left = MAX_CGROUPS;
+    find_pods(root, 0, &mut left, &mut pods).map_err(failed)?;
+    let mounted = mounted();
+    let mut sandboxes = BTreeMap::new();
+    for (uid, cgroup) in pods {
+        let Some(pid) = oldest(&cgroup, &mut left) else { continue };
+        let process = Path::new("/proc").join(pid.to_string()).join("ns/net");
+        let Ok(there) = inode(&process) else { continue };
+        // The process may have ended, and its number be another's.
+        if there == own || !processes(&cgroup, 0, &mut left).contains(&pid) {
+            continue;
+        }
+        let namespace = mounted.get(&there).cloned().unwrap_or(process);
+        sandboxes.insert(uid, Sandbox { pod: None, namespace });
+    }
+    Ok(Sandboxes(sandboxes))
+}
+
+fn find_pods(
+    directory: &Path,
+    depth: usize,
+    left: &mut usize,
+    pods: &mut BTreeMap<String, PathBuf>,
+) -> io::Result<()> {
+    for child in children(directory, left)? {
+        let name = child.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(uid) = pod_uid(name).filter(|_| depth > 0) {
+            pods.insert(uid, child);
+        } else if depth < MAX_DEPTH && (name.starts_with("kubepods") || is_of_kubepods(directory)) {
+            find_pods(&child, depth + 1, left, pods).or_else(gone)?;
+        } else if depth == 0 && is_node_agent(name) {
+            // As in a node that is itself a container.
+            find_pods(&child, depth + 1, left, pods).or_else(gone)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_of_kubepods(directory: &Path) -> bool {
+    directory.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"kubepods"))
+}
+
+fn is_node_agent(name: &str) -> bool {
+    name == "kubelet" || name == "kubelet.slice"
+}
+
+/// The uid in a cgroup's name: `pod<uid>`, or `kubepods-burstable-pod<uid>.slice` with `_` for `-`.
+fn pod_uid(name: &str) -> Option<String> {
+    let plain = name.strip_suffix(".slice").unwrap_or(name);
+    let uid = match plain.strip_prefix("pod") {
+        Some(uid) => uid.to_owned(),
+        None if plain.starts_with("kubepods") => plain.split_once("-pod")?.1.replace('_', "-"),
+        None => return None,
+    };
+    let legal = uid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    (legal && !uid.is_empty()).then_some(uid)
+}
+
+/// The process that has lived longest.
+fn oldest(cgroup: &Path, left: &mut usize) -> Option<u32> {
+    let started = |pid: &u32| Some((start_time(*pid)?, *pid));
+    processes(cgroup, 0, left).iter().filter_map(started).min().map(|(_, pid)| pid)
+}
+
+/// When a process began: the 22nd field of its stat, after a name that may hold anything.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// The processes of a cgroup and of those below it.
+fn processes(cgroup: &Path, depth: usize, left: &mut usize) -> Vec<u32> {
+    let listed = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    let mut all: Vec<u32> = listed.lines().filter_map(|line| line.parse().ok()).collect();
+    if depth < MAX_DEPTH {
+        for child in children(cgroup, left).unwrap_or_default() {
+            all.extend(processes(&child, depth + 1, left));
+        }
+    }
+    all
+}
+
+fn children(directory: &Path, left: &mut usize) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            *left = left
+                .checked_sub(1)
+                .ok_or_else(|| io::Error::other(format!("there are over {MAX_CGROUPS} cgroups")))?;
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// A cgroup that goes while it is looked at holds no pod.
+fn gone(error: io::Error) -> io::Result<()> {
+    match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ if error.raw_os_error() == Some(ENODEV) => Ok(()),
+        _ => Err(error),
+    }
+}
+
+/// The namespaces that are mounted somewhere, and where.
+fn mounted() -> BTreeMap<Inode, PathBuf> {
+    let directories = MOUNTS.iter().filter_map(|directory| fs::read_dir(directory).ok());
+    let paths = directories.flatten().flatten().map(|entry| entry.path());
+    paths.filter_map(|path| Some((inode(&path).ok()?, path))).collect()
+}
+
+fn inode(path: &Path) -> io::Result<Inode> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_uid_is_read_from_the_names_that_both_cgroup_drivers_give() {
+        let uid = "0b2a8f0e-1c5d-4d7f-9a57-3a0f3f9be4b1";
+        let slice = uid.replace('-', "_");
+        for name in [
+            format!("pod{uid}"),
+            format!("kubepods-pod{slice}.slice"),
+            format!("kubepods-burstable-pod{slice}.slice"),
+        ] {
+            assert_eq!(pod_uid(&name).as_deref(), Some(uid), "{name}");
+        }
+        for name in ["system.slice", "kubepods-besteffort.slice", "pod", "pod.."] {
+            assert_eq!(pod_uid(name), None, "{name}");
+        }
+    }
+}
