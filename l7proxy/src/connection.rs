@@ -75,8 +75,7 @@ impl Arrival {
         let opening = opening.map_err(|_| known(Reason::SlowClient))?.map_err(known)?;
         let Some(opening) = opening else { return Ok(()) };
         let hello = opening.hello;
-        let server_name =
-            hello.as_ref().and_then(|hello| Some(hello.server_name.as_ref().ok()?.to_string()));
+        let server_name = hello.as_ref().and_then(Hello::server_name_text);
         let is_tls = hello.is_some();
         let io = Box::new(Prefixed::new(opening.bytes, stream));
         let outcome = match begin(&newcomer, &judgement, hello) {

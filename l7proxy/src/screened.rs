@@ -8,7 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use l7proxy_core::screen::{Fault, HeadLimits, Screen};
@@ -20,6 +20,10 @@ const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
 /// How many bytes are read at once while they have to be looked at.
 const READ: usize = 16 * 1024;
 
+/// How long, and how much, is taken in from a client after the stream is ended.
+const LINGER: Duration = Duration::from_secs(1);
+const MAX_LINGERED: usize = 1 << 20;
+
 /// The screen of a connection, shared between its stream and its requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate(Arc<Inner>);
@@ -28,6 +32,8 @@ pub(crate) struct Gate(Arc<Inner>);
 struct Inner {
     screen: Mutex<Screen>,
     slow: AtomicBool,
+    /// Who reads again once a change of protocol is answered. Set under the screen's lock.
+    reader: Mutex<Option<Waker>>,
 }
 
 /// A screened stream.
@@ -45,12 +51,15 @@ pub(crate) struct Screened<S> {
     deadline: Pin<Box<Sleep>>,
     /// The most bytes that are held.
     most_held: usize,
+    /// Whether the stream is ended, and how much came in since.
+    shut: bool,
+    lingered: usize,
 }
 
 impl Gate {
     pub fn new(limits: HeadLimits) -> Self {
         let screen = Mutex::new(Screen::new(limits));
-        Self(Arc::new(Inner { screen, slow: AtomicBool::new(false) }))
+        Self(Arc::new(Inner { screen, slow: AtomicBool::new(false), reader: Mutex::default() }))
     }
 
     /// The fault after which nothing passes.
@@ -61,11 +70,30 @@ impl Gate {
     /// The protocol was changed.
     pub fn open(&self) {
         self.lock().open();
+        self.wake();
     }
 
     /// The protocol was not changed.
     pub fn resume(&self) {
         self.lock().resume();
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let reader = self.0.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Whether the answer to a change of protocol has to come first; then `reader` is woken.
+    fn waits_for_answer(&self, reader: &Waker) -> bool {
+        let screen = self.lock();
+        if screen.is_held() {
+            let mut place = self.0.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            *place = Some(reader.clone());
+        }
+        screen.is_held()
     }
 
     /// Whether the client took too long over a request.
@@ -90,6 +118,8 @@ impl<S> Screened<S> {
             patience,
             deadline: Box::pin(sleep(patience)),
             most_held: limits.bytes + READ,
+            shut: false,
+            lingered: 0,
         }
     }
 
@@ -99,7 +129,7 @@ impl<S> Screened<S> {
             let passed = self.gate.lock().pass(&self.held);
             match passed {
                 Ok(count) => self.passed = count,
-                Err(_) => return self.end(buffer),
+                Err(_) => self.end()?,
             }
         }
         let count = self.passed.min(buffer.remaining());
@@ -109,17 +139,14 @@ impl<S> Screened<S> {
         Ok(count > 0)
     }
 
-    /// Ends the stream after a fault.
-    fn end(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<bool> {
-        let in_body = self.gate.fault().is_some_and(|fault| fault.in_body);
-        if in_body {
+    /// After a fault: the stand-in is the last that goes on.
+    fn end(&mut self) -> io::Result<()> {
+        if self.gate.fault().is_some_and(|fault| fault.in_body) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a body is not framed right"));
         }
-        if !self.ended && buffer.remaining() >= STAND_IN.len() {
-            self.ended = true;
-            buffer.put_slice(STAND_IN);
-        }
-        Ok(true)
+        (self.held, self.passed) = (STAND_IN.to_vec(), STAND_IN.len());
+        self.ended = true;
+        Ok(())
     }
 }
 
@@ -184,17 +211,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Screened<S> {
             if buffer.remaining() == 0 || this.give(buffer)? {
                 return Poll::Ready(Ok(()));
             }
+            if this.ended {
+                // Its answer closes the connection; nothing more is read.
+                return Poll::Pending;
+            }
+            let waits = this.gate.waits_for_answer(cx.waker());
+            if waits && this.held.len() > this.most_held {
+                return Poll::Pending;
+            }
             let unseen = this.gate.lock().unseen();
             let directly = unseen > 0 && this.held.is_empty();
             let in_section = this.gate.lock().is_in_section();
-            let count = if directly {
-                this.poll_unseen(cx, buffer, unseen)
-            } else if this.held.len() > this.most_held {
-                // Only what follows a change of protocol is held so long: its answer comes first.
-                Poll::Pending
-            } else {
-                this.poll_more(cx)
-            };
+            let count =
+                if directly { this.poll_unseen(cx, buffer, unseen) } else { this.poll_more(cx) };
             match count {
                 Poll::Ready(Ok(count)) => {
                     // A head has its time as a whole, however it trickles in.
@@ -212,7 +241,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Screened<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Screened<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Screened<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -237,7 +266,27 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Screened<S> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
+    /// Ends the stream, and takes in what the client still sends for a moment: closing over unread
+    /// bytes would have the last answer taken back.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if !this.shut {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            this.shut = true;
+            this.deadline.as_mut().reset(Instant::now() + LINGER);
+        }
+        loop {
+            let mut space = [0; READ];
+            let mut part = ReadBuf::new(&mut space);
+            match Pin::new(&mut this.stream).poll_read(cx, &mut part) {
+                Poll::Ready(Ok(()))
+                    if !part.filled().is_empty() && this.lingered < MAX_LINGERED =>
+                {
+                    this.lingered += part.filled().len();
+                }
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return this.deadline.as_mut().poll(cx).map(Ok),
+            }
+        }
     }
 }

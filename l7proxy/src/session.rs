@@ -139,8 +139,7 @@ impl Session {
 
     /// The server name that the client asked for.
     pub fn server_name(&self) -> Option<String> {
-        let name = self.hello.as_ref()?.server_name.as_ref().ok()?;
-        Some(name.to_string())
+        self.hello.as_ref()?.server_name_text()
     }
 
     /// Records what was asked.

@@ -41,6 +41,12 @@ impl Hello {
         Self::parse(body).ok_or(Reason::MalformedHello).map(Some)
     }
 
+    /// The server's name as it was written, in lower case.
+    pub fn server_name_text(&self) -> Option<String> {
+        let text = self.server_name.as_ref().ok()?.to_string();
+        Some(text.strip_suffix('.').unwrap_or(&text).to_owned())
+    }
+
     fn parse(body: &[u8]) -> Option<Self> {
         let mut cursor = Cursor(body);
         let version = cursor.u16()?;
