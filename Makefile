@@ -18,8 +18,9 @@ PREFIX ?= /usr/local
 CARGO ?= cargo
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-built = $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
-released = $(or $(CARGO_TARGET_DIR),target)/release
+target = $(or $(CARGO_TARGET_DIR),target)
+built = $(target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+released = $(target)/release
 as_root = $(if $(filter 0,$(shell id -u)),,sudo -E)
 test_as_root = $(if $(as_root),--config "target.'cfg(unix)'.runner='$(as_root)'")
 bindir = $(DESTDIR)$(PREFIX)/bin
@@ -68,9 +69,12 @@ bench:
 soak: build
 	FQDND_SOAK=1 $(test_lab) --test soak --test floods -- --test-threads=1 --nocapture
 
+# The fuzz targets run on nightly only, but stable reads them; their lock file follows the others'.
 check: needs
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir $(target) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 	scripts/check-imports
 	scripts/check-duplicates

@@ -143,7 +143,7 @@ impl Day {
         let name = *input.choose(&NAMES)?;
         let mut addresses = Vec::new();
         for _ in 0..input.int_in_range(1..=3)? {
-            addresses.push((address(*input.choose(&DESTINATIONS)?), input.int_in_range(0..=40)?));
+            addresses.push((address(input.choose(&DESTINATIONS)?), input.int_in_range(0..=40)?));
         }
         let enforced: Vec<EndpointId> =
             self.slots.iter().filter(|(_, slot)| slot.table.is_some()).map(|(id, _)| *id).collect();
