@@ -37,7 +37,7 @@ pub fn requests() -> Vec<Sample> {
 
 fn metadata_and_offsets() -> Vec<Sample> {
     let metadata = versions(ApiKey::Metadata, |_| {
-        let topic = |name| metadata_request::MetadataRequestTopic::default().with_name(Some(name));
+        let topic = |name| MetadataRequestTopic::default().with_name(Some(name));
         MetadataRequest::default().with_topics(Some(each(topic)))
     });
     let list = versions(ApiKey::ListOffsets, |_| {
