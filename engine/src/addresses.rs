@@ -227,9 +227,12 @@ impl Addresses {
         }
     }
 
-    /// Prefixes that rules name within a range of the cluster's mean nothing of their own.
+    /// Prefixes that rules name within a range of the cluster's mean nothing of their own, and
+    /// marked addresses there are of the cluster.
     fn touch_range(&self, range: Prefix, touched: &mut Touched) {
         touched.insert(range);
+        let marked = self.api_servers.keys().chain(self.backends.keys());
+        touch(touched, marked.filter(|address| range.covers(**address)));
         let named = self.named.range(range..).map(|(prefix, _)| *prefix);
         touched.extend(named.take_while(|prefix| range.contains(*prefix)));
     }
@@ -284,12 +287,24 @@ impl Addresses {
         if self.pod_ranges.get(prefix).is_some() {
             return Some(Meaning::Inside(reserved("unmanaged")));
         }
-        let marks = host.map(|address| self.marks(address).collect()).unwrap_or_default();
+        let marks: Labels = host.map(|own| self.marks(own).collect()).unwrap_or_default();
+        if marks != Labels::default() && self.is_of_the_cluster(prefix) {
+            return self.meaning_in_range(prefix, marks);
+        }
         let is_named = || self.named.contains_key(&prefix) && self.leaves_open(prefix);
         if marks != Labels::default() || prefix.length() == 0 || is_named() {
             return Some(Meaning::Outside(marks));
         }
         host.filter(|own| self.services.contains_key(own)).map(|_| Meaning::NoService)
+    }
+
+    /// What a marked address of one of the cluster's ranges is, that nobody is known to have.
+    fn meaning_in_range(&self, prefix: Prefix, mut marks: Labels) -> Option<Meaning> {
+        if self.service_ranges.longest(prefix).is_some() {
+            return Some(Meaning::NoService);
+        }
+        marks.insert(reserved_label("unmanaged"));
+        Some(Meaning::Inside(marks))
     }
 
     /// What one address is.
@@ -303,9 +318,13 @@ impl Addresses {
     /// Whether a prefix that a rule names means addresses outside: none within a range of the
     /// cluster's does, nor one that no packet has.
     fn leaves_open(&self, prefix: Prefix) -> bool {
-        !prefix.is_v4_mapped()
-            && self.pod_ranges.longest(prefix).is_none()
-            && self.service_ranges.longest(prefix).is_none()
+        !prefix.is_v4_mapped() && !self.is_of_the_cluster(prefix)
+    }
+
+    /// Whether a prefix lies in one of the cluster's own ranges.
+    fn is_of_the_cluster(&self, prefix: Prefix) -> bool {
+        let ranges = [&self.pod_ranges, &self.service_ranges];
+        ranges.into_iter().any(|ranges| ranges.longest(prefix).is_some())
     }
 
     /// The labels that an address in the cluster carries.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use model::{EndpointId, EndpointName, Interface, Labels, Prefix, TableId, changes};
 use policy::Table;
 
-use crate::destinations::Destination;
 use crate::inventory::{Inventory, dns_backends};
 use crate::node::Node;
 use crate::plan::{InventoryProblem, Plan, PlanError};
@@ -94,6 +93,7 @@ impl Node {
             return Ok(());
         }
         let context = new.context_with(self.world.dns_pods.clone());
+        let mut tables: BTreeSet<TableKey> = BTreeSet::new();
         for pod in std::mem::take(&mut progress.pods) {
             progress.interfaces.extend(new.bindings.bound.get(&pod));
             let key = self.world.selection.key(&pod, &context);
@@ -112,10 +112,10 @@ impl Node {
             if let Some(table) = known.and_then(|key| self.tables.get_mut(&key)) {
                 table.lose_user();
             }
-            progress.tables.extend(key.into_iter().chain(known));
+            tables.extend(key.into_iter().chain(known));
         }
-        for key in &progress.tables {
-            self.settle_table(*key, new, &mut progress.prefixes)?;
+        for key in tables {
+            self.settle_table(key, new, progress)?;
         }
         Ok(())
     }
@@ -146,19 +146,23 @@ impl Node {
         &mut self,
         key: TableKey,
         new: &Inventory,
-        touched: &mut BTreeSet<Prefix>,
+        progress: &mut Progress,
     ) -> Result<(), PlanError> {
         let Some(table) = self.tables.get_mut(&key) else { return Ok(()) };
         let (roster, record) = (&mut self.rosters.tables, &mut self.ledger.numbers);
         match (table.is_used(), table.is_in_use()) {
             (true, false) => {
                 roster.acquire(&key, || key, record)?;
-                self.world.addresses.add_table(table.rules(), new, touched);
+                if self.leaving.remove(&key).is_none() {
+                    let touched = &mut progress.prefixes;
+                    self.world.addresses.add_table(table.rules(), new, touched);
+                }
                 table.enter();
+                progress.entered.insert(key);
             }
             (false, true) => {
                 roster.release(&key, record);
-                self.world.addresses.remove_table(table.rules(), new, touched);
+                self.leaving.insert(key, Arc::clone(table.table()));
                 table.leave();
                 for row in self.ledger.rows_of(table.table().id()) {
                     self.ledger.rows.remove(&row);
@@ -171,12 +175,10 @@ impl Node {
 
     /// The plan, and an end of what nothing has any more.
     fn conclude(&mut self, new: &Inventory, progress: Progress) -> Plan {
-        let plain = self.plain_removals();
         self.remove_departed(&progress);
         self.publish_views(&progress);
         let mut steps = self.ledger.steps();
         steps.passing.clone_from(&progress.passing);
-        steps.plain = plain;
         let leads = self.leads.as_ref();
         let difference = steps.in_order(|row| leads.is_none_or(|leads| leads.to(row)));
         let unused = self.tables.values().filter(|table| !table.is_used());
@@ -192,19 +194,6 @@ impl Node {
             snapshot: Arc::new(self.world.snapshot.clone()),
             problems: self.problems(new),
         }
-    }
-
-    /// The prefixes to remove around which rules say the same as under them.
-    fn plain_removals(&self) -> BTreeSet<Prefix> {
-        let world = &self.world;
-        let removals = self.ledger.prefixes.removals();
-        let plain = removals.filter(|(prefix, identity)| {
-            let destination = world.destinations.get(**identity);
-            let around = world.snapshot.prefixes.longest(**prefix);
-            destination.is_some_and(Destination::is_plain_prefix)
-                && around.is_some_and(|own| own.is_outside())
-        });
-        plain.map(|(prefix, _)| *prefix).collect()
     }
 
     fn remove_departed(&mut self, progress: &Progress) {

@@ -22,12 +22,6 @@ impl Destination {
         }
     }
 
-    /// Whether it is told from what is around it by its prefix alone. Rules say the same of it as
-    /// of the addresses in it, so whether it stands in the maps changes no verdict.
-    pub(crate) fn is_plain_prefix(&self) -> bool {
-        matches!(self, Self::Outside(_, labels) if labels.is_empty())
-    }
-
     /// The identity that it has in every cluster, if it has one.
     pub(crate) fn fixed_identity(&self) -> Option<Identity> {
         match self {

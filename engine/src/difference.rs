@@ -5,8 +5,8 @@
 //! endpoint's entry, whose generation makes the kernel judge again, comes behind every write and
 //! behind every removal of a prefix. What is right already is not touched.
 //!
-//! While endpoints change tables, both tables have rows for every prefix that stands: one that comes
-//! or goes with its rules does so when both know it. So nothing that both allow is denied meanwhile.
+//! While endpoints change tables, the ones they leave have rows for what comes as well. What goes
+//! with these tables goes in a revision of its own. So nothing that both allow is denied meanwhile.
 //!
 //! Rows that nothing leads to, such as a revision leaves that could not be written, go first of all:
 //! what they take up may be what the new ones need.
@@ -72,8 +72,6 @@ pub(crate) struct Steps<'a> {
     shared: Part<'a, (EndpointId, IpAddr, NameNumber), Moment>,
     /// Rows that are needed while endpoints change tables, and not after.
     pub(crate) passing: Vec<(Row, Verdict)>,
-    /// Prefixes whose removal changes no verdict: they stay until endpoints have changed tables.
-    pub(crate) plain: BTreeSet<Prefix>,
 }
 
 /// What to put and to remove in one map.
@@ -114,8 +112,6 @@ impl Steps<'_> {
         let Difference { before, endpoints, after } = &mut steps;
         let (led, loose): (Vec<&Row>, Vec<&Row>) =
             self.rows.removals.iter().partition(|row| leads(row));
-        let (plain, plainless): (Vec<Prefix>, Vec<Prefix>) =
-            self.prefixes.removals.iter().copied().partition(|own| self.plain.contains(own));
 
         before.extend(loose.into_iter().map(|row| Change::DeleteRow(*row)));
         before.extend(
@@ -149,7 +145,7 @@ impl Steps<'_> {
         for (prefix, identity, _) in &self.prefixes.puts {
             before.push(Change::PutPrefix(**prefix, **identity));
         }
-        before.extend(plainless.into_iter().map(Change::DeletePrefix));
+        before.extend(self.prefixes.removals.iter().map(|own| Change::DeletePrefix(**own)));
         before.extend(self.frontends.removals.iter().map(|own| Change::DeleteFrontend(**own)));
         for (endpoint, source) in &self.sources.removals {
             before.push(Change::DeleteSource(*endpoint, *source));
@@ -169,7 +165,6 @@ impl Steps<'_> {
         for (endpoint, number) in &self.names.removals {
             after.push(Change::DeleteName(*endpoint, *number));
         }
-        after.extend(plain.into_iter().map(Change::DeletePrefix));
         let rows = led.into_iter().chain(self.passing.iter().map(|(row, _)| row));
         after.extend(rows.map(|row| Change::DeleteRow(*row)));
         for (kind, number) in &self.numbers.removals {

@@ -3,6 +3,7 @@
 use model::{EndpointName, Identity, Label, Labels, Prefix, Protocol, Source};
 
 use crate::node::Node;
+use crate::table::LiveTable;
 
 /// What an identity stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ impl Node {
             let (name, protocol, port, ipv6) = (name.clone(), *protocol, *port, *ipv6);
             (Identity(number), Meaning::Service { name, protocol, port, ipv6 })
         }));
-        for table in self.tables.values().map(|live| live.table()) {
+        for table in self.tables.values().map(LiveTable::table) {
             let patterns = table.rules().selectors();
             let text = |id: &policy::SelectorId| patterns[id.0 as usize].to_string();
             all.extend(table.sets().iter().map(|(identity, members)| {

@@ -24,7 +24,7 @@ use crate::plan::{LocalEndpoint, Plan, PlanError};
 use crate::prefix_map::PrefixMap;
 use crate::roster::Roster;
 use crate::services::ServiceKey;
-use crate::table::{LiveTable, TableKey};
+use crate::table::{LiveTable, TableKey, VerdictTable};
 use crate::world::World;
 
 /// What the engine is told once.
@@ -56,6 +56,8 @@ pub struct Node {
     pub(crate) ledger: Ledger,
     /// The tables in use, and those that are in force until the next revision is.
     pub(crate) tables: BTreeMap<TableKey, LiveTable>,
+    /// Tables that are not wanted any more and may be in force: what they ask of addresses stays.
+    pub(crate) leaving: BTreeMap<TableKey, Arc<VerdictTable>>,
     /// The prefixes in force.
     pub(crate) realised_prefixes: PrefixMap<Identity>,
     /// What packets can come to, where rows may be in force that nothing leads to.
@@ -98,6 +100,7 @@ impl Node {
             set_numbers: Arc::new(Mutex::new(scope(Scope::Names))),
             ledger: Ledger::default(),
             tables: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             realised_prefixes: PrefixMap::default(),
             leads: None,
             known: Inventory::default(),
@@ -170,6 +173,7 @@ impl Node {
         self.rosters.tables.release_all();
         self.rosters.endpoints.release_all();
         self.tables.values_mut().for_each(LiveTable::leave);
+        self.leaving.clear();
     }
 
     /// The plan is carried out: what it desired is in force, and the numbers of what it removed
@@ -180,11 +184,21 @@ impl Node {
         self.realised_prefixes = self.world.snapshot.prefixes.clone();
         self.leads = None;
         self.tables.retain(|_, table| table.is_used());
+        for table in std::mem::take(&mut self.leaving).into_values() {
+            let world = &mut self.world;
+            world.addresses.remove_table(table.rules(), &self.known, &mut world.unplaced);
+        }
         self.rosters.labels.forget_idle();
         self.rosters.cidrs.forget_idle();
         self.rosters.services.forget_idle();
         self.rosters.tables.forget_idle();
         self.rosters.endpoints.forget_idle();
+    }
+
+    /// Whether there is nothing to do before the inventory changes. Where endpoints have changed
+    /// tables, what the old ones asked for goes in a revision of its own: to be planned at once.
+    pub fn is_settled(&self) -> bool {
+        self.world.unplaced.is_empty()
     }
 
     /// What the engine was told once.

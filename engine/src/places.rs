@@ -103,7 +103,8 @@ impl Node {
         match destination {
             Destination::Inside(labels) => rosters.labels.release(&labels, record),
             Destination::Outside(prefix, labels) => {
-                rosters.cidrs.release(&(prefix, labels), record)
+                let key = (prefix, labels);
+                rosters.cidrs.release(&key, record);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The rows of tables: what each says of the destinations and services that concern it.
 //!
 //! What a table says of a destination never changes while both are known, so a row is made once.
-//! While endpoints change tables, those they leave have rows for what comes and those they come
-//! under for what goes: so that meanwhile nothing is denied that both allow.
+//! While endpoints change tables, those they leave have rows for what comes too, so that meanwhile
+//! nothing is denied that both allow.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,16 +26,11 @@ impl Node {
         let world = &self.world;
         for (key, table) in &mut self.tables {
             let mut writer = Writer { ledger: &mut self.ledger, table };
-            let comes = progress.tables.contains(key) && writer.table.is_in_use();
             if !writer.table.is_in_use() {
                 progress.passing.extend(writer.passing(&world.destinations, &fresh));
                 progress.views.insert(*key);
-            } else if comes {
+            } else if progress.entered.contains(key) {
                 writer.fill(&world.destinations, &world.services);
-                let going = progress.departed.iter().copied();
-                let going: Vec<Identity> =
-                    going.filter(|own| is_plain(&world.destinations, *own)).collect();
-                progress.passing.extend(writer.passing(&world.destinations, &going));
                 progress.views.insert(*key);
             } else {
                 if writer.add(&world.destinations, fresh.iter().copied()) {
@@ -70,10 +65,6 @@ impl Node {
             }
         }
     }
-}
-
-fn is_plain(destinations: &Destinations, identity: Identity) -> bool {
-    destinations.get(identity).is_some_and(|own| own.is_plain_prefix())
 }
 
 /// Writes the rows of one table.

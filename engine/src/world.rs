@@ -77,8 +77,8 @@ pub(crate) struct Progress {
     pub(crate) identities: BTreeSet<Identity>,
     /// Service ports that stand for something else.
     pub(crate) service_ports: BTreeSet<Identity>,
-    /// Tables that came into use, or went out of it.
-    pub(crate) tables: BTreeSet<TableKey>,
+    /// Tables that came into use, and have no rows yet.
+    pub(crate) entered: BTreeSet<TableKey>,
     /// Destinations that no prefix has any more.
     pub(crate) departed: Vec<Identity>,
     /// Tables whose rows are others now.

@@ -111,12 +111,17 @@ impl Reconciler {
     /// Brings the kernel up to what is known now.
     pub fn update(&mut self, known: Known<'_>) {
         self.take_in(known);
+        while self.revise() && !self.node.is_settled() {}
+    }
+
+    /// Decides the next revision and carries it out; whether it is in force.
+    fn revise(&mut self) -> bool {
         let plan = match self.node.plan(&self.inventory) {
             Ok(plan) => plan,
             Err(error) => {
                 error!(%error, "the next revision cannot be decided: what is enforced stays");
                 self.problems = vec![error.to_string()];
-                return;
+                return false;
             }
         };
         self.planned = plan.revision.0;
@@ -124,10 +129,11 @@ impl Reconciler {
             error!(%error, revision = plan.revision.0, "a revision could not be written");
             self.problems = vec![format!("revision {} is not in force: {error}", plan.revision.0)];
             self.fall_back(&plan);
-            return;
+            return false;
         }
         self.node.applied(&plan);
         self.finish(plan);
+        true
     }
 
     fn take_in(&mut self, known: Known<'_>) {

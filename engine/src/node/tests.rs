@@ -102,8 +102,16 @@ impl Bench {
         self.inventory.policies = policies.map(|own| (own.key.clone(), own)).collect();
     }
 
-    /// Plans and carries out a revision as the daemon does, and returns its cold changes.
+    /// Plans and carries out revisions as the daemon does, and returns their cold changes.
     fn commit(&mut self) -> Vec<Change> {
+        let mut changes = self.carry_out();
+        while !self.node.is_settled() {
+            changes.extend(self.carry_out());
+        }
+        changes
+    }
+
+    fn carry_out(&mut self) -> Vec<Change> {
         let plan = self.node.plan(&self.inventory).unwrap();
         plan.difference.before.iter().for_each(|change| self.kernel.apply(change));
         for (id, local) in &plan.endpoints {
@@ -146,7 +154,7 @@ impl Bench {
         let entry =
             self.kernel.endpoints.values().find(|entry| entry.endpoint == endpoint).unwrap();
         let Enforcement::Table(id) = entry.enforcement else { panic!("not enforced") };
-        let mut tables = self.node.tables.values().map(|live| live.table());
+        let mut tables = self.node.tables.values().map(LiveTable::table);
         Arc::clone(tables.find(|table| table.id() == id).unwrap())
     }
 

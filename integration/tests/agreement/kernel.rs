@@ -59,7 +59,7 @@ impl Kernel {
     pub fn load(&mut self, cluster: &Cluster, policies: &[Arc<Policy>]) {
         let mut node = Node::new(settings());
         let plan = node.plan(&cluster.inventory(policies)).unwrap();
-        let mut desired = plan.desired.clone();
+        let mut desired = node.desired();
         for (id, local) in &plan.endpoints {
             let Some(table) = &local.table else { continue };
             let mut leases = Leases::new(*id, Limits::default());

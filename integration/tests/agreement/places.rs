@@ -8,10 +8,10 @@ use std::{
 
 use engine::Inventory;
 use model::{
-    CidrGroup, ClusterNode, DropReason, EndpointName, Interface, Label, Labels, Name, Pod,
+    CidrGroup, ClusterNode, DropReason, EndpointName, Interface, Label, Labels, Name, Objects, Pod,
     Protocol, Service, ServicePort, Source, Verdict,
 };
-use policy::{Context, Destination, Packet, Policy, Rule, ServiceFacts, Wants, explain};
+use policy::{Context, Destination, Packet, Policy, Rule, Wants, explain};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 pub const CLIENT: [&str; 2] = ["10.0.0.2", "fd00::2"];
@@ -133,12 +133,8 @@ impl Cluster {
 
     /// What of this cluster changes the meaning of rules.
     pub fn context(&self) -> Context {
-        let services = self.services().into_iter().map(|(name, own)| {
-            let facts = ServiceFacts { labels: own.labels, external_name: own.external_name };
-            (name, facts)
-        });
         let dns = labels_of(DNS.0, &[("k8s-app", "kube-dns")]);
-        Context { dns_pods: [dns].into(), services: services.collect(), cidr_groups: groups() }
+        Context { dns_pods: [dns].into(), services: self.services(), cidr_groups: groups() }
     }
 
     /// The engine's view of it.
@@ -146,17 +142,17 @@ impl Cluster {
         let mut inventory = Inventory {
             services: self.services(),
             cidr_groups: groups(),
-            policies: policies.to_vec(),
+            policies: policies.iter().map(|own| (own.key.clone(), Arc::clone(own))).collect(),
             host_addresses: HOST.map(ip).into(),
             ..Inventory::default()
         };
         let client = name("default", "client");
         inventory.bindings.bound.insert(client.clone(), LOOPBACK);
         let labels = labels_of("default", &[("app", "client")]);
-        inventory.pods.insert(client.clone(), pod(client, labels, CLIENT));
+        inventory.pods.insert(client.clone(), pod(client, labels, CLIENT).into());
         let dns = name("kube-system", "dns");
         let labels = labels_of(DNS.0, &[("k8s-app", "kube-dns")]);
-        inventory.pods.insert(dns.clone(), pod(dns, labels, DNS_POD));
+        inventory.pods.insert(dns.clone(), pod(dns, labels, DNS_POD).into());
         for (number, random) in self.pods.iter().enumerate() {
             let name = name(random.namespace, &format!("pod-{number}"));
             let labels = labels_of(random.namespace, &random.labels);
@@ -165,7 +161,7 @@ impl Cluster {
             if let Some((named, protocol, port)) = random.port {
                 pod.ports.insert(named.to_owned(), vec![(protocol, port)]);
             }
-            inventory.pods.insert(name, pod);
+            inventory.pods.insert(name, pod.into());
         }
         for (name, addresses, health, role) in [
             ("here", HOST, [].as_slice(), "worker"),
@@ -178,7 +174,7 @@ impl Cluster {
                 health_addresses: health.iter().map(|text| ip(text)).collect(),
                 pod_prefixes: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
             };
-            inventory.nodes.insert(name.to_owned(), node);
+            inventory.nodes.insert(name.to_owned(), node.into());
         }
         inventory
     }
@@ -186,9 +182,9 @@ impl Cluster {
     /// Everything that packets are sent to, with what the rules know of it.
     pub fn targets(&self) -> Vec<Target> {
         let mut targets = self.addresses();
-        for service in self.services().into_values() {
+        for service in self.services().values() {
             for address in service.addresses.clone() {
-                let place = Place::Service(self.frontends(&service, address, false), None);
+                let place = Place::Service(self.frontends(service, address, false), None);
                 targets.push(Target { address, place });
             }
         }
@@ -271,15 +267,15 @@ impl Cluster {
 
     /// These labels, and those of the services that the address is behind.
     fn with_services(&self, address: IpAddr, mut labels: Labels) -> Labels {
-        for (name, service) in self.services() {
+        for (name, service) in &self.services() {
             if service.backends.contains(&address) {
-                labels.insert(Wants::service_label(&name));
+                labels.insert(Wants::service_label(name));
             }
         }
         labels
     }
 
-    fn services(&self) -> BTreeMap<EndpointName, Service> {
+    fn services(&self) -> Objects<EndpointName, Service> {
         let pods: Vec<IpAddr> =
             (0..2).flat_map(|number| pod_addresses(number).map(|own| ip(&own))).collect();
         let outside = ["203.0.113.6", "2001:db8:1::6"].map(ip);
@@ -307,12 +303,12 @@ impl Cluster {
                 &["TCP", "UDP"],
             ),
         ];
-        let mut services: BTreeMap<_, _> =
-            all.into_iter().map(|own| (own.name.clone(), own)).collect();
+        let mut services: Objects<_, _> =
+            all.into_iter().map(|own| (own.name.clone(), own.into())).collect();
         let named = name("default", "named");
         let mut external = service(("default", "named"), &[], (1, 1, None), &[], &[]);
         external.external_name = Some("a.example".parse().unwrap());
-        services.insert(named, external);
+        services.insert(named, external.into());
         services
     }
 }
@@ -344,14 +340,14 @@ fn service(
     }
 }
 
-fn groups() -> BTreeMap<String, CidrGroup> {
+fn groups() -> Objects<String, CidrGroup> {
     let prefixes = ["203.0.113.4/30", "2001:db8:2::/64"].map(|text| text.parse().unwrap());
     let group = CidrGroup {
         name: "partners".to_owned(),
         labels: [Label::kubernetes("trust", "some")].into_iter().collect(),
         prefixes: prefixes.to_vec(),
     };
-    [(group.name.clone(), group)].into()
+    std::iter::once((group.name.clone(), group.into())).collect()
 }
 
 fn pod(name: EndpointName, labels: Labels, addresses: [&str; 2]) -> Pod {

@@ -191,9 +191,13 @@ impl Step {
 fn policy(number: usize, spec: &str, subject: &str) -> Policy {
     let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
     let key = if subject == "kube-dns" { "k8s-app" } else { "app" };
+    let (kind, namespace) = match number % 2 {
+        0 => ("CiliumClusterwideNetworkPolicy", ""),
+        _ => ("CiliumNetworkPolicy", ", namespace: default"),
+    };
     let text = format!(
-        "apiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\nmetadata: {{name: \
-         p{number}}}\nspec:\n  endpointSelector: {{matchLabels: {{{key}: {subject}}}}}\n{spec}"
+        "apiVersion: cilium.io/v2\nkind: {kind}\nmetadata: {{name: p{number}{namespace}}}\nspec:\n  \
+         endpointSelector: {{matchLabels: {{{key}: {subject}}}}}\n{spec}"
     );
     let (documents, problems) = Document::read_all(&Path::new("p.yaml").into(), &text);
     assert_eq!(problems, []);
@@ -287,6 +291,25 @@ impl Bench {
         assert_eq!(state, self.node.desired());
     }
 
+    /// On the way from one policy to another, what both say the same of fares as both say.
+    fn check_the_way(&mut self, before: &State, was: &Verdicts, changes: &[Change]) {
+        let is = verdicts(self);
+        let same = was.iter().filter(|(probe, verdict)| is.get(*probe) == Some(*verdict));
+        let same: Vec<_> = same.map(|(probe, verdict)| (*probe, *verdict)).collect();
+        let after = std::mem::replace(&mut self.kernel, before.clone());
+        for change in changes {
+            self.kernel.apply(change);
+            if matches!(change, Change::PutRow(..) | Change::PutNumber(..)) {
+                continue;
+            }
+            for &((own, to), verdict) in &same {
+                let now = self.verdict(own.0, &to.to_string(), Protocol::TCP).ok();
+                assert_eq!(now, verdict, "{own} to {to} when {change:?}");
+            }
+        }
+        self.kernel = after;
+    }
+
     /// Who was allowed something that has changed is judged again; who was not, is left alone.
     fn check_generations(&self, before: &State, was: &Verdicts) {
         let is = verdicts(self);
@@ -337,6 +360,9 @@ proptest! {
             }
             let changes = bench.commit();
             bench.check_changes(&before, &changes);
+            if matches!(step, Step::Policy { .. } | Step::NoPolicy(_) | Step::Group(_)) {
+                bench.check_the_way(&before, &was, &changes);
+            }
             bench.check_generations(&before, &was);
             bench.check_against_a_fresh_node();
         }
