@@ -293,9 +293,8 @@ impl Day {
     }
 
     fn describe(&mut self) {
-        let menu = expected::menu().iter().zip(self.policies);
-        self.inventory.policies =
-            menu.filter(|(_, there)| *there).map(|(own, _)| Arc::clone(own)).collect();
+        let menu = expected::menu().iter().zip(self.policies).filter(|(_, there)| *there);
+        self.inventory.policies = menu.map(|(own, _)| (own.key.clone(), Arc::clone(own))).collect();
         self.inventory.pods.clear();
         self.inventory.bindings.bound.clear();
         for (pod, _) in PODS.iter().zip(self.pods).filter(|(_, there)| *there) {
@@ -316,7 +315,7 @@ impl Day {
                 host_network: false,
                 ports: BTreeMap::new(),
             };
-            self.inventory.pods.insert(name, pod);
+            self.inventory.pods.insert(name, Arc::new(pod));
         }
     }
 }
