@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::dial;
 use crate::http::{self, Version};
 use crate::kafka;
 use crate::prefixed::{Io, Prefixed};
@@ -69,7 +70,8 @@ impl Arrival {
         let endpoint = Some(judgement.endpoint);
         let known = |reason| Refused { endpoint, server_name: None, reason };
         let _share = shared.admission.of_endpoint(judgement.endpoint).map_err(known)?;
-        let _ = stream.set_nodelay(true);
+        // A socket that cannot be tuned is one that its client has closed.
+        let _ = dial::tune(&stream);
         let opening = Opening::read(&mut stream);
         let opening = timeout(shared.options.opening_time(), opening).await;
         let opening = opening.map_err(|_| known(Reason::SlowClient))?.map_err(known)?;

@@ -4,9 +4,13 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
+
+/// After how much silence the other end is asked whether it is there, and how often then.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
 
 /// A connection that is being made.
 pub type DialFuture = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
@@ -32,10 +36,17 @@ impl Dial for Transparent {
         Box::pin(async move {
             let socket = TcpSocket::from_std_stream(socket(destination, source, mark)?.into());
             let stream = socket.connect(destination).await?;
-            stream.set_nodelay(true)?;
+            tune(&stream)?;
             Ok(stream)
         })
     }
+}
+
+/// Sends small messages at once, and finds out when the other end is gone.
+pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 fn socket(

@@ -105,7 +105,8 @@ impl Requests<'_> {
 
     /// The next request, without its length; none where the client is done.
     async fn read(&mut self) -> Result<Option<Vec<u8>>, Reason> {
-        let Ok(length) = self.reader.read_i32().await else { return Ok(None) };
+        let idle = self.session.shared.options.idle_time();
+        let Ok(Ok(length)) = timeout(idle, self.reader.read_i32()).await else { return Ok(None) };
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if !(MIN_REQUEST..=MAX_REQUEST).contains(&length) {
             return Err(Reason::MalformedKafka);

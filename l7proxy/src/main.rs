@@ -62,6 +62,9 @@ fn main() -> ExitCode {
         .with_env_filter(EnvFilter::from_env("FQDND_LOG"))
         .with_writer(std::io::stderr)
         .init();
+    if let Err(error) = privileges::raise_file_limit() {
+        tracing::warn!(%error, "fewer connections than configured may be possible");
+    }
     if let Err(error) = privileges::drop_all_but(arguments.keep, arguments.user) {
         tracing::error!(%error, "not started");
         return ExitCode::from(3);

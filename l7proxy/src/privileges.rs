@@ -2,6 +2,7 @@
 
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use thiserror::Error;
 
@@ -16,6 +17,13 @@ pub enum PrivilegeError {
     Process(#[from] nix::Error),
 }
 
+/// Lets the process have as many descriptors open as it may: two for each connection.
+pub fn raise_file_limit() -> Result<(), PrivilegeError> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    Ok(())
+}
+
 /// Gives up every right but the capability that is kept, for good. To be called before any thread
 /// is started: each has rights of its own.
 ///
@@ -24,7 +32,7 @@ pub fn drop_all_but(kept: Option<Capability>, user: u32) -> Result<(), Privilege
     prctl::set_no_new_privs()?;
     // Nobody reads keys out of a dump, nor through /proc.
     prctl::set_dumpable(false)?;
-    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     if Uid::effective().is_root() {
         for capability in caps::read(None, CapSet::Bounding)? {
             caps::drop(None, CapSet::Bounding, capability)?;

@@ -119,3 +119,16 @@ impl fmt::Display for Reason {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_said_the_same_everywhere() {
+        for reason in Reason::ALL {
+            let said = serde_json::to_string(reason).unwrap();
+            assert_eq!(said, format!("\"{reason}\""));
+        }
+    }
+}

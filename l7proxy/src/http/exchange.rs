@@ -6,7 +6,7 @@ use ::http::uri::{PathAndQuery, Uri};
 use ::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use l7proxy_core::Reason;
 use l7proxy_core::control::Asked;
 use l7proxy_core::http::{Edit, Facts, Target};
@@ -103,7 +103,7 @@ impl Exchange {
         let allowed = match self.judge(&request).await {
             Ok(allowed) => allowed,
             Err(reason) => {
-                self.drain(request).await;
+                self.drain(request);
                 return Err(reason);
             }
         };
@@ -186,13 +186,15 @@ impl Exchange {
         fault.filter(|fault| fault.in_body).map_or(reason, |fault| fault.reason)
     }
 
-    /// Reads what is left of a refused request, if it is little, and was not asked for first.
-    async fn drain(&self, request: Request<Incoming>) {
-        if request.headers().contains_key(header::EXPECT) {
+    /// Reads what is left of a refused request beside its answer, if it is little, and was not
+    /// asked for first.
+    fn drain(&self, request: Request<Incoming>) {
+        if request.headers().contains_key(header::EXPECT) || request.body().is_end_stream() {
             return;
         }
         let mut body = request.into_body();
-        let drained = async {
+        let patience = self.session.shared.options.request_time();
+        let drained = async move {
             let mut read = 0;
             while let Some(Ok(frame)) = body.frame().await {
                 read += frame.data_ref().map_or(0, Bytes::len);
@@ -202,7 +204,7 @@ impl Exchange {
             }
         };
         // A body that does not come costs its client the connection, and nobody else anything.
-        let _ = timeout(self.session.shared.options.request_time(), drained).await;
+        tokio::spawn(timeout(patience, drained));
     }
 }
 
