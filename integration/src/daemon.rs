@@ -147,12 +147,16 @@ impl Daemon {
             started_in: Duration::ZERO,
             _pins: undo,
         };
+        let manifests = format!("manifests:\n- {}\n", lab.manifests().directory().display());
         let configuration = format!(
-            "manifests:\n- {}\nsocket: {}\nstateDirectory: {}\nbpf:\n  pinDirectory: {}\n",
-            lab.manifests().directory().display(),
+            "{}socket: {}\nstateDirectory: {}\nbpf:\n  pinDirectory: {}\nhubble:\n  \
+             socket: {}\n",
+            // A cluster stands in their place.
+            if flags.contains(&"--kubeconfig") { "" } else { &manifests },
             daemon.socket().display(),
             daemon.state_directory().display(),
-            pins.display()
+            pins.display(),
+            daemon.hubble_socket().display()
         );
         fs::write(daemon.configuration(), configuration).map_err(system("write fqdnd.yaml"))?;
         daemon.launch()?;
@@ -162,6 +166,11 @@ impl Daemon {
     /// The admin socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.join("fqdnd.sock")
+    }
+
+    /// The socket of the Hubble API.
+    pub fn hubble_socket(&self) -> PathBuf {
+        self.directory.join("hubble.sock")
     }
 
     /// Where it keeps what a restart needs.
@@ -246,12 +255,19 @@ impl Daemon {
 
     /// Runs fqdnctl, whatever comes of it.
     pub fn ctl_output(&self, arguments: &[&str]) -> Result<Output, DaemonError> {
-        Command::new(program("fqdnctl")?)
-            .arg("--socket")
-            .arg(self.socket())
-            .args(arguments)
-            .output()
-            .map_err(system("run fqdnctl"))
+        self.ctl_command()?.args(arguments).output().map_err(system("run fqdnctl"))
+    }
+
+    /// Runs fqdnctl inside the node, where the daemon's addresses are.
+    pub fn ctl_command(&self) -> Result<Command, DaemonError> {
+        let mut command = self.node.command(program("fqdnctl")?);
+        command.arg("--socket").arg(self.socket());
+        Ok(command)
+    }
+
+    /// Runs another program inside the node.
+    pub fn command_inside(&self, program: &Path) -> Command {
+        self.node.command(program)
     }
 
     /// Runs a subcommand of fqdnd itself, such as `check` or `detach`, inside the node.

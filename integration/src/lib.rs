@@ -8,6 +8,7 @@
 
 mod background;
 mod cluster;
+mod cri;
 mod daemon;
 mod dns_client;
 mod dns_server;
@@ -16,6 +17,7 @@ mod flood;
 mod frozen;
 mod hosts;
 mod http;
+mod kube_api;
 mod lab;
 mod length;
 mod links;
@@ -40,6 +42,7 @@ mod wall_clock;
 mod zones;
 
 pub use cluster::{BACKEND, Place};
+pub use cri::ContainerRuntime;
 pub use daemon::{Daemon, DaemonError};
 pub use dns_client::{Answer, DnsError, Resolver};
 pub use dns_server::{DnsServer, DnsServerError, Question, QuestionLog};
@@ -47,6 +50,7 @@ pub use dns_wire::{DnsStream, framed, query, question};
 pub use flood::{Flood, FloodKind, Flooded, NameFlood, NamesFlooded};
 pub use frozen::freeze;
 pub use hosts::{HostServices, HostServicesError, Ports};
+pub use kube_api::{ApiError, Faults, KubeApi, KubeApiError, Refusal};
 pub use lab::{Lab, LabError, OutsideHost, Pod};
 pub use length::length;
 pub use links::LinkError;

@@ -95,6 +95,12 @@ impl RuntimeSource {
 }
 
 impl Sandboxes {
+    /// The record of one pod.
+    #[cfg(test)]
+    pub(crate) fn one(uid: &str, pod: EndpointName, namespace: PathBuf) -> Self {
+        Self(BTreeMap::from([(uid.to_owned(), Sandbox { pod: Some(pod), namespace })]))
+    }
+
     /// The network namespace of the pod of this name and uid. A pod that came from a file of the
     /// kubelet's has another uid there; it counts where the record has the name, too.
     pub fn of(&self, pod: &EndpointName, uid: &str, mirrored: Option<&str>) -> Option<&PathBuf> {

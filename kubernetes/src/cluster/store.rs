@@ -448,3 +448,6 @@ fn flat(
 ) -> impl Iterator<Item = Problem> + use<'_> {
     by_object.values().flatten().take(MAX_PROBLEMS).cloned()
 }
+
+#[cfg(test)]
+mod tests;

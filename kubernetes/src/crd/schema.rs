@@ -1,5 +1,6 @@
 //! The schemas of policies and CIDR groups.
 
+use policy::Entity;
 use serde_json::{Map, Value, json};
 
 /// A name or pattern of a domain.
@@ -15,22 +16,6 @@ const TOPIC: &str = r"^[a-zA-Z0-9._-]*$";
 const MAX_NAME: u32 = 255;
 /// How many ports, or ICMP types, one item may have.
 const MAX_PORTS: u32 = 40;
-
-const ENTITIES: [&str; 13] = [
-    "all",
-    "world",
-    "world-ipv4",
-    "world-ipv6",
-    "cluster",
-    "host",
-    "remote-node",
-    "kube-apiserver",
-    "health",
-    "init",
-    "ingress",
-    "unmanaged",
-    "none",
-];
 
 /// The schema of a policy.
 pub(super) fn policy(namespaced: bool) -> Value {
@@ -124,7 +109,7 @@ fn rule(namespaced: bool) -> Value {
 fn egress(allows: bool) -> Value {
     let mut entry = open(json!({
         "toEndpoints": list(selector()),
-        "toEntities": list(one_of(&ENTITIES)),
+        "toEntities": list(one_of(&Entity::names())),
         "toServices": list(service()),
         "toNodes": list(selector()),
         "toCIDR": list(matching(CIDR, 43)),

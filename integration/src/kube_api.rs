@@ -1,0 +1,186 @@
+//! An API server for tests: real HTTP, and a Kubernetes API server's behaviour where whoever
+//! watches and writes meets it.
+//!
+//! Lists in pages that are snapshots, watches with bookmarks and selectors, versions that are
+//! forgotten (410), optimistic locking, status subresources, server-side apply with owners and
+//! conflicts, bearer tokens, and admission of custom objects by the schemas of their definitions.
+//! What goes wrong in a real cluster is switched on by [`Faults`].
+
+mod apply;
+mod faults;
+mod http;
+mod resources;
+mod schema;
+mod selectors;
+mod world;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+pub use faults::{Faults, Refusal};
+pub use world::ApiError;
+
+use crate::namespace::Namespace;
+use world::World;
+
+/// Why the server could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeApiError {
+    /// It could not listen, or its thread could not be made.
+    #[error("the API server: {0}")]
+    System(#[from] io::Error),
+    /// A namespace could not be entered.
+    #[error(transparent)]
+    Namespace(#[from] crate::namespace::NamespaceError),
+}
+
+/// A running API server. It ends when it is dropped.
+#[derive(Debug)]
+pub struct KubeApi {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// What requests and tests share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    world: Mutex<World>,
+    faults: Mutex<Faults>,
+    /// Counts up with each change of objects or faults.
+    changes: watch::Sender<u64>,
+    /// Counts up when connections are to be cut.
+    cuts: watch::Sender<u64>,
+}
+
+impl Shared {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+impl KubeApi {
+    /// The token that is good at the start.
+    pub const TOKEN: &'static str = "a-token-for-tests";
+
+    /// Starts a server on this machine's loopback address, or inside a namespace on its own.
+    pub fn start(namespace: Option<Arc<Namespace>>) -> Result<Self, KubeApiError> {
+        let listener = listen(namespace.as_deref(), ([127, 0, 0, 1], 0).into())?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            world: Mutex::new(World::default()),
+            faults: Mutex::new(Faults::new(Self::TOKEN)),
+            changes: watch::channel(0).0,
+            cuts: watch::channel(0).0,
+        });
+        let (stop, stopped) = watch::channel(false);
+        let again = move || listen(namespace.as_deref(), address);
+        let served = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("kube-api".into())
+            .spawn(move || http::serve(served, listener, again, stopped))?;
+        Ok(Self { shared, address, stop, thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Writes a kubeconfig that reads its token from a file beside it, and gives its path.
+    pub fn write_kubeconfig(&self, directory: &Path) -> io::Result<PathBuf> {
+        let (path, token) = (directory.join("kubeconfig"), directory.join("token"));
+        std::fs::write(&token, Self::TOKEN)?;
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
+             clusters:\n- name: test\n  cluster: {{server: {}}}\n\
+             users:\n- name: test\n  user: {{tokenFile: {}}}\n\
+             contexts:\n- name: test\n  context: {{cluster: test, user: test}}\n",
+            self.url(),
+            token.display()
+        );
+        std::fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    /// Puts an object in the place of the one with its name, as its owner would: with its status.
+    pub fn put(&self, object: Value) -> Result<Value, ApiError> {
+        let put = self.shared.world().put(object)?;
+        self.shared.changed();
+        Ok(put)
+    }
+
+    /// Takes an object away.
+    pub fn delete(
+        &self,
+        plural: &str,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<(), ApiError> {
+        self.shared.world().delete(plural, namespace, name)?;
+        self.shared.changed();
+        Ok(())
+    }
+
+    /// All objects of a kind, by its plural.
+    pub fn all(&self, plural: &str) -> Vec<Value> {
+        self.shared.world().all(plural)
+    }
+
+    /// Forgets all versions but the present one, as a server does after some minutes.
+    pub fn compact(&self) {
+        self.shared.world().compact();
+        self.cut();
+    }
+
+    /// Changes what goes wrong.
+    pub fn fault(&self, change: impl FnOnce(&mut Faults)) {
+        change(&mut self.shared.faults());
+        self.shared.changed();
+    }
+
+    /// Cuts every connection in the middle of what it says.
+    pub fn cut(&self) {
+        self.shared.cuts.send_modify(|count| *count += 1);
+    }
+
+    /// How many requests were made with this method to paths that contain this.
+    pub fn requests(&self, method: &str, part: &str) -> usize {
+        let faults = self.shared.faults();
+        faults.requests.iter().filter(|(own, path)| own == method && path.contains(part)).count()
+    }
+}
+
+impl Drop for KubeApi {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn listen(namespace: Option<&Namespace>, address: SocketAddr) -> Result<TcpListener, KubeApiError> {
+    let bind = || TcpListener::bind(address);
+    Ok(match namespace {
+        Some(namespace) => namespace.run(bind)??,
+        None => bind()?,
+    })
+}

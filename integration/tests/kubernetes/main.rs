@@ -1,0 +1,12 @@
+//! The daemon's view of a cluster, through its API server.
+//!
+//! With `FQDND_TEST_KUBECONFIG` the tests in `cluster` use the cluster that it names; without, and
+//! for what no test may do to a real one, a server of the lab's own. Each says which.
+
+mod admission;
+mod cluster;
+mod faults;
+mod ground;
+mod node;
+mod races;
+mod reports;

@@ -1,0 +1,182 @@
+//! The real daemon on a real node of a cluster: pods told of by the API server, their interfaces
+//! by the container runtime or by cgroups.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use hickory_proto::rr::RecordType;
+use integration::{
+    ContainerRuntime, Daemon, KubeApi, Lab, LabOptions, PodSpec, Reach, Resolver, soon,
+};
+use serde_json::{Value, json};
+
+use crate::ground::{NODE, yaml};
+
+const CLIENT: &str = "default/client";
+const OTHER: &str = "default/other";
+const WEB: &str = "203.0.113.10";
+
+const POLICY: &str = r#"
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: one-name, namespace: default}
+spec:
+  endpointSelector: {matchLabels: {app: client}}
+  egress:
+  - toEndpoints:
+    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}
+    toPorts:
+    - ports: [{port: "53", protocol: ANY}]
+      rules: {dns: [{matchName: www.example.com}]}
+  - toFQDNs: [{matchName: www.example.com}]
+"#;
+
+/// A node whose pods a cluster and a runtime tell of.
+struct Node {
+    daemon: Daemon,
+    runtime: ContainerRuntime,
+    api: KubeApi,
+    lab: Lab,
+}
+
+impl Node {
+    fn new(flags: &[&str]) -> Self {
+        let lab = Lab::new(LabOptions::default()).unwrap();
+        let api = KubeApi::start(Some(lab.node().clone())).unwrap();
+        for definition in kubernetes::crd::definitions() {
+            api.put(definition).unwrap();
+        }
+        api.put(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})).unwrap();
+        let runtime = ContainerRuntime::start(lab.directory().join("cri.sock")).unwrap();
+        for document in documents(lab.manifests().directory()) {
+            api.put(document).unwrap();
+        }
+        for (path, pod) in lab.pods() {
+            runtime.put(path, &uid(path), pod.namespace().path());
+        }
+        let kubeconfig = api.write_kubeconfig(lab.directory()).unwrap();
+        let kubeconfig = kubeconfig.to_str().unwrap();
+        let socket = runtime.socket().to_str().unwrap();
+        let cluster = [
+            "--kubeconfig",
+            kubeconfig,
+            "--kubernetes-node",
+            NODE,
+            "--kubernetes-spread",
+            "0s",
+            "--kubernetes-runtime",
+            socket,
+            "--log-level",
+            "debug",
+        ];
+        let daemon = Daemon::start(&lab, &[&cluster, flags].concat()).unwrap();
+        Self { daemon, runtime, api, lab }
+    }
+
+    fn enforcement(&self, path: &str) -> String {
+        self.daemon.enforcement(path)
+    }
+
+    fn resolves(&self, path: &str) {
+        let resolver = Resolver::new(self.lab.dns_service()[0]);
+        let answer = self.lab.pod(path).ask(resolver, "www.example.com", RecordType::A);
+        assert_eq!(answer.addresses, [ip(WEB)], "{answer:?}");
+    }
+}
+
+/// What describes the lab, with the pods bound to the node, as the API server shows it.
+fn documents(directory: &Path) -> Vec<Value> {
+    let mut documents = Vec::new();
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in paths.iter().filter(|path| path.extension().is_some_and(|end| end == "yaml")) {
+        let text = fs::read_to_string(path).unwrap();
+        documents.extend(serde_saphyr::from_multiple::<Value>(&text).unwrap());
+    }
+    documents.into_iter().map(on_node).collect()
+}
+
+fn on_node(mut document: Value) -> Value {
+    if document["kind"] == "Pod" {
+        let metadata = &document["metadata"];
+        let path = format!(
+            "{}/{}",
+            metadata["namespace"].as_str().unwrap(),
+            metadata["name"].as_str().unwrap()
+        );
+        document["metadata"]["uid"] = uid(&path).into();
+        document["spec"]["nodeName"] = NODE.into();
+    }
+    document
+}
+
+fn uid(path: &str) -> String {
+    format!("uid-{}", path.replace('/', "-"))
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_policy_of_the_cluster_is_enforced_on_the_pod_that_the_runtime_binds() {
+    let node = Node::new(&[]);
+    for path in [CLIENT, OTHER] {
+        soon("the pod is bound", || node.enforcement(path) == "open");
+    }
+    node.api.put(yaml(POLICY)).unwrap();
+    soon("the policy is enforced", || node.enforcement(CLIENT) == "enforced");
+    let client = node.lab.pod(CLIENT);
+    assert_eq!(node.daemon.endpoint(CLIENT)["interface"], client.host_interface());
+    assert_eq!(client.connect(ip(WEB), 80), Reach::Silent);
+    node.resolves(CLIENT);
+    assert_eq!(client.connect(ip(WEB), 80), Reach::Open);
+    assert_eq!(node.lab.pod(OTHER).connect(ip(WEB), 80), Reach::Open);
+
+    // The server goes: what is enforced stays, names are still learned, and status says why.
+    node.api.fault(|faults| faults.away = true);
+    soon("it is told", || {
+        let problems = node.daemon.problems();
+        problems.iter().any(|own| own.starts_with("ciliumnetworkpolicies: not followed since "))
+    });
+    assert_eq!(node.enforcement(CLIENT), "enforced");
+    node.resolves(CLIENT);
+    assert_eq!(client.connect(ip(WEB), 80), Reach::Open);
+    assert_eq!(client.connect(ip("203.0.113.20"), 80), Reach::Silent);
+    node.api.delete("ciliumnetworkpolicies", Some("default"), "one-name").unwrap();
+    node.api.fault(|faults| faults.away = false);
+    soon("the policy's end is in force", || node.enforcement(CLIENT) == "open");
+    soon("nothing is wrong", || node.daemon.problems().is_empty());
+}
+
+#[test]
+fn an_interface_that_leads_into_a_pod_is_closed_until_its_pod_is_known() {
+    let mut node = Node::new(&["--kubernetes-interfaces", "v*"]);
+    soon("the pods are bound", || node.enforcement(CLIENT) == "open");
+    let before = fs::read_dir(node.lab.manifests().directory()).unwrap().count();
+    node.lab.add_pod(PodSpec::new("default/late")).unwrap();
+    assert!(fs::read_dir(node.lab.manifests().directory()).unwrap().count() > before);
+    let late = || node.lab.pod("default/late");
+    soon("the new interface is closed", || late().connect(ip(WEB), 80) == Reach::Silent);
+
+    // The API server alone does not open it, nor does the runtime alone.
+    let documents = documents(node.lab.manifests().directory());
+    let pod = documents.into_iter().find(|own| own["metadata"]["name"] == "late").unwrap();
+    node.api.put(pod).unwrap();
+    let known = || {
+        let endpoints = node.daemon.ctl_json(&["endpoint", "list"]).unwrap();
+        endpoints.to_string().contains(late().host_interface())
+    };
+    soon("it is listed", known);
+    assert_eq!(late().connect(ip(WEB), 80), Reach::Silent);
+    // A record of the same name and another uid is that of a pod before it.
+    node.runtime.put("default/late", "uid-of-another", late().namespace().path());
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(late().connect(ip(WEB), 80), Reach::Silent);
+    node.runtime.remove("uid-of-another");
+    node.runtime.put("default/late", &uid("default/late"), late().namespace().path());
+    soon("it is open", || late().connect(ip(WEB), 80) == Reach::Open);
+    soon("it is bound", || node.enforcement("default/late") == "open");
+}

@@ -1,0 +1,83 @@
+//! What the cluster is told of its policies.
+
+use std::time::Duration;
+
+use kubernetes::crd::{self, Outcome};
+use kubernetes::{Access, Cluster, ClusterOptions, Reports};
+use serde_json::Value;
+
+use crate::ground::{Ground, PATIENCE, policy, yaml};
+
+fn reporting(ground: &Ground, node: &str) -> ClusterOptions {
+    let reports = Reports { namespace: ground.namespace.clone(), node: node.to_owned() };
+    ClusterOptions { reports: Some(reports), ..ground.options() }
+}
+
+fn condition(ground: &Ground, name: &str) -> Option<Value> {
+    let policies = ground.api().all("ciliumnetworkpolicies");
+    let policy = policies.into_iter().find(|own| own["metadata"]["name"] == name)?;
+    let conditions = policy["status"]["conditions"].as_array()?.clone();
+    conditions.into_iter().find(|own| own["type"] == crd::VALID)
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waited = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("{what} did not come"));
+}
+
+#[tokio::test]
+async fn one_node_writes_what_became_of_each_policy_and_what_is_refused_is_an_event() {
+    let ground = Ground::own().await;
+    let namespace = ground.namespace.clone();
+    ground.api().put(yaml(&policy(&namespace, "good", "203.0.113.1/32"))).unwrap();
+    let broken = policy(&namespace, "bad", "203.0.113.1/32") + "    toEntities: [world]\n";
+    ground.api().put(yaml(&broken)).unwrap();
+    let one = Cluster::watch(reporting(&ground, "one")).await.unwrap();
+    let two = Cluster::watch(reporting(&ground, "two")).await.unwrap();
+
+    let status = |name: &str| condition(&ground, name).map(|own| own["status"].clone());
+    until("the good one's", || status("good").is_some_and(|own| own == "True")).await;
+    until("the bad one's", || status("bad").is_some_and(|own| own == "False")).await;
+    let told = condition(&ground, "bad").unwrap();
+    assert!(told["message"].as_str().unwrap().starts_with("spec.egress[0].toEntities: "), "{told}");
+    until("the event", || !ground.api().all("events").is_empty()).await;
+    let events = ground.api().all("events");
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["regarding"]["name"], "bad");
+    assert_eq!(events[0]["reason"], "PolicyRefused");
+
+    // Its repair is told too, and then nobody writes any more.
+    ground.api().put(yaml(&policy(&namespace, "bad", "203.0.113.1/32"))).unwrap();
+    until("the repaired one's", || status("bad").is_some_and(|own| own == "True")).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let written = ground.api().requests("PATCH", "/status");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(ground.api().requests("PATCH", "/status"), written);
+    assert!(written <= 4, "{written} writes for three verdicts");
+    drop((one, two));
+}
+
+#[tokio::test]
+async fn definitions_are_installed_once_and_ciliums_own_are_left_alone() {
+    let ground = Ground::bare().await;
+    let access = Access::Kubeconfig(ground.kubeconfig.clone());
+    let outcomes = async || {
+        let installed = crd::install(&access).await.unwrap();
+        installed.into_iter().map(|own| own.outcome).collect::<Vec<_>>()
+    };
+    assert_eq!(outcomes().await, [Outcome::Created; 3]);
+    assert_eq!(outcomes().await, [Outcome::Unchanged; 3]);
+
+    let mut cilium = crd::definitions().remove(0);
+    cilium["metadata"]["labels"] = serde_json::json!({crd::CILIUM: "1.31.12"});
+    let mut old = crd::definitions().remove(2);
+    old["metadata"]["labels"] = serde_json::json!({crd::CILIUM: "1.26.0"});
+    old["spec"]["versions"][0]["name"] = "v2alpha1".into();
+    ground.api().put(cilium).unwrap();
+    ground.api().put(old).unwrap();
+    assert_eq!(outcomes().await, [Outcome::LeftAlone, Outcome::Unchanged, Outcome::Unfit]);
+}

@@ -1,0 +1,225 @@
+//! What lists say, in any order, and what comes of it.
+
+use std::time::SystemTime;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::cluster::object::Raw;
+
+fn read(kind: Kind, object: &Value) -> Read {
+    let raw: Raw = serde_json::from_str(&object.to_string()).unwrap();
+    raw.read(kind, policy::Options::default()).unwrap()
+}
+
+fn put(store: &mut Store, kind: Kind, object: &Value) {
+    store.handle(kind, Update::Put(Box::new(read(kind, object))));
+}
+
+fn gone(store: &mut Store, kind: Kind, name: &str) {
+    let name = Name { namespace: Some("n".to_owned()), name: name.to_owned() };
+    store.handle(kind, Update::Gone(name));
+}
+
+/// A store that has read every list, and a namespace.
+fn begun() -> Store {
+    let mut store = Store::default();
+    for kind in Kind::ALL {
+        assert!(store.inventory().is_none(), "{kind} was not read yet");
+        store.handle(kind, Update::Listed(Some(Vec::new())));
+    }
+    put(&mut store, Kind::Namespaces, &json!({"metadata": {"name": "n"}}));
+    assert!(store.inventory().is_some());
+    store
+}
+
+fn pod(name: &str, uid: &str, address: &str) -> Value {
+    json!({"metadata": {"name": name, "namespace": "n", "uid": uid, "labels": {"app": name}},
+        "status": {"podIPs": [{"ip": address}]}})
+}
+
+fn name(name: &str) -> EndpointName {
+    EndpointName { namespace: "n".to_owned(), name: name.to_owned() }
+}
+
+fn policy(egress: &str) -> Value {
+    json!({"metadata": {"name": "p", "namespace": "n"},
+        "spec": {"endpointSelector": {}, "egress": [{"toCIDR": [egress]}]}})
+}
+
+#[test]
+fn the_end_of_a_pod_here_does_not_take_away_its_successor_elsewhere() {
+    let mut store = begun();
+    put(&mut store, Kind::LocalPods, &pod("web-0", "1", "10.0.0.1"));
+    // The lists are two: the new one may be told of before the old one's end is.
+    put(&mut store, Kind::RemotePods, &pod("web-0", "2", "10.0.0.2"));
+    assert_eq!(store.inventory().unwrap().pods[&name("web-0")].uid, "1");
+    gone(&mut store, Kind::LocalPods, "web-0");
+    let pods = store.inventory().unwrap().pods;
+    assert_eq!(pods[&name("web-0")].uid, "2");
+    assert_eq!(pods[&name("web-0")].attachment, None);
+    gone(&mut store, Kind::RemotePods, "web-0");
+    assert!(store.inventory().unwrap().pods.is_empty());
+}
+
+#[test]
+fn a_new_pod_of_the_same_name_has_nothing_of_the_old_ones_record() {
+    let mut store = begun();
+    let record = |uid: &str, pod: &str| Ok(Sandboxes::one(uid, name(pod), "/run/netns/1".into()));
+    put(&mut store, Kind::LocalPods, &pod("web-0", "1", "10.0.0.1"));
+    assert_eq!(store.unbound(), 1);
+    store.handle_sandboxes(record("1", "web-0"));
+    assert_eq!(store.unbound(), 0);
+    let bound =
+        |store: &mut Store| store.inventory().unwrap().pods[&name("web-0")].attachment.is_some();
+    assert!(bound(&mut store));
+    put(&mut store, Kind::LocalPods, &pod("web-0", "2", "10.0.0.1"));
+    assert!(!bound(&mut store));
+    // While the record cannot be read, the last one stands.
+    store.handle_sandboxes(record("2", "web-0"));
+    store.handle_sandboxes(Err("the runtime is away".to_owned()));
+    assert!(bound(&mut store));
+    let told = store.inventory().unwrap().problems.remove(0).message;
+    assert_eq!(told, "the runtime is away; what was read stands");
+}
+
+#[test]
+fn a_policy_that_breaks_stays_as_it_was_and_one_that_never_was_read_is_lost() {
+    let mut store = begun();
+    put(&mut store, Kind::NetworkPolicies, &policy("10.0.0.0/8"));
+    let before = store.inventory().unwrap();
+    put(&mut store, Kind::NetworkPolicies, &policy("ten"));
+    let now = store.inventory().unwrap();
+    assert_eq!(now.policies, before.policies);
+    assert_eq!((now.problems.len(), now.lost.len()), (1, 0));
+    let verdict = store.verdicts().values().next().unwrap().clone();
+    assert_eq!(verdict.status(), "False");
+    assert!(verdict.message().starts_with("spec.egress[0].toCIDR[0]: "), "{}", verdict.message());
+
+    let mut store = Store::default();
+    let broken = read(Kind::NetworkPolicies, &policy("ten"));
+    store.handle(Kind::NetworkPolicies, Update::Listed(Some(vec![broken])));
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::NetworkPolicies) {
+        store.handle(kind, Update::Listed(Some(Vec::new())));
+    }
+    assert_eq!(store.inventory().unwrap().lost.len(), 1);
+    put(&mut store, Kind::NetworkPolicies, &policy("10.0.0.0/8"));
+    assert!(store.inventory().unwrap().lost.is_empty());
+}
+
+#[test]
+fn what_is_not_followed_is_told_since_when() {
+    let mut store = begun();
+    let state = WatchState::Interrupted { reason: "away".to_owned() };
+    let since = SystemTime::UNIX_EPOCH;
+    store.handle(Kind::Nodes, Update::Fares(Watched { objects: 0, state, since }));
+    let problem = store.inventory().unwrap().problems.remove(0);
+    assert_eq!(problem.file.to_str(), Some("nodes"));
+    let message = "not followed since 1970-01-01T00:00:00Z: away; what was read stands";
+    assert_eq!(problem.message, message);
+}
+
+/// One thing that happens to the objects of a cluster.
+#[derive(Clone, Debug)]
+enum Step {
+    Pod { here: bool, number: u8, uid: u8, address: u8 },
+    PodGone { here: bool, number: u8 },
+    Namespace { team: u8 },
+    Slice { number: u8, service: u8, backend: u8 },
+    SliceGone { number: u8 },
+    Service { number: u8, port: u8 },
+    ServiceGone { number: u8 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let few = 0_u8..3;
+    prop_oneof![
+        (any::<bool>(), few.clone(), few.clone(), 1_u8..9)
+            .prop_map(|(here, number, uid, address)| Step::Pod { here, number, uid, address }),
+        (any::<bool>(), few.clone()).prop_map(|(here, number)| Step::PodGone { here, number }),
+        few.clone().prop_map(|team| Step::Namespace { team }),
+        (few.clone(), few.clone(), 1_u8..9).prop_map(|(number, service, backend)| Step::Slice {
+            number,
+            service,
+            backend
+        }),
+        few.clone().prop_map(|number| Step::SliceGone { number }),
+        (few.clone(), 1_u8..9).prop_map(|(number, port)| Step::Service { number, port }),
+        few.prop_map(|number| Step::ServiceGone { number }),
+    ]
+}
+
+/// What the cluster has: each list as it is now.
+type Lists = BTreeMap<Kind, BTreeMap<String, Value>>;
+
+fn carry_out(step: &Step, store: &mut Store, lists: &mut Lists) {
+    let mut change = |kind: Kind, name: String, object: Option<Value>| match object {
+        Some(object) => {
+            put(store, kind, &object);
+            lists.entry(kind).or_default().insert(name, object);
+        }
+        None => {
+            gone(store, kind, &name);
+            lists.entry(kind).or_default().remove(&name);
+        }
+    };
+    let list = |here: &bool| if *here { Kind::LocalPods } else { Kind::RemotePods };
+    match step {
+        Step::Pod { here, number, uid, address } => {
+            let name = format!("pod-{number}");
+            let object = pod(&name, &uid.to_string(), &format!("10.0.0.{address}"));
+            change(list(here), name, Some(object));
+        }
+        Step::PodGone { here, number } => change(list(here), format!("pod-{number}"), None),
+        Step::Namespace { team } => {
+            let labels = json!({"team": team.to_string()});
+            let object = json!({"metadata": {"name": "n", "labels": labels}});
+            change(Kind::Namespaces, "n".to_owned(), Some(object));
+        }
+        Step::Slice { number, service, backend } => {
+            let labels = json!({"kubernetes.io/service-name": format!("service-{service}")});
+            let metadata =
+                json!({"name": format!("slice-{number}"), "namespace": "n", "labels": labels});
+            let endpoints = json!([{"addresses": [format!("10.1.0.{backend}")]}]);
+            let object =
+                json!({"metadata": metadata, "endpoints": endpoints, "ports": [{"port": 80}]});
+            change(Kind::EndpointSlices, format!("slice-{number}"), Some(object));
+        }
+        Step::SliceGone { number } => {
+            change(Kind::EndpointSlices, format!("slice-{number}"), None);
+        }
+        Step::Service { number, port } => {
+            let metadata = json!({"name": format!("service-{number}"), "namespace": "n"});
+            let object = json!({"metadata": metadata, "spec": {"ports": [{"port": port}]}});
+            change(Kind::Services, format!("service-{number}"), Some(object));
+        }
+        Step::ServiceGone { number } => {
+            change(Kind::Services, format!("service-{number}"), None);
+        }
+    }
+}
+
+proptest! {
+    /// Whatever happened, and in whatever order, the inventory is what the lists say as they are.
+    #[test]
+    fn following_gives_what_reading_anew_gives(steps in prop::collection::vec(step(), 0..60)) {
+        let mut store = begun();
+        let mut lists = Lists::from([(
+            Kind::Namespaces,
+            BTreeMap::from([("n".to_owned(), json!({"metadata": {"name": "n"}}))]),
+        )]);
+        for step in &steps {
+            carry_out(step, &mut store, &mut lists);
+        }
+        let mut fresh = Store::default();
+        for kind in Kind::ALL {
+            let objects = lists.get(&kind).into_iter().flat_map(BTreeMap::values);
+            let read = objects.map(|object| read(kind, object)).collect();
+            fresh.handle(kind, Update::Listed(Some(read)));
+        }
+        let (followed, read) = (store.inventory().unwrap(), fresh.inventory().unwrap());
+        prop_assert_eq!(followed.pods, read.pods);
+        prop_assert_eq!(followed.services, read.services);
+    }
+}
