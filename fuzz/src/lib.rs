@@ -4,10 +4,13 @@
 //! fault.
 #![forbid(unsafe_code)]
 
+pub mod client_hello;
 pub mod configuration;
 pub mod dns_framing;
 pub mod dns_messages;
 pub mod engine;
+pub mod kafka_requests;
 pub mod kernel;
+pub mod l7_framing;
 pub mod packets;
 pub mod policies;
