@@ -139,7 +139,9 @@ fn a_policy_of_the_cluster_is_enforced_on_the_pod_that_the_runtime_binds() {
     node.api.fault(|faults| faults.away = true);
     soon("it is told", || {
         let problems = node.daemon.problems();
-        problems.iter().any(|own| own.starts_with("ciliumnetworkpolicies: not followed since "))
+        problems.iter().any(|own| {
+            own.starts_with("ciliumnetworkpolicies") && own.contains("not followed since")
+        })
     });
     assert_eq!(node.enforcement(CLIENT), "enforced");
     node.resolves(CLIENT);

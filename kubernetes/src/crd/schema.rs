@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 const DOMAIN: &str = r"^(\*{1,2}\.)?[-a-zA-Z0-9_*]+(\.[-a-zA-Z0-9_*]+)*\.?$|^\*{1,2}\.?$";
 const NAME: &str = r"^[-a-zA-Z0-9_]+(\.[-a-zA-Z0-9_]+)*\.?$|^\.$";
 /// A port's number, or the name of one.
-const PORT: &str = r"^(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})$|^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$";
+const PORT: &str = r"^(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})$|^[-a-zA-Z0-9]*[a-zA-Z][-a-zA-Z0-9]*$";
 /// A prefix, roughly: an address that the daemon refuses may still fit.
 const CIDR: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}/([0-9]|[12][0-9]|3[0-2])|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8]))$";
 const TOPIC: &str = r"^[a-zA-Z0-9._-]*$";
