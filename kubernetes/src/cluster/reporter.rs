@@ -98,9 +98,8 @@ impl<'a> Reporter<'a> {
             if self.is_ours() {
                 self.write_all().await?;
             }
-            match timeout(RENEWED, self.verdicts.changed()).await {
-                Ok(Err(_)) => return Err(Fault::Closed),
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(_)) = timeout(RENEWED, self.verdicts.changed()).await {
+                return Err(Fault::Closed);
             }
         }
     }
@@ -245,8 +244,7 @@ impl<'a> Reporter<'a> {
         let metadata = &policy["metadata"];
         let namespace = metadata["namespace"].as_str().unwrap_or("default");
         let name = metadata["name"].as_str().unwrap_or_default();
-        let uid: String =
-            verdict.uid.chars().filter(|c| c.is_ascii_alphanumeric()).take(8).collect();
+        let uid: String = verdict.uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
         let event = json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",

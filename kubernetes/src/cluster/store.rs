@@ -180,10 +180,10 @@ impl Store {
         let lists = self.inventory.watched.iter().filter_map(|(kind, watched)| {
             let WatchState::Interrupted { reason } = &watched.state else { return None };
             let since = humantime::format_rfc3339_seconds(watched.since);
-            Some(unread(kind.as_str(), format!("not followed since {since}: {reason}")))
+            Some(unread(kind.as_str(), &format!("not followed since {since}: {reason}")))
         });
         let runtime = self.inventory.runtime.iter();
-        lists.chain(runtime.map(|reason| unread("the runtime's record", reason.clone())))
+        lists.chain(runtime.map(|reason| unread("the runtime's record", reason)))
     }
 
     /// The lists that were never read whole, and why the runtime's record is not read.
@@ -436,7 +436,7 @@ fn is_of_namespace(key: &str) -> bool {
     key.strip_prefix(Labels::NAMESPACE_LABELS).is_some_and(|rest| rest.starts_with('.'))
 }
 
-fn unread(what: &str, why: String) -> Problem {
+fn unread(what: &str, why: &str) -> Problem {
     let file = Arc::from(std::path::Path::new(what));
     let message = format!("{why}; what was read stands");
     Problem { file, line: 0, column: 0, field: String::new(), message }

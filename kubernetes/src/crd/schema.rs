@@ -249,11 +249,9 @@ fn selector() -> Value {
 
 /// An object of these fields, that keeps others for the daemon to refuse.
 fn open(properties: Value) -> Value {
-    json!({
-        "type": "object",
-        "properties": properties,
-        "x-kubernetes-preserve-unknown-fields": true,
-    })
+    let mut schema = anything();
+    schema["properties"] = properties;
+    schema
 }
 
 fn required(mut schema: Value, fields: &[&str]) -> Value {
