@@ -185,21 +185,29 @@ fn show_learning(figures: Vec<learning::Figures>) -> Vec<learning::Figures> {
 fn show_policies(figures: Vec<policies::Figures>) -> Vec<policies::Figures> {
     let mut table = Table::new(&[
         "rules",
+        "pods",
         "read ms",
-        "compile ms",
-        "one more ms",
+        "first ms",
+        "policy ms",
+        "policy for the same pod ms",
+        "pod ms",
+        "pod with new labels ms",
         "memory KiB",
         "manifest to packet ms",
     ]);
-    for own in &figures {
-        let ms = |value: f64| format!("{value:.2}");
+    for figure in &figures {
+        let (own, ms) = (&figure.growth, |value: f64| format!("{value:.3}"));
         table.row(vec![
             own.rules.to_string(),
+            own.pods.to_string(),
             ms(own.read_ms),
-            ms(own.compile_ms),
-            ms(own.one_more_ms),
+            ms(own.first_ms),
+            ms(own.policy_ms),
+            ms(own.own_policy_ms),
+            ms(own.pod_ms),
+            ms(own.new_labels_ms),
             format!("{:.0}", own.memory_kib),
-            ms(own.enforced_ms),
+            figure.enforced_ms.map_or_else(|| "-".to_owned(), ms),
         ]);
     }
     println!("{table}");
