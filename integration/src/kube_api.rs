@@ -95,7 +95,7 @@ impl KubeApi {
         let served = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("kube-api".into())
-            .spawn(move || http::serve(served, listener, again, stopped))?;
+            .spawn(move || http::serve(&served, listener, again, stopped))?;
         Ok(Self { shared, address, stop, thread: Some(thread) })
     }
 

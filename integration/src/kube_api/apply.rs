@@ -14,12 +14,12 @@ type Fields = BTreeMap<String, Value>;
 /// The object as it is once `manager` has said what it wants.
 pub(crate) fn apply(
     mut base: Value,
-    wanted: Value,
+    wanted: &Value,
     manager: &str,
     force: bool,
 ) -> Result<Value, ApiError> {
     let mut fields = Fields::new();
-    flatten(&wanted, "", &mut fields);
+    flatten(wanted, "", &mut fields);
     fields.retain(|path, _| {
         !path.starts_with("/metadata/") && path != "/apiVersion" && path != "/kind"
     });
@@ -158,15 +158,15 @@ mod tests {
         let status =
             |value: &str| json!({"status": {"conditions": [{"type": "Valid", "status": value}]}});
         let base = json!({"metadata": {"name": "x"}, "spec": {"a": 1}});
-        let one = apply(base, status("True"), "one", false).unwrap();
+        let one = apply(base, &status("True"), "one", false).unwrap();
         assert_eq!(one["status"]["conditions"][0]["status"], "True");
         assert_eq!(one["spec"]["a"], 1);
-        let conflict = apply(one.clone(), status("False"), "two", false).unwrap_err();
+        let conflict = apply(one.clone(), &status("False"), "two", false).unwrap_err();
         assert_eq!(conflict.code, 409);
-        let forced = apply(one.clone(), status("False"), "two", true).unwrap();
+        let forced = apply(one.clone(), &status("False"), "two", true).unwrap();
         assert_eq!(forced["status"]["conditions"][0]["status"], "False");
         let other = json!({"status": {"conditions": [{"type": "Other", "status": "True"}]}});
-        let both = apply(one, other, "two", false).unwrap();
+        let both = apply(one, &other, "two", false).unwrap();
         assert_eq!(both["status"]["conditions"].as_array().unwrap().len(), 2);
     }
 }

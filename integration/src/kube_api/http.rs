@@ -28,7 +28,7 @@ const WAITING: usize = 16;
 
 /// Serves until it is told to stop; while it is away, nobody listens.
 pub(super) fn serve(
-    shared: Arc<Shared>,
+    shared: &Arc<Shared>,
     listener: TcpListener,
     again: impl Fn() -> Result<TcpListener, KubeApiError>,
     mut stopped: watch::Receiver<bool>,
@@ -40,7 +40,7 @@ pub(super) fn serve(
         let mut listener = Some(listener);
         loop {
             if let Some(listener) = listener.take() {
-                accept(&shared, listener, &mut changes).await;
+                accept(shared, listener, &mut changes).await;
             }
             while shared.faults().away {
                 let _ = changes.changed().await;

@@ -308,7 +308,7 @@ impl World {
                     return Err(absent(&resource, &name));
                 }
                 let base = before.clone().unwrap_or_else(|| json!({"metadata": {}}));
-                apply::apply(base, object, &manager, force)?
+                apply::apply(base, &object, &manager, force)?
             }
         };
         if let Some(namespace) = &target.namespace {
