@@ -135,6 +135,52 @@ fn a_service_stands_for_its_ready_backends() {
 }
 
 #[test]
+fn a_service_without_ready_backends_is_opened_by_rules_for_it_alone() {
+    let unready = |rule: &str| {
+        let mut bench = bench(rule);
+        bench.service("prod/db", "10.96.0.20", 5432, &[]);
+        bench.commit();
+        bench.tcp("10.96.0.20:5432")
+    };
+    let service = "egress: [{toServices: [{k8sService: {serviceName: db, namespace: prod}}]}]";
+    assert_eq!(unready(service), Ok(Verdict::Allow));
+    for other in ["toEntities: [cluster]", "toEntities: [all]", "toEndpoints: [{}]"] {
+        let denied = Err(DropReason::PolicyDenied);
+        assert_eq!(unready(&format!("egress: [{{{other}}}]")), denied, "{other}");
+    }
+    let both = format!(
+        "{service}\negressDeny: [{{toServices: [{{k8sServiceSelector: {{selector: {{}}}}}}]}}]"
+    );
+    assert_eq!(unready(&both), Err(DropReason::PolicyDenied));
+}
+
+#[test]
+fn a_new_pod_leaves_endpoints_alone_whose_rules_say_nothing_else_of_it() {
+    let mut bench = bench(
+        "egress:\n- toFQDNs: [{matchPattern: '*.example.com'}]\n- toEndpoints: [{matchLabels: \
+         {app: db, k8s:io.kubernetes.pod.namespace: prod}}]\n- toPorts: [{ports: [{port: '443'}]}]",
+    );
+    let before = bench.generation(7);
+    bench.pod("prod/db-2", &[("app", "db")], &["10.0.0.21"], None);
+    bench.pod("prod/web", &[("app", "web")], &["203.0.113.200"], None);
+    bench.commit();
+    assert_eq!(bench.generation(7), before);
+    // What was the database's may not be met at another's address.
+    bench.pod("prod/db", &[("app", "db")], &["10.0.0.22"], None);
+    bench.pod("prod/web", &[("app", "web")], &["10.0.0.20"], None);
+    bench.commit();
+    assert!(bench.generation(7) > before);
+}
+
+#[test]
+fn an_address_that_leaves_the_world_is_told_for_the_sake_of_leases() {
+    let mut bench = bench("egress: [{toFQDNs: [{matchPattern: '*.example.com'}]}]");
+    bench.pod("prod/web", &[("app", "web")], &["203.0.113.200"], None);
+    let plan = bench.node.plan(&bench.inventory).unwrap();
+    assert_eq!(plan.enclosed, [Prefix::host("203.0.113.200".parse().unwrap())].into());
+}
+
+#[test]
 fn the_ports_of_a_rule_for_services_are_the_backends() {
     let rule = |port: &str| {
         format!(
