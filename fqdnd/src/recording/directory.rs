@@ -12,7 +12,7 @@ use engine::Meaning;
 use flows::{Service, Who};
 use model::{
     EndpointId, EndpointName, Frontend, Identity, Interface, Label, Labels, Name, Pod, Prefix,
-    Source, TableId,
+    Source, TableId, changes,
 };
 
 use crate::daemon::Shared;
@@ -87,10 +87,13 @@ impl Directory {
             return;
         }
         let before = std::mem::replace(&mut self.inventory, Arc::clone(&now));
-        drop(before);
-        self.addresses.clear();
-        for pod in now.pods.values() {
-            self.add_pod(pod);
+        for changed in changes(&before.pods, &now.pods) {
+            if let Some(pod) = changed.old {
+                self.remove_pod(pod);
+            }
+            if let Some(pod) = changed.new {
+                self.add_pod(pod);
+            }
         }
     }
 
@@ -101,6 +104,18 @@ impl Directory {
         self.found.clear();
         for address in &pod.addresses {
             self.addresses.entry(*address).or_default().push(pod.name.clone());
+        }
+    }
+
+    fn remove_pod(&mut self, pod: &Pod) {
+        self.found.clear();
+        for address in &pod.addresses {
+            if let Some(names) = self.addresses.get_mut(address) {
+                names.retain(|name| *name != pod.name);
+                if names.is_empty() {
+                    self.addresses.remove(address);
+                }
+            }
         }
     }
 

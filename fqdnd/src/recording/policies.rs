@@ -81,7 +81,11 @@ impl Explainer {
         if Arc::ptr_eq(&now, &self.manifests) {
             return;
         }
-        self.explained.clear();
+        let same = now.policies.ptr_eq(&self.manifests.policies)
+            && now.services.ptr_eq(&self.manifests.services);
+        if !same {
+            self.explained.clear();
+        }
         self.manifests = now;
         self.grounds = None;
     }
