@@ -45,7 +45,7 @@ pub struct FilterSpec {
     /// Destination addresses or prefixes.
     pub destination_ip: Vec<String>,
     /// Source pods, `[NAMESPACE/][NAME]`: a name stands for all that begin with it, and without a
-    /// namespace for those in `default`.
+    /// namespace for those in `default`; `/NAME` is of any namespace.
     pub source_pod: Vec<String>,
     /// Destination pods, in the same form.
     pub destination_pod: Vec<String>,

@@ -35,8 +35,7 @@ pub trait Json: Message + Default {
         let descriptor = POOL.get_message_by_name(Self::NAME).expect("its file was compiled in");
         let mut json = serde_json::Deserializer::from_str(text);
         let options = DeserializeOptions::new();
-        let message =
-            DynamicMessage::deserialize_with_options(descriptor, &mut json, &options)?;
+        let message = DynamicMessage::deserialize_with_options(descriptor, &mut json, &options)?;
         json.end()?;
         Ok(message.transcode_to().expect("both are the same message"))
     }

@@ -98,10 +98,7 @@ pub fn lost(lost: &Lost) -> proto::LostEvent {
 /// The message of a time.
 pub fn timestamp(time: Time) -> Timestamp {
     let since = time.since_epoch();
-    Timestamp {
-        seconds: since.as_secs().cast_signed(),
-        nanos: since.subsec_nanos().cast_signed(),
-    }
+    Timestamp { seconds: since.as_secs().cast_signed(), nanos: since.subsec_nanos().cast_signed() }
 }
 
 /// The policies as those of the source's side and of the destination's.

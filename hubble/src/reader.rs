@@ -44,7 +44,9 @@ impl<R: Recording> Reader<R> {
     }
 
     /// All responses, as they are asked for.
-    pub fn responses(self) -> impl Stream<Item = Result<GetFlowsResponse, Status>> + Send + 'static {
+    pub fn responses(
+        self,
+    ) -> impl Stream<Item = Result<GetFlowsResponse, Status>> + Send + 'static {
         stream::unfold(self, |mut reader| async {
             let entry = reader.next().await?;
             let response = reader.response(&entry);

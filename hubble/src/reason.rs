@@ -55,4 +55,14 @@ mod tests {
         assert_eq!(number(DropReason::LeaseExpired), 151);
         assert_eq!(number(DropReason::DenyRule), 181);
     }
+
+    #[test]
+    fn the_manual_lists_them_all() {
+        let manual = include_str!("../../docs/observe.md");
+        for &reason in DropReason::ALL {
+            let (name, number) = (to_hubble(reason).as_str_name(), to_hubble(reason) as i32);
+            let row = format!("| {reason} | `{name}` | {number} |");
+            assert!(manual.lines().any(|line| line == row), "docs/observe.md lacks {row}");
+        }
+    }
 }

@@ -98,7 +98,9 @@ impl Tls {
                     current.acceptor = acceptor;
                     info!("the certificates of the Hubble API have changed");
                 }
-                Err(error) => warn!(%error, "changed certificates cannot be used: the old ones are"),
+                Err(error) => {
+                    warn!(%error, "changed certificates cannot be used: the old ones are")
+                }
             }
         }
         current.acceptor.clone()

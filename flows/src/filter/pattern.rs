@@ -12,7 +12,7 @@ const CLUSTER: &str = "default";
 /// How large a compiled expression may be, in bytes: a client writes it.
 const REGEX_SIZE: usize = 256 * 1024;
 
-/// A namespace, and the beginning of a name in it.
+/// A namespace, and the beginning of a name in it. An empty namespace stands for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pod {
     namespace: String,
@@ -22,14 +22,16 @@ pub(super) struct Pod {
 impl Pod {
     pub fn parse(text: &str) -> Result<Self, FilterError> {
         let (namespace, start) = text.split_once('/').unwrap_or((DEFAULT, text));
-        if text.is_empty() || namespace.is_empty() && start.is_empty() {
+        if text.is_empty() {
             return Err(FilterError::Pod(text.to_owned()));
         }
         Ok(Self { namespace: namespace.to_owned(), start: start.to_owned() })
     }
 
     pub fn matches(&self, (namespace, name): (&str, &str)) -> bool {
-        self.namespace == namespace && name.starts_with(&self.start)
+        let is_somebody = !namespace.is_empty() || !name.is_empty();
+        let is_there = self.namespace.is_empty() || self.namespace == namespace;
+        is_somebody && is_there && name.starts_with(&self.start)
     }
 }
 

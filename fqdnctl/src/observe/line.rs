@@ -161,9 +161,12 @@ impl Line<'_> {
     /// The policies that decided, each with its place where that is known.
     pub fn policies(&self) -> Vec<String> {
         let flow = self.flow;
-        let denied = flow.egress_denied_by.iter().chain(&flow.ingress_denied_by);
-        let allowed = flow.egress_allowed_by.iter().chain(&flow.ingress_allowed_by);
-        denied.chain(allowed).map(policy).collect()
+        // What was dropped because nothing allows it may name the policies that let it be asked.
+        let [egress, ingress] = match flow.verdict() {
+            Verdict::Dropped => [&flow.egress_denied_by, &flow.ingress_denied_by],
+            _ => [&flow.egress_allowed_by, &flow.ingress_allowed_by],
+        };
+        egress.iter().chain(ingress).map(policy).collect()
     }
 
     /// What was said, without the reason of a drop, which [`Line::kind`] tells.

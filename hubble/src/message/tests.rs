@@ -76,8 +76,7 @@ fn an_answer_of_dns_is_told_whole() {
             failure: None,
         }),
     };
-    let message =
-        flow(&Flow { event: EventKind::L7, l7: Some(Box::new(answer)), ..forwarded(1) });
+    let message = flow(&Flow { event: EventKind::L7, l7: Some(Box::new(answer)), ..forwarded(1) });
     assert_eq!(message.r#type(), proto::FlowType::L7);
     let l7 = message.l7.unwrap();
     assert_eq!((l7.r#type(), l7.latency_ns), (proto::L7FlowType::Response, 7000));

@@ -85,6 +85,7 @@ fn policies_are_named_with_their_place() {
     let denied = Flow { egress_denied_by: vec![own], ..flow() };
     assert_eq!(Line { flow: &denied, numeric: false }.policies(), ["shop/no-api (web.yaml:12)"]);
     let clusterwide = Policy { namespace: String::new(), ..policy(Vec::new()) };
-    let allowed = Flow { ingress_allowed_by: vec![clusterwide], ..flow() };
+    let verdict = Verdict::Forwarded.into();
+    let allowed = Flow { verdict, ingress_allowed_by: vec![clusterwide], ..flow() };
     assert_eq!(Line { flow: &allowed, numeric: false }.policies(), ["no-api"]);
 }
