@@ -216,6 +216,9 @@ fn judge(
         (Direction::Deny, _, _) => Judged::Covers(Effect::Deny),
         (Direction::Allow, Some(what), _) => Judged::Lacks(Lack::Enforcement(what)),
         (Direction::Allow, None, None) => Judged::Covers(Effect::Allow),
+        (Direction::Allow, None, Some(Application::L7(l7))) => {
+            Judged::Lacks(Lack::Enforcement(l7.field))
+        }
         (Direction::Allow, None, Some(Application::Unenforced(what))) => {
             Judged::Lacks(Lack::Enforcement(*what))
         }

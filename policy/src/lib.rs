@@ -29,8 +29,9 @@ pub use pattern_index::{PatternIndex, SelectorId};
 pub use problem::Problem;
 pub use report::{Report, check};
 pub use rule::{
-    Application, Direction, Egress, EndpointPeer, Entity, NamedPort, Origin, Peers, Policy,
-    PolicyKey, PortRule, PrefixBase, PrefixPeer, Rule, ServicePeer, Spot, Unenforced,
+    Application, Direction, Egress, EndpointPeer, Entity, HeaderSecret, L7, NamedPort, Origin,
+    Peers, Policy, PolicyKey, PortRule, PrefixBase, PrefixPeer, Rule, SecretKey, ServicePeer, Spot,
+    TlsContext, Unenforced,
 };
 pub use selector::{LabelSelector, Operator, Requirement, SelectorIndex};
 pub use table::{NameFilter, Subject, Table, TableRow};

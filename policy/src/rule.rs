@@ -15,8 +15,10 @@ use crate::selector::LabelSelector;
 
 mod canonical;
 mod entity;
+mod l7;
 
 pub use entity::Entity;
+pub use l7::{HeaderSecret, L7, SecretKey, TlsContext};
 
 /// One CiliumNetworkPolicy or CiliumClusterwideNetworkPolicy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,8 +195,22 @@ pub struct NamedPort {
 pub enum Application {
     /// The names that may be asked for; none where it is empty.
     Dns(Vec<Pattern>),
+    /// What may be said in other protocols. As long as nothing sends connections to a proxy that
+    /// judges it, the ports are not opened.
+    L7(Arc<L7>),
     /// Rules that nothing here judges: the ports are not opened by them.
     Unenforced(Unenforced),
+}
+
+impl Application {
+    /// The field for which the ports are not opened, if they are not.
+    pub fn unenforced(&self) -> Option<Unenforced> {
+        match self {
+            Self::Dns(_) => None,
+            Self::L7(l7) => Some(l7.field),
+            Self::Unenforced(what) => Some(*what),
+        }
+    }
 }
 
 /// What Cilium knows, a document may say, and is not enforced here.

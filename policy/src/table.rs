@@ -17,14 +17,16 @@ use prefix_trie::joint::JointPrefixMap;
 
 use crate::context::{Context, Wants, named_ports};
 use crate::pattern_index::{PatternIndex, SelectorId};
-use crate::rule::{NamedPort, Rule};
+use crate::rule::{L7, NamedPort, Rule};
 use crate::selector::{LabelSelector, SelectorIndex};
 
 mod build;
+mod conversation;
 mod filter;
 pub(crate) mod fold;
 
 use build::Build;
+use conversation::Conversations;
 use filter::Filters;
 pub use filter::NameFilter;
 use fold::{Effect, Fold};
@@ -51,6 +53,7 @@ pub struct Table {
     by_selector: Vec<Selected>,
     index: PatternIndex,
     filters: Filters,
+    conversations: Conversations,
     wants: Wants,
 }
 
@@ -164,10 +167,29 @@ impl Table {
                     Effect::Allow => allowed = true,
                     Effect::Deny => denied = true,
                     Effect::Dns(list) => drop(lists.insert(*list)),
+                    Effect::L7(_) => {}
                 }
             });
         }
         (!denied && !lists.is_empty()).then(|| self.filters.filter(allowed, &lists))
+    }
+
+    /// What rules let be said at a port of a destination that is on all these levels, beside what
+    /// they let through whatever is said. Rules without a destination count too.
+    pub fn conversations(
+        &self,
+        levels: &[Subject<'_>],
+        protocol: Protocol,
+        port: u16,
+    ) -> Vec<Arc<L7>> {
+        let mut found = BTreeSet::new();
+        for subject in levels.iter().copied().chain([Subject::Any]) {
+            self.visit(subject, |ports, effect| match effect {
+                Effect::L7(id) if ports.covers(protocol, port) => drop(found.insert(*id)),
+                Effect::L7(_) | Effect::Allow | Effect::Dns(_) | Effect::Deny => {}
+            });
+        }
+        found.into_iter().map(|id| Arc::clone(self.conversations.get(id))).collect()
     }
 
     /// The prefixes that rules name, their exceptions too, in order.

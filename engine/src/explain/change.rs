@@ -204,7 +204,7 @@ fn add_name(rules: &[Arc<Rule>], near: &Near, name: &Name) -> Option<Step> {
                 patterns.push(pattern);
                 Some(())
             }
-            Some(policy::Application::Unenforced(_)) | None => None,
+            Some(policy::Application::L7(_) | policy::Application::Unenforced(_)) | None => None,
         }
     })?;
     let change = Change {

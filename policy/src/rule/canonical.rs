@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 
+use model::{HeaderValue, Hidden, Requests};
+
 use crate::rule::{
-    Application, Egress, EndpointPeer, NamedPort, Peers, PortRule, PrefixBase, PrefixPeer, Rule,
-    ServicePeer,
+    Application, Egress, EndpointPeer, L7, NamedPort, Peers, PortRule, PrefixBase, PrefixPeer,
+    Rule, ServicePeer,
 };
 
 impl Rule {
@@ -62,8 +64,27 @@ impl PortRule {
         match &self.application {
             None => format!("ports({ports})"),
             Some(Application::Dns(patterns)) => format!("ports({ports}; dns {})", sorted(patterns)),
+            Some(Application::L7(l7)) => format!("ports({ports}; {})", l7.canonical()),
             Some(Application::Unenforced(what)) => format!("ports({ports}; unenforced {what})"),
         }
+    }
+}
+
+impl L7 {
+    /// What is said, whole: header values too, which are never printed to people.
+    fn canonical(&self) -> String {
+        let Self { field, rule, terminating, originating, headers } = self;
+        let http = match &rule.requests {
+            Requests::Http(rules) => rules.as_slice(),
+            Requests::Any | Requests::Kafka(_) => &[],
+        };
+        let matches = http.iter().flat_map(|rule| &rule.header_matches);
+        let hidden = matches.filter_map(|header| match &header.value {
+            HeaderValue::Exactly(Hidden(value)) => Some(value),
+            HeaderValue::Present | HeaderValue::Unavailable(_) => None,
+        });
+        let hidden: Vec<&String> = hidden.collect();
+        format!("{field} {rule:?} {hidden:?} {terminating:?} {originating:?} {headers:?}")
     }
 }
 

@@ -1,10 +1,10 @@
 //! `rules`: what may be said at a port.
 //!
-//! Rules for HTTP, Kafka and other protocols are checked whole, and not enforced here.
+//! Rules for other protocols than DNS, HTTP and Kafka are checked whole, and not enforced here.
 
-use model::Pattern;
+use model::{Pattern, Requests};
 
-use crate::rule::{Application, Unenforced};
+use crate::rule::{HeaderSecret, Unenforced};
 use crate::spec::fields::{At, Check, Fields};
 use crate::spec::{egress, http, kafka};
 
@@ -26,7 +26,17 @@ pub(super) struct Rules<'n> {
     pub(super) kind: Kind,
     /// Whether the list is there and has no item.
     pub(super) is_empty: bool,
-    pub(super) application: Application,
+    pub(super) spoken: Spoken,
+}
+
+/// What may be said.
+pub(super) enum Spoken {
+    /// The names that may be asked for.
+    Dns(Vec<Pattern>),
+    /// Requests, and the secrets that they name.
+    Requests(Unenforced, Requests, Vec<HeaderSecret>),
+    /// In a protocol that nothing here judges.
+    Other,
 }
 
 /// Reads `rules`.
@@ -55,24 +65,36 @@ pub(super) fn read<'n>(check: &mut Check, at: &At<'n>) -> Option<Rules<'n>> {
         let message = "must not stand beside rules for another protocol: write an item for each";
         check.problem(&other, message);
     }
-    let (is_empty, application) = match kind {
+    let (is_empty, spoken) = match kind {
         Kind::Dns => dns(check, &own)?,
-        Kind::Http => (items(check, &own, http::check)?, unenforced(Unenforced::Http)),
-        Kind::Kafka => (items(check, &own, kafka::check)?, unenforced(Unenforced::Kafka)),
-        Kind::Other => (other(check, &fields, &own)?, unenforced(Unenforced::Protocol)),
+        Kind::Http => http(check, &own)?,
+        Kind::Kafka => kafka(check, &own)?,
+        Kind::Other => (other(check, &fields, &own)?, Spoken::Other),
     };
-    Some(Rules { at: own, kind, is_empty, application })
+    Some(Rules { at: own, kind, is_empty, spoken })
 }
 
-fn unenforced(what: Unenforced) -> Application {
-    Application::Unenforced(what)
+fn http(check: &mut Check, at: &At<'_>) -> Option<(bool, Spoken)> {
+    let items = check.list(at)?;
+    let (mut rules, mut secrets) = (Vec::new(), Vec::new());
+    for item in &items {
+        rules.extend(http::read(check, item, rules.len(), &mut secrets));
+    }
+    Some((items.is_empty(), Spoken::Requests(Unenforced::Http, Requests::Http(rules), secrets)))
 }
 
-fn dns(check: &mut Check, at: &At<'_>) -> Option<(bool, Application)> {
+fn kafka(check: &mut Check, at: &At<'_>) -> Option<(bool, Spoken)> {
+    let items = check.list(at)?;
+    let rules: Vec<_> = items.iter().filter_map(|item| kafka::read(check, item)).collect();
+    let requests = Requests::Kafka(rules);
+    Some((items.is_empty(), Spoken::Requests(Unenforced::Kafka, requests, Vec::new())))
+}
+
+fn dns(check: &mut Check, at: &At<'_>) -> Option<(bool, Spoken)> {
     let items = check.list(at)?;
     let patterns: Vec<Pattern> =
         items.iter().filter_map(|item| egress::question(check, item)).collect();
-    Some((items.is_empty(), Application::Dns(patterns)))
+    Some((items.is_empty(), Spoken::Dns(patterns)))
 }
 
 /// Checks the items of a list, and tells whether there is none.

@@ -54,7 +54,7 @@ fn share_ports(one: &Egress, other: &Egress) -> bool {
 
 fn open_ports(entry: &Egress) -> BTreeSet<PortPrefix> {
     let is_open =
-        |rule: &PortRuleRef<'_>| !matches!(rule.application(), Some(Application::Unenforced(_)));
+        |rule: &PortRuleRef<'_>| rule.application().and_then(Application::unenforced).is_none();
     entry.port_rules().filter(is_open).flat_map(PortRuleRef::ports).copied().collect()
 }
 
@@ -82,7 +82,7 @@ fn warn_of_names_never_asked(check: &mut Check, rules: &[Arc<Rule>]) {
 fn asked(entry: &Egress) -> impl Iterator<Item = &Pattern> {
     entry.ports.iter().flatten().flat_map(|rule| match &rule.application {
         Some(Application::Dns(patterns)) => patterns.as_slice(),
-        Some(Application::Unenforced(_)) | None => &[],
+        Some(Application::L7(_) | Application::Unenforced(_)) | None => &[],
     })
 }
 

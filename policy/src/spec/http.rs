@@ -1,26 +1,51 @@
 //! The items of `rules.http`.
 
+use model::{HeaderCondition, HeaderMatch, HeaderValue, Hidden, HttpRule, Mismatch};
 use regex_syntax::ast::parse::Parser;
 
+use crate::rule::{HeaderSecret, SecretKey};
 use crate::spec::fields::{At, Check, Fields};
 use crate::spec::tls;
 
 const MISMATCHES: &[&str] = &["ADD", "DELETE", "LOG", "REPLACE"];
 
-/// Checks an item.
-pub(super) fn check(check: &mut Check, at: &At<'_>) {
-    let Some(fields) = check.fields(at, &["headerMatches", "headers", "host", "method", "path"])
-    else {
-        return;
-    };
+/// Reads an item, the `number`th, and adds the secrets that it names.
+pub(super) fn read(
+    check: &mut Check,
+    at: &At<'_>,
+    number: usize,
+    secrets: &mut Vec<HeaderSecret>,
+) -> Option<HttpRule> {
+    let fields = check.fields(at, &["headerMatches", "headers", "host", "method", "path"])?;
     expressions(check, &fields);
+    let mut expression = |key| {
+        let text = check.optional_text(&fields, key).map(|(_, text)| text.to_owned());
+        text.filter(|text| !text.is_empty())
+    };
+    let (method, path, host) = (expression("method"), expression("path"), expression("host"));
+    let mut rule = HttpRule { method, path, host, ..HttpRule::default() };
     let headers = check.present(&fields, "headers").and_then(|list| check.list(&list));
     for header in headers.into_iter().flatten() {
-        check.text(&header);
+        rule.headers.extend(check.text(&header).map(condition));
     }
     let matches = check.present(&fields, "headerMatches").and_then(|list| check.list(&list));
     for item in matches.into_iter().flatten() {
-        header_match(check, &item);
+        let Some((header, secret)) = header_match(check, &item) else { continue };
+        let own = rule.header_matches.len();
+        secrets.extend(secret.map(|secret| HeaderSecret { rule: number, header: own, secret }));
+        rule.header_matches.push(header);
+    }
+    Some(rule)
+}
+
+/// An item of `headers`: a name, or a name and a value behind it, perhaps with a colon between.
+fn condition(text: &str) -> HeaderCondition {
+    match text.split_once(' ') {
+        Some((name, value)) => {
+            let name = name.trim_end_matches(':').to_ascii_lowercase();
+            HeaderCondition { name, value: Some(value.to_owned()) }
+        }
+        None => HeaderCondition { name: text.to_ascii_lowercase(), value: None },
     }
 }
 
@@ -77,21 +102,42 @@ fn meant(text: &str) -> Option<String> {
     found.then_some(meant)
 }
 
-fn header_match(check: &mut Check, at: &At<'_>) {
-    let Some(fields) = check.fields(at, &["mismatch", "name", "secret", "value"]) else { return };
-    check.required_text(&fields, "name");
-    check.optional_text(&fields, "value");
-    if let Some(mismatch) = check.present(&fields, "mismatch") {
-        check.one_of(&mismatch, MISMATCHES);
-    }
-    if let Some(secret) = check.present(&fields, "secret") {
-        tls::secret(check, &secret);
-    }
+fn header_match(check: &mut Check, at: &At<'_>) -> Option<(HeaderMatch, Option<SecretKey>)> {
+    let fields = check.fields(at, &["mismatch", "name", "secret", "value"])?;
+    let name = check.required_text(&fields, "name");
+    let value = check.optional_text(&fields, "value").filter(|(_, value)| !value.is_empty());
+    let mismatch = check.present(&fields, "mismatch");
+    let mismatch = mismatch.and_then(|at| check.one_of(&at, MISMATCHES));
+    let secret = check.present(&fields, "secret");
+    let secret = secret.and_then(|at| tls::secret(check, &at));
+    // A value beside a secret is what counts while the secret is not there.
+    let value = match (value, &secret) {
+        (Some((_, value)), _) => HeaderValue::Exactly(Hidden(value.to_owned())),
+        (None, Some(secret)) => HeaderValue::Unavailable(secret.to_string()),
+        (None, None) => HeaderValue::Present,
+    };
+    let mismatch = match mismatch {
+        Some("ADD") => Mismatch::Add,
+        Some("DELETE") => Mismatch::Delete,
+        Some("LOG") => Mismatch::Log,
+        Some("REPLACE") => Mismatch::Replace,
+        Some(_) | None => Mismatch::Fail,
+    };
+    let name = name?.1.to_ascii_lowercase();
+    Some((HeaderMatch { name, value, mismatch }, secret))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_is_a_name_or_a_name_and_a_value() {
+        let read = |text: &str| (condition(text).name, condition(text).value);
+        assert_eq!(read("X-Token"), ("x-token".to_owned(), None));
+        assert_eq!(read("X-Key: a b"), ("x-key".to_owned(), Some("a b".to_owned())));
+        assert_eq!(read("X-Key true"), ("x-key".to_owned(), Some("true".to_owned())));
+    }
 
     #[test]
     fn proposes_what_a_glob_means() {

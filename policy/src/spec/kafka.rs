@@ -1,73 +1,108 @@
 //! The items of `rules.kafka`.
 
+use std::collections::BTreeSet;
+
+use model::KafkaRule;
+
 use crate::spec::fields::{At, Check};
 
 /// The longest topic, in bytes.
 const MAX_TOPIC: usize = 249;
-/// The requests of Kafka's protocol by the names that Cilium knows.
-const API_KEYS: &[&str] = &[
-    "addoffsetstotxn",
-    "addpartitionstotxn",
-    "alterconfigs",
-    "apiversions",
-    "controlledshutdown",
-    "createacls",
-    "createtopics",
-    "deleteacls",
-    "deleterecords",
-    "deletetopics",
-    "describeacls",
-    "describeconfigs",
-    "describegroups",
-    "endtxn",
+/// The requests of Kafka's protocol by the names that Cilium knows, each in the place of its number.
+const API_KEYS: [&str; 34] = [
+    "produce",
     "fetch",
-    "findcoordinator",
-    "heartbeat",
-    "initproducerid",
-    "joingroup",
-    "leaderandisr",
-    "leavegroup",
-    "listgroups",
+    "offsets",
     "metadata",
+    "leaderandisr",
+    "stopreplica",
+    "updatemetadata",
+    "controlledshutdown",
     "offsetcommit",
     "offsetfetch",
-    "offsetforleaderepoch",
-    "offsets",
-    "produce",
-    "saslhandshake",
-    "stopreplica",
+    "findcoordinator",
+    "joingroup",
+    "heartbeat",
+    "leavegroup",
     "syncgroup",
-    "txnoffsetcommit",
-    "updatemetadata",
+    "describegroups",
+    "listgroups",
+    "saslhandshake",
+    "apiversions",
+    "createtopics",
+    "deletetopics",
+    "deleterecords",
+    "initproducerid",
+    "offsetforleaderepoch",
+    "addpartitionstotxn",
+    "addoffsetstotxn",
+    "endtxn",
     "writetxnmarkers",
+    "txnoffsetcommit",
+    "describeacls",
+    "createacls",
+    "deleteacls",
+    "describeconfigs",
+    "alterconfigs",
 ];
+/// What roles stand for.
+const ROLES: [(&str, &[i16]); 2] =
+    [("consume", &[1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 18]), ("produce", &[0, 3, 18])];
 
-/// Checks an item.
-pub(super) fn check(check: &mut Check, at: &At<'_>) {
+/// Reads an item.
+pub(super) fn read(check: &mut Check, at: &At<'_>) -> Option<KafkaRule> {
     let known = ["apiKey", "apiVersion", "clientID", "role", "topic"];
-    let Some(fields) = check.fields(at, &known) else { return };
-    check.optional_text(&fields, "clientID");
+    let fields = check.fields(at, &known)?;
+    let client_id = text(check.optional_text(&fields, "clientID"));
     let key = check.optional_text(&fields, "apiKey").filter(|(_, key)| !key.is_empty());
     let role = check.optional_text(&fields, "role").filter(|(_, role)| !role.is_empty());
-    match (key, role) {
+    let api_keys = match (key, role) {
         (Some(_), Some((role, _))) => {
             check.problem(&role, "must not stand beside apiKey: write an item for each");
+            return None;
         }
-        (Some((at, key)), None) if !API_KEYS.contains(&&*key.to_ascii_lowercase()) => {
-            check.one_of(&at, API_KEYS);
+        (Some((at, key)), None) => api_key(check, &at, key)?,
+        (None, Some((role, _))) => {
+            let role = check.one_of(&role, &ROLES.map(|(name, _)| name))?;
+            let found = ROLES.iter().find(|(name, _)| *name == role)?;
+            found.1.iter().copied().collect()
         }
-        (None, Some((role, _))) => drop(check.one_of(&role, &["consume", "produce"])),
-        (Some(_) | None, None) => {}
+        (None, None) => BTreeSet::new(),
+    };
+    let version = check.optional_text(&fields, "apiVersion");
+    let version = version.filter(|(_, version)| !version.is_empty());
+    let api_version = match version {
+        Some((at, version)) => Some(api_version(check, &at, version)?),
+        None => None,
+    };
+    let topic = check.optional_text(&fields, "topic");
+    if let Some((at, topic)) = &topic {
+        check_topic(check, at, topic);
     }
-    if let Some((at, version)) = check.optional_text(&fields, "apiVersion") {
-        let valid = version.parse::<i16>().is_ok_and(|version| version >= 0);
-        if !version.is_empty() && !valid {
-            check.problem(&at, format!("`{version}` is no version from 0 to {}", i16::MAX));
-        }
+    Some(KafkaRule { api_keys, api_version, client_id, topic: text(topic) })
+}
+
+fn text(found: Option<(At<'_>, &str)>) -> Option<String> {
+    found.map(|(_, text)| text.to_owned()).filter(|text| !text.is_empty())
+}
+
+fn api_key(check: &mut Check, at: &At<'_>, key: &str) -> Option<BTreeSet<i16>> {
+    let lower = key.to_ascii_lowercase();
+    let Some(number) = API_KEYS.iter().position(|known| *known == lower) else {
+        let mut known = API_KEYS;
+        known.sort_unstable();
+        check.one_of(at, &known);
+        return None;
+    };
+    Some(i16::try_from(number).into_iter().collect())
+}
+
+fn api_version(check: &mut Check, at: &At<'_>, version: &str) -> Option<i16> {
+    let number = version.parse().ok().filter(|version| *version >= 0);
+    if number.is_none() {
+        check.problem(at, format!("`{version}` is no version from 0 to {}", i16::MAX));
     }
-    if let Some((at, topic)) = check.optional_text(&fields, "topic") {
-        check_topic(check, &at, topic);
-    }
+    number
 }
 
 fn check_topic(check: &mut Check, at: &At<'_>, topic: &str) {

@@ -1,11 +1,13 @@
 //! The items of `toPorts`.
 
-use model::{PortPrefix, Protocol};
+use std::sync::Arc;
 
-use crate::rule::{Application, Direction, NamedPort, PortRule, Unenforced};
-use crate::spec::application::{self, Kind};
+use model::{L7Rule, Originate, PortPrefix, Protocol, Requests, Terminate};
+
+use crate::rule::{Application, Direction, L7, NamedPort, PortRule, TlsContext, Unenforced};
+use crate::spec::application::{self, Kind, Spoken};
 use crate::spec::fields::{At, Check, Fields};
-use crate::spec::tls;
+use crate::spec::tls::{self, Around};
 
 /// The most `ports` in an item.
 const MAX_PORTS: usize = 40;
@@ -56,11 +58,7 @@ fn port_rule(check: &mut Check, at: &At<'_>, direction: Direction) -> Option<Por
         Some(rules) => Some((rules, application::read(check, rules)?)),
         None => None,
     };
-    let application = match (&rules, around) {
-        (_, Some(around)) => Some(Application::Unenforced(around)),
-        (Some((_, rules)), None) => Some(rules.application.clone()),
-        (None, None) => None,
-    };
+    let application = application(rules.as_ref().map(|(_, rules)| &rules.spoken), around);
     let written = match (written, &rules) {
         (None, Some((at, rules))) => meant_ports(check, at, rules.kind),
         (written, Some((at, rules))) => {
@@ -73,7 +71,7 @@ fn port_rule(check: &mut Check, at: &At<'_>, direction: Direction) -> Option<Por
     if written.is_empty() && !named_any {
         check.warn(fields.itself(), "has no ports, so it covers nothing");
     }
-    if let Some(Application::Unenforced(what)) = application {
+    if let Some(what) = application.as_ref().and_then(Application::unenforced) {
         note(check, &fields, what);
     }
     let carries =
@@ -84,6 +82,38 @@ fn port_rule(check: &mut Check, at: &At<'_>, direction: Direction) -> Option<Por
         named: written.iter().flat_map(|ports| ports.named(carries)).collect(),
         application,
     })
+}
+
+/// What rules and the fields around them make together.
+fn application(spoken: Option<&Spoken>, around: Around) -> Option<Application> {
+    let outer = around.unenforced();
+    let (inner, requests, headers) = match spoken {
+        Some(Spoken::Dns(names)) if outer.is_none() => {
+            return Some(Application::Dns(names.clone()));
+        }
+        Some(Spoken::Requests(field, requests, headers)) if !around.listener => {
+            (Some(*field), requests.clone(), headers.clone())
+        }
+        Some(Spoken::Other) if outer.is_none() => {
+            return Some(Application::Unenforced(Unenforced::Protocol));
+        }
+        // Nothing judges DNS or other protocols within TLS, or sends them to a listener.
+        Some(Spoken::Dns(_) | Spoken::Requests(..) | Spoken::Other) => {
+            return outer.map(Application::Unenforced);
+        }
+        None if around.listener => return outer.map(Application::Unenforced),
+        None => (None, Requests::Any, Vec::new()),
+    };
+    let Around { server_names, terminating, originating, .. } = around;
+    let name = |context: &TlsContext| context.secret.to_string();
+    let rule = L7Rule {
+        server_names,
+        terminate: terminating.as_ref().map(|own| Terminate::Unavailable(name(own))),
+        originate: originating.as_ref().map(|own| Originate::Unavailable(name(own))),
+        requests,
+    };
+    let field = outer.or(inner)?;
+    Some(Application::L7(Arc::new(L7 { field, rule, terminating, originating, headers })))
 }
 
 fn note(check: &mut Check, fields: &Fields<'_>, what: Unenforced) {

@@ -295,10 +295,6 @@ fn destinations_of_every_kind_are_read() {
             "entities(host) unenforced(authentication) ports(all)",
         ),
         ("{toEntities: [host], authentication: {mode: disabled}}", "entities(host) ports(all)"),
-        (
-            "{toPorts: [{rules: {http: [{}]}}, {rules: {kafka: [{}]}}]}",
-            "all ports(80/TCP; unenforced rules.http) ports(9092/TCP; unenforced rules.kafka)",
-        ),
         ("{toGroups: [{}]}", "prefixes() unenforced(toGroups) ports(all)"),
         ("{toGroups: []}", "prefixes() ports(all)"),
     ] {

@@ -1,18 +1,38 @@
 //! What stands around the rules of a port: server names, TLS contexts, a listener.
 
-use crate::rule::Unenforced;
+use model::{Pattern, ServerNames};
+
+use crate::rule::{SecretKey, TlsContext, Unenforced};
 use crate::spec::fields::{At, Check, Fields};
 
 /// The longest server name, in characters.
 const MAX_NAME: usize = 255;
 const KINDS: &[&str] = &["CiliumClusterwideEnvoyConfig", "CiliumEnvoyConfig"];
 
-/// Checks the fields of an item of `toPorts`, and tells the first that is not enforced.
-pub(super) fn read(
-    check: &mut Check,
-    fields: &Fields<'_>,
-    rules: Option<&At<'_>>,
-) -> Option<Unenforced> {
+/// What stands around the rules of a port.
+#[derive(Default)]
+pub(super) struct Around {
+    pub(super) listener: bool,
+    pub(super) server_names: Option<ServerNames>,
+    pub(super) terminating: Option<TlsContext>,
+    pub(super) originating: Option<TlsContext>,
+}
+
+impl Around {
+    /// The first field that is not enforced.
+    pub(super) fn unenforced(&self) -> Option<Unenforced> {
+        if self.listener {
+            return Some(Unenforced::Listener);
+        }
+        if self.terminating.is_some() || self.originating.is_some() {
+            return Some(Unenforced::Tls);
+        }
+        self.server_names.as_ref().map(|_| Unenforced::ServerNames)
+    }
+}
+
+/// Reads the fields of an item of `toPorts` around its rules.
+pub(super) fn read(check: &mut Check, fields: &Fields<'_>, rules: Option<&At<'_>>) -> Around {
     let listener = check.present(fields, "listener");
     let terminating = check.present(fields, "terminatingTLS");
     let originating = check.present(fields, "originatingTLS");
@@ -23,61 +43,72 @@ pub(super) fn read(
             check.problem(listener, "must not stand beside rules");
         }
     }
-    for context in terminating.iter().chain(&originating) {
-        tls_context(check, context);
-    }
-    let named = names.is_some_and(|count| count > 0);
-    if named && rules.is_some() && terminating.is_none() {
+    let server_names = names.filter(|names| !names.0.is_empty());
+    if server_names.is_some() && rules.is_some() && terminating.is_none() {
         let message = "must not stand beside rules unless terminatingTLS is there";
         check.problem(fields.at("serverNames"), message);
     }
-    match (listener, terminating.or(originating)) {
-        (Some(_), _) => Some(Unenforced::Listener),
-        (None, Some(_)) => Some(Unenforced::Tls),
-        (None, None) => named.then_some(Unenforced::ServerNames),
+    Around {
+        listener: listener.is_some(),
+        server_names,
+        terminating: terminating.and_then(|context| tls_context(check, &context)),
+        originating: originating.and_then(|context| tls_context(check, &context)),
     }
 }
 
-/// Checks `serverNames`, and tells how many there are.
-fn server_names(check: &mut Check, at: &At<'_>) -> Option<usize> {
+/// Reads `serverNames`.
+fn server_names(check: &mut Check, at: &At<'_>) -> Option<ServerNames> {
     let items = check.list(at)?;
-    for item in &items {
-        let Some(name) = check.text(item) else { continue };
-        let rest = name.strip_prefix("**.").or_else(|| name.strip_prefix("*.")).unwrap_or(name);
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        let labels = rest.strip_suffix('.').unwrap_or(rest);
-        let well_formed =
-            labels.split('.').all(|label| !label.is_empty() && label.bytes().all(legal));
-        if name.is_empty() {
-            check.problem(item, "must not be empty");
-        } else if name.len() > MAX_NAME || !well_formed {
-            let message = format!(
-                "`{name}` is no server name: labels of letters, digits, `-` and `_`, perhaps with \
-                 `*.` or `**.` before"
-            );
-            check.problem(item, message);
-        }
-    }
-    Some(items.len())
+    let names = items.iter().filter_map(|item| server_name(check, item));
+    Some(ServerNames(names.collect()))
 }
 
-fn tls_context(check: &mut Check, at: &At<'_>) {
+fn server_name(check: &mut Check, item: &At<'_>) -> Option<Pattern> {
+    let name = check.text(item)?;
+    let rest = name.strip_prefix("**.").or_else(|| name.strip_prefix("*.")).unwrap_or(name);
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let labels = rest.strip_suffix('.').unwrap_or(rest);
+    let well_formed = labels.split('.').all(|label| !label.is_empty() && label.bytes().all(legal));
+    if name.is_empty() {
+        check.problem(item, "must not be empty");
+        return None;
+    }
+    let pattern = Pattern::match_pattern(name).ok();
+    if name.len() > MAX_NAME || !well_formed || pattern.is_none() {
+        let message = format!(
+            "`{name}` is no server name: labels of letters, digits, `-` and `_`, perhaps with \
+             `*.` or `**.` before"
+        );
+        check.problem(item, message);
+        return None;
+    }
+    pattern
+}
+
+fn tls_context(check: &mut Check, at: &At<'_>) -> Option<TlsContext> {
     let known = ["certificate", "privateKey", "secret", "trustedCA"];
-    let Some(fields) = check.fields(at, &known) else { return };
-    for key in ["certificate", "privateKey", "trustedCA"] {
-        check.optional_text(&fields, key);
-    }
-    match check.present(&fields, "secret") {
-        Some(at) => secret(check, &at),
-        None => check.problem(at, "secret must be set"),
-    }
+    let fields = check.fields(at, &known)?;
+    let mut own = |key| {
+        let text = check.optional_text(&fields, key).map(|(_, text)| text.to_owned());
+        text.filter(|text| !text.is_empty())
+    };
+    let (certificate, private_key, trusted_ca) =
+        (own("certificate"), own("privateKey"), own("trustedCA"));
+    let Some(at) = check.present(&fields, "secret") else {
+        check.problem(at, "secret must be set");
+        return None;
+    };
+    let secret = secret(check, &at)?;
+    Some(TlsContext { secret, certificate, private_key, trusted_ca })
 }
 
-/// Checks the reference to a secret.
-pub(super) fn secret(check: &mut Check, at: &At<'_>) {
-    let Some(fields) = check.fields(at, &["name", "namespace"]) else { return };
-    check.required_text(&fields, "name");
-    check.optional_text(&fields, "namespace");
+/// Reads the reference to a secret.
+pub(super) fn secret(check: &mut Check, at: &At<'_>) -> Option<SecretKey> {
+    let fields = check.fields(at, &["name", "namespace"])?;
+    let name = check.required_text(&fields, "name");
+    let namespace = check.optional_text(&fields, "namespace").map(|(_, own)| own.to_owned());
+    let namespace = namespace.filter(|namespace| !namespace.is_empty());
+    Some(SecretKey { namespace, name: name?.1.to_owned() })
 }
 
 fn check_listener(check: &mut Check, at: &At<'_>) {

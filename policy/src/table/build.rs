@@ -13,6 +13,7 @@ use crate::rule::{
     ServicePeer,
 };
 use crate::selector::{LabelSelector, Operator, Requirement, SelectorIndex};
+use crate::table::conversation::Conversations;
 use crate::table::filter::Filters;
 use crate::table::fold::Effect;
 use crate::table::{ExceptId, Grant, GrantId, PrefixGrant, Selected, Table};
@@ -33,6 +34,7 @@ pub(super) struct Build<'a> {
     names: FxHashMap<Pattern, Selected>,
     services: FxHashMap<ServicePeer, Vec<SelectedService>>,
     filters: Filters,
+    conversations: Conversations,
     wants: Wants,
 }
 
@@ -61,6 +63,7 @@ impl<'a> Build<'a> {
             names: FxHashMap::default(),
             services: FxHashMap::default(),
             filters: Filters::default(),
+            conversations: Conversations::default(),
             wants: Wants::default(),
         }
     }
@@ -87,6 +90,9 @@ impl<'a> Build<'a> {
                 (Direction::Allow, None) => Effect::Allow,
                 (Direction::Allow, Some(Application::Dns(patterns))) => {
                     Effect::Dns(self.filters.list(patterns))
+                }
+                (Direction::Allow, Some(Application::L7(rules))) => {
+                    Effect::L7(self.conversations.number(rules))
                 }
                 (Direction::Allow, Some(Application::Unenforced(_))) => continue,
             };
@@ -217,6 +223,7 @@ impl<'a> Build<'a> {
             selectors,
             by_selector,
             filters: self.filters,
+            conversations: self.conversations,
             wants: self.wants,
         }
     }

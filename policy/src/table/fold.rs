@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{PortPrefix, Verdict};
 
 use crate::table::TableRow;
+use crate::table::conversation::ConversationId;
 use crate::table::filter::{Filters, ListId};
 
 /// What a rule does with the packets to its ports.
@@ -14,6 +15,9 @@ pub(super) enum Effect {
     Allow,
     /// Their questions are judged by a list of names.
     Dns(ListId),
+    /// What is said on them would be judged. Nothing sends them there yet, so they are not let
+    /// through by this.
+    L7(ConversationId),
     /// They are dropped, whatever else is said.
     Deny,
 }
@@ -39,13 +43,15 @@ struct Effects {
 
 impl Fold {
     pub(super) fn add(&mut self, ports: PortPrefix, effect: &Effect) {
+        if matches!(effect, Effect::L7(_)) {
+            return;
+        }
         let effects = self.rows.entry(ports).or_default();
         match effect {
             Effect::Allow => effects.allow = true,
             Effect::Deny => effects.deny = true,
-            Effect::Dns(list) => {
-                effects.lists.insert(*list);
-            }
+            Effect::Dns(list) => drop(effects.lists.insert(*list)),
+            Effect::L7(_) => {}
         }
     }
 
