@@ -20,6 +20,7 @@ mod fields;
 mod hints;
 mod http;
 mod icmp;
+mod ingress;
 mod kafka;
 mod names;
 mod ports;
@@ -221,8 +222,10 @@ fn rule(check: &mut Check, at: &At<'_>, origin: Origin, allow_private: bool) -> 
     let egress = section(check, &fields, "egress");
     let denied = section(check, &fields, "egressDeny");
     let ingress = ["ingress", "ingressDeny"].map(|key| section(check, &fields, key));
-    for (entry, key) in ingress.iter().zip(["ingress", "ingressDeny"]) {
-        if !entry.is_empty() {
+    let directions = [("ingress", Direction::Allow), ("ingressDeny", Direction::Deny)];
+    for (entries, (key, direction)) in ingress.iter().zip(directions) {
+        ingress::check(check, entries, direction);
+        if !entries.is_empty() {
             check.warn(fields.at(key), "is not looked at: only egress is enforced here");
         }
     }

@@ -336,6 +336,49 @@ fn an_item_has_at_most_forty_ports() {
 }
 
 #[test]
+fn checks_the_other_direction_without_enforcing_it() {
+    let in_ingress = |entry: &str| {
+        in_spec(&format!("endpointSelector: {{}}, egress: [{{}}], ingress: [{entry}]"))
+    };
+    for legal in [
+        "{}",
+        "{fromEndpoints: [{matchLabels: {app: web}}], toPorts: [{ports: [{port: '80', protocol: TCP}]}]}",
+        "{fromEntities: [cluster], icmps: [{fields: [{type: 8}]}]}",
+        "{fromCIDRSet: [{cidr: 10.0.0.0/8, except: [10.1.0.0/16]}], authentication: {mode: required}}",
+        "{toPorts: [{ports: [{port: '80', protocol: TCP}], rules: {http: [{method: GET}]}}]}",
+        "{fromEndpoints: [], fromCIDR: [10.0.0.0/8]}",
+    ] {
+        assert_eq!(in_ingress(legal), Vec::<String>::new(), "{legal}");
+    }
+    for (entry, problem) in [
+        (
+            "{toEndpoints: [{}]}",
+            "toEndpoints: is no field that is known here; did you mean fromEndpoints?",
+        ),
+        (
+            "{fromCIDR: [10.0.0.1]}",
+            "fromCIDR[0]: `10.0.0.1` has no `/`; write `10.0.0.1/32` for this address alone",
+        ),
+        ("{fromEntities: web}", "fromEntities: must be a list, not text"),
+        (
+            "{fromEntities: [all], fromCIDR: [10.0.0.0/8]}",
+            "fromEntities: fromCIDR and fromEntities must not stand in one entry: write one for each",
+        ),
+        (
+            "{toPorts: [{ports: [{port: '53', protocol: UDP}], rules: {dns: [{matchName: a.com}]}}]}",
+            "toPorts[0].rules.dns: is for egress only",
+        ),
+    ] {
+        assert_eq!(in_ingress(entry), [format!("spec.ingress[0].{problem}")], "{entry}");
+    }
+    let denied = in_spec(
+        "endpointSelector: {}, egress: [{}], ingressDeny: [{authentication: {mode: required}}]",
+    );
+    let problem = "is for what is allowed: a denial has no such field";
+    assert_eq!(denied, [format!("spec.ingressDeny[0].authentication: {problem}")]);
+}
+
+#[test]
 fn checks_selectors_and_sections() {
     let none: &[&str] = &[];
     for (spec, problems) in [
@@ -350,7 +393,7 @@ fn checks_selectors_and_sections() {
         ),
         (
             "endpointSelector: {}, egressDeny: [{toFQDNs: [{matchName: example.com}]}]",
-            &["spec.egressDeny[0].toFQDNs: is for egress only: egressDeny has no such field"],
+            &["spec.egressDeny[0].toFQDNs: is for what is allowed: a denial has no such field"],
         ),
         (
             "endpointSelector: {}, egress: [{}], policyTypes: [Egress]",

@@ -38,7 +38,7 @@ pub(super) fn read(check: &mut Check, at: &At<'_>, scope: Scope<'_>) -> Option<E
     let known: Vec<&str> = KINDS.iter().chain(ASIDES).copied().collect();
     let fields = check.fields(at, &known)?;
     if scope.direction == Direction::Deny {
-        check.for_egress_only(&fields, &["authentication", "toFQDNs"]);
+        check.for_allowed_only(&fields, &["authentication", "toFQDNs"]);
     }
     let unenforced = authentication(check, &fields);
     let ports = all_ports(check, &fields, scope);
@@ -64,7 +64,7 @@ impl PortRule {
     }
 }
 
-fn authentication(check: &mut Check, fields: &Fields<'_>) -> Option<Unenforced> {
+pub(super) fn authentication(check: &mut Check, fields: &Fields<'_>) -> Option<Unenforced> {
     let at = check.present(fields, "authentication")?;
     let own = check.fields(&at, &["mode"])?;
     let Some(mode) = check.present(&own, "mode") else {
@@ -213,23 +213,7 @@ fn nodes(check: &mut Check, at: &At<'_>) -> Option<LabelSelector> {
 
 /// `toGroups`: nobody here knows the addresses of a cloud's groups.
 fn groups(check: &mut Check, at: &At<'_>, items: &[At<'_>], scope: Scope<'_>) -> Read {
-    for item in items {
-        let Some(group) = check.fields(item, &["aws"]) else { continue };
-        let Some(aws) = check.present(&group, "aws") else { continue };
-        let known = ["labels", "region", "securityGroupsIds", "securityGroupsNames"];
-        let Some(aws) = check.fields(&aws, &known) else { continue };
-        check.optional_text(&aws, "region");
-        for key in ["securityGroupsIds", "securityGroupsNames"] {
-            let list = check.present(&aws, key).and_then(|list| check.list(&list));
-            for name in list.into_iter().flatten() {
-                check.text(&name);
-            }
-        }
-        let labels = check.present(&aws, "labels").and_then(|labels| check.entries(&labels));
-        for (_, value) in labels.into_iter().flatten() {
-            check.text(&value);
-        }
-    }
+    items.iter().for_each(|item| group(check, item));
     if items.is_empty() {
         return Read { at: at.spot(), peers: Peers::Prefixes(Vec::new()), unenforced: None };
     }
@@ -249,6 +233,25 @@ fn groups(check: &mut Check, at: &At<'_>, items: &[At<'_>], scope: Scope<'_>) ->
             let peers = Peers::Entities(vec![Entity::WORLD]);
             Read { at: at.spot(), peers, unenforced: None }
         }
+    }
+}
+
+/// An item of `toGroups`.
+pub(super) fn group(check: &mut Check, item: &At<'_>) {
+    let Some(group) = check.fields(item, &["aws"]) else { return };
+    let Some(aws) = check.present(&group, "aws") else { return };
+    let known = ["labels", "region", "securityGroupsIds", "securityGroupsNames"];
+    let Some(aws) = check.fields(&aws, &known) else { return };
+    check.optional_text(&aws, "region");
+    for key in ["securityGroupsIds", "securityGroupsNames"] {
+        let list = check.present(&aws, key).and_then(|list| check.list(&list));
+        for name in list.into_iter().flatten() {
+            check.text(&name);
+        }
+    }
+    let labels = check.present(&aws, "labels").and_then(|labels| check.entries(&labels));
+    for (_, value) in labels.into_iter().flatten() {
+        check.text(&value);
     }
 }
 

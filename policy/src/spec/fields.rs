@@ -68,6 +68,20 @@ impl<'n> At<'n> {
         matches!(&self.node.value, Value::List(items) if items.is_empty())
     }
 
+    /// The items, if it is a list.
+    pub(super) fn items(&self) -> Vec<Self> {
+        let Value::List(items) = &self.node.value else { return Vec::new() };
+        let path = |index| format!("{}[{index}]", self.path);
+        items.iter().enumerate().map(|(i, node)| At { node, path: path(i) }).collect()
+    }
+
+    /// The value under a key, if it is a map that has one.
+    pub(super) fn value_of(&self, key: &str) -> Option<Self> {
+        let Value::Map(entries) = &self.node.value else { return None };
+        let entry = entries.iter().find(|entry| *entry.key == *key)?;
+        Some(self.entry(entry).1)
+    }
+
     /// Whether this is the value of such a field.
     pub(super) fn is_field(&self, key: &str) -> bool {
         self.path.strip_suffix(key).is_some_and(|path| path.is_empty() || path.ends_with('.'))
@@ -154,6 +168,14 @@ impl Check {
         }
     }
 
+    /// Collects problems only, of what has no effect here.
+    pub(super) fn in_silence(&mut self, check: impl FnOnce(&mut Self)) {
+        let (warnings, unenforced) = (self.warnings.len(), self.unenforced.len());
+        check(self);
+        self.warnings.truncate(warnings);
+        self.unenforced.truncate(unenforced);
+    }
+
     /// Notes a field that is valid and not enforced here.
     pub(super) fn unenforced(&mut self, at: &At<'_>, what: Unenforced, so: &str) {
         self.not_enforced(at, format!("{what} is not enforced here, so {so}"));
@@ -195,11 +217,11 @@ impl Check {
         Some(Fields { at: at.clone(), entries })
     }
 
-    /// Refuses fields that entries of `egressDeny` do not have.
-    pub(super) fn for_egress_only(&mut self, fields: &Fields<'_>, keys: &[&str]) {
+    /// Refuses fields that entries of `egressDeny` and `ingressDeny` do not have.
+    pub(super) fn for_allowed_only(&mut self, fields: &Fields<'_>, keys: &[&str]) {
         for key in keys {
             if let Some((_, at)) = fields.entries.iter().find(|(known, _)| known == key) {
-                self.problem(at, "is for egress only: egressDeny has no such field");
+                self.problem(at, "is for what is allowed: a denial has no such field");
             }
         }
     }
@@ -215,12 +237,11 @@ impl Check {
     }
 
     pub(super) fn list<'n>(&mut self, at: &At<'n>) -> Option<Vec<At<'n>>> {
-        let Value::List(items) = &at.node.value else {
+        if !matches!(at.node.value, Value::List(_)) {
             self.expected(at, "a list");
             return None;
-        };
-        let path = |index| format!("{}[{index}]", at.path);
-        Some(items.iter().enumerate().map(|(i, node)| At { node, path: path(i) }).collect())
+        }
+        Some(at.items())
     }
 
     pub(super) fn text<'n>(&mut self, at: &At<'n>) -> Option<&'n str> {

@@ -18,7 +18,7 @@ const ITEM: &[&str] =
     &["listener", "originatingTLS", "ports", "rules", "serverNames", "terminatingTLS"];
 
 /// Of them, those that only what is allowed may have.
-const FOR_EGRESS: &[&str] =
+const FOR_ALLOWED: &[&str] =
     &["listener", "originatingTLS", "rules", "serverNames", "terminatingTLS"];
 
 /// Ports as they were written.
@@ -44,7 +44,7 @@ pub(super) fn read(check: &mut Check, at: &At<'_>, direction: Direction) -> Opti
 fn port_rule(check: &mut Check, at: &At<'_>, direction: Direction) -> Option<PortRule> {
     let fields = check.fields(at, ITEM)?;
     if direction == Direction::Deny {
-        check.for_egress_only(&fields, FOR_EGRESS);
+        check.for_allowed_only(&fields, FOR_ALLOWED);
     }
     let ports = check.present(&fields, "ports");
     let named_any = ports.as_ref().is_some_and(|ports| !ports.is_empty_list());
