@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use model::Interface;
 
@@ -130,7 +130,7 @@ pub(crate) struct Attacher {
     links: PathBuf,
     mode: AttachMode,
     tcx: OnceLock<bool>,
-    /// The links, by their pins: one for each interface and hook, let go of when it is detached.
+    /// The links, or what stands for filters, by their pins: let go of when they are detached.
     held: Mutex<BTreeMap<PathBuf, OwnedFd>>,
 }
 
@@ -157,7 +157,8 @@ impl Attacher {
         let done = match wanted.by {
             By::Tcx => attach_tcx(&wanted, &wanted.pin(&self.links), program)
                 .map(|link| self.hold(&wanted, Some(link))),
-            By::Clsact => clsact::attach(&wanted, &self.links, program),
+            By::Clsact => clsact::attach(&wanted, &self.links, program)
+                .and_then(|()| self.hold_programs(&wanted, program)),
         };
         done.map_err(wanted.failed("attach to"))?;
         let other = match wanted.by {
@@ -174,9 +175,31 @@ impl Attacher {
         Ok(())
     }
 
+    /// Holds what the pins of a filter, and of the qdisc that was made for it, are of.
+    fn hold_programs(&self, attached: &Attached, program: BorrowedFd<'_>) -> io::Result<()> {
+        self.hold(attached, Some(program.try_clone_to_owned()?));
+        let note = clsact::note(attached.interface, &self.links);
+        if note.exists() {
+            self.held().insert(note, program.try_clone_to_owned()?);
+        }
+        Ok(())
+    }
+
+    /// Visits what is held, with its pin.
+    pub fn for_each_held<E>(
+        &self,
+        mut visit: impl FnMut(&Path, BorrowedFd<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.held().iter().try_for_each(|(pin, object)| visit(pin, object.as_fd()))
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<PathBuf, OwnedFd>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Holds this link from now on, or none.
     fn hold(&self, attached: &Attached, link: Option<OwnedFd>) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held();
         let pin = attached.pin(&self.links);
         match link {
             Some(link) => held.insert(pin, link),
@@ -195,7 +218,12 @@ impl Attacher {
             interface,
             by: By::Clsact.name(),
             source,
-        })
+        })?;
+        let note = clsact::note(interface, &self.links);
+        if !note.exists() {
+            self.held().remove(&note);
+        }
+        Ok(())
     }
 }
 

@@ -1,8 +1,9 @@
 //! The file system that pins live in.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -58,7 +59,16 @@ pub fn is_bpffs(path: &Path) -> bool {
 ///
 /// The open directory also keeps the file system from being unmounted.
 #[derive(Debug)]
-pub struct PinLock(#[expect(dead_code, reason = "it is held, not used")] Flock<File>);
+pub struct PinLock(Flock<File>);
+
+impl PinLock {
+    /// Whether it is of the directory that has this path now.
+    pub(crate) fn is_of(&self, pin: &Path) -> bool {
+        let id = |found: Metadata| (found.dev(), found.ino());
+        let held = self.0.metadata().map(id);
+        held.is_ok_and(|held| fs::metadata(pin).map(id).is_ok_and(|found| found == held))
+    }
+}
 
 /// Takes a pin directory, if it exists, for this process alone.
 pub fn lock(pin: &Path) -> Result<Option<PinLock>, Error> {

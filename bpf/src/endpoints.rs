@@ -16,7 +16,7 @@ use model::{Direction, EndpointEntry, EndpointId, Interface, Prefix};
 use crate::error::Fault;
 use crate::flow_table::{Family, FlowTable, TableKind};
 use crate::tables::Maps;
-use crate::{Datapath, Error, codec, sys};
+use crate::{Datapath, Error, Sizes, codec, sys};
 
 /// The slot of interfaces that are bound to no endpoint: they have a budget and no flows.
 const NOBODYS_SLOT: u32 = 0;
@@ -48,8 +48,8 @@ struct Home {
 
 impl Endpoints {
     /// Takes up what stands in the maps. A table that was pinned by a killed daemon and not yet
-    /// linked is linked, and one whose endpoint is gone is removed.
-    pub fn restore(maps: &Maps, directory: &Path) -> Result<Self, Error> {
+    /// linked is linked, one whose endpoint is gone is removed, and one of another size is replaced.
+    pub fn restore(maps: &Maps, directory: &Path, sizes: &Sizes) -> Result<Self, Error> {
         let mut bound = Bound::default();
         maps.endpoints.for_each(|index, value| {
             if value.interface == 0 {
@@ -66,8 +66,16 @@ impl Endpoints {
                 FlowTable::unpin(&path)?;
                 continue;
             };
-            let table = FlowTable::open(&path, kind)?;
+            let mut table = FlowTable::open(&path, kind)?;
             link(maps, home.slot, kind, &table)?;
+            if table.room()? != kind.room(sizes) {
+                let resized = FlowTable::make(&path, kind, sizes)?;
+                resized.take_over(&table)?;
+                link(maps, home.slot, kind, &resized)?;
+                // What has begun since.
+                resized.take_over(&table)?;
+                table = resized;
+            }
             home.tables.insert(kind, Arc::new(table));
         }
         Ok(Self(Mutex::new(bound)))

@@ -33,11 +33,8 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// A pinned map is not as this version makes it.
-    #[error(
-        "the pinned map `{map}` has {what} {found}, and {wanted} is needed: it was made by another \
-         version or with other sizes; detach to start afresh"
-    )]
+    /// A map is not as this version makes it.
+    #[error("the map `{map}` has {what} {found}, and {wanted} is needed")]
     Layout {
         /// Its name.
         map: &'static str,
@@ -46,6 +43,14 @@ pub enum Error {
         /// What it is.
         found: u32,
         /// What it should be.
+        wanted: u32,
+    },
+    /// A map is to be smaller than what it holds.
+    #[error("the map `{map}` is to have room for {wanted}, and holds more than that now")]
+    TooSmall {
+        /// Its name.
+        map: &'static str,
+        /// How much room there would be.
         wanted: u32,
     },
     /// The object could not be loaded.

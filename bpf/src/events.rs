@@ -21,7 +21,9 @@ pub struct EventRing {
 impl Datapath {
     /// Opens the ring of packet events.
     pub fn events(&self) -> Result<EventRing, Error> {
-        let data = MapData::from_pin(self.directory.join("events"))?;
+        let descriptor = self.maps.descriptor("events").try_clone_to_owned();
+        let failed = |source| Error::Map { map: "events", action: "open", source };
+        let data = MapData::from_fd(descriptor.map_err(failed)?)?;
         Ok(EventRing { ring: RingBuf::try_from(Map::RingBuf(data))? })
     }
 }

@@ -69,6 +69,14 @@ impl TableKind {
         slot * 2 + self.direction as u32
     }
 
+    /// How many flows it takes.
+    pub const fn room(self, sizes: &Sizes) -> u32 {
+        match self.direction {
+            Direction::Outbound => sizes.flows_out,
+            Direction::Inbound => sizes.flows_in,
+        }
+    }
+
     /// What an endpoint's pin of it ends in.
     const fn suffix(self) -> &'static str {
         match (self.direction, self.family) {
@@ -134,16 +142,15 @@ impl FlowTable {
         Self::new(kind, fd)
     }
 
-    /// Makes a table and pins it; what was pinned there goes.
+    /// Makes a table and pins it, in the place of what may be pinned there.
     pub fn make(path: &Path, kind: TableKind, sizes: &Sizes) -> Result<Self, Error> {
         let failed = |source| Error::Map { map: kind.map(), action: "make", source };
-        let entries = match kind.direction {
-            Direction::Outbound => sizes.flows_out,
-            Direction::Inbound => sizes.flows_in,
-        };
-        let fd = create(kind, entries).map_err(failed)?;
-        Self::unpin(path)?;
-        bpffs::pin(fd.as_fd(), path).map_err(failed)?;
+        let fd = create(kind, kind.room(sizes)).map_err(failed)?;
+        let mut new = path.as_os_str().to_owned();
+        new.push("-new");
+        let new = PathBuf::from(new);
+        Self::unpin(&new)?;
+        bpffs::pin(fd.as_fd(), &new).and_then(|()| fs::rename(&new, path)).map_err(failed)?;
         Self::new(kind, fd)
     }
 
@@ -173,6 +180,25 @@ impl FlowTable {
         match self {
             Self::V4(map) => map.fd(),
             Self::V6(map) => map.fd(),
+        }
+    }
+
+    /// How many flows it takes.
+    pub fn room(&self) -> Result<u32, Error> {
+        let info = sys::map_info(self.fd().as_fd());
+        info.map(|info| info.max_entries).map_err(|source| Error::Map {
+            map: "flows",
+            action: "read",
+            source,
+        })
+    }
+
+    /// Puts the flows of another table that this one has not.
+    pub fn take_over(&self, old: &Self) -> Result<(), Error> {
+        match (self, old) {
+            (Self::V4(own), Self::V4(old)) => own.take_missing(old),
+            (Self::V6(own), Self::V6(old)) => own.take_missing(old),
+            (Self::V4(_), Self::V6(_)) | (Self::V6(_), Self::V4(_)) => Ok(()),
         }
     }
 

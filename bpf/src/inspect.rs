@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use bpf_abi as abi;
@@ -37,14 +37,14 @@ impl Datapath {
             .iter()
             .map(|spec| {
                 let failed = |source| Error::Map { map: spec.name, action: "read", source };
-                let fd = sys::object_get(&self.directory.join(spec.name)).map_err(failed)?;
-                let info = sys::map_info(fd.as_fd()).map_err(failed)?;
+                let map = self.maps.descriptor(spec.name);
+                let info = sys::map_info(map).map_err(failed)?;
                 Ok(MapInfo {
                     name: spec.name,
                     kind: kind_name(info.kind),
                     entries: self.entries(spec.name)?,
                     size: info.max_entries,
-                    bytes: memory(fd.as_fd().as_raw_fd()),
+                    bytes: memory(map.as_raw_fd()),
                 })
             })
             .collect()

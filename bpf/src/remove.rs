@@ -31,17 +31,25 @@ pub fn remove(pin: &Path) -> Result<Removed, Error> {
         if !is_version(&version) {
             continue;
         }
-        remove_links(&version.join("links"), &mut removed)?;
-        removed.maps += remove_files(&version.join("flows"))?;
-        removed.maps += remove_files(&version)?;
+        remove_version(&version, &mut removed)?;
     }
     remove_directory(pin)?;
     Ok(removed)
 }
 
-fn is_version(path: &Path) -> bool {
+/// Takes away what is under one version's directory, and it.
+pub(crate) fn remove_version(version: &Path, removed: &mut Removed) -> Result<(), Error> {
+    remove_links(&version.join("links"), removed)?;
+    removed.maps += remove_files(&version.join("flows"))?;
+    removed.maps += remove_files(version)?;
+    Ok(())
+}
+
+/// Whether a directory is a version's: its name is `v`, a number, and whatever follows a dash.
+pub(crate) fn is_version(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok())
+    let number = name.split('-').next().and_then(|name| name.strip_prefix('v'));
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 fn remove_links(links: &Path, removed: &mut Removed) -> Result<(), Error> {
@@ -89,7 +97,7 @@ fn remove_directory(path: &Path) -> Result<(), Error> {
     }
 }
 
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |source| Error::Path { action: "read", path: directory.to_owned(), source };
     let read = fs::read_dir(directory).map_err(failed)?;
     read.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect()

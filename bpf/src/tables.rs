@@ -1,11 +1,11 @@
 //! The maps: what each must be, and typed access to the pinned ones.
 //!
-//! [`SPECS`] is compared with every pinned map before it is used: a map of another layout would be
-//! opened without complaint otherwise.
+//! [`SPECS`] is compared with every pinned map before it is used: the loader opens a map of another
+//! layout without complaint.
 
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use bpf_abi as abi;
@@ -64,21 +64,25 @@ const fn tables_of_flows(sizes: &Sizes) -> u32 {
     sizes.endpoints.saturating_add(1).saturating_mul(2)
 }
 
+/// How a pinned map compares with what it must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    Same,
+    OtherSize,
+    OtherLayout,
+}
+
 impl Spec {
-    /// Says what differs, if anything does.
-    pub fn check(&self, found: &sys::MapInfo, sizes: &Sizes) -> Result<(), Error> {
-        let pairs = [
-            ("type", found.kind, self.kind),
-            ("keys of size", found.key_size, self.key_size as u32),
-            ("values of size", found.value_size, self.value_size as u32),
-            ("flags", found.flags, self.flags),
-            ("room for", found.max_entries, (self.entries)(sizes)),
-        ];
-        match pairs.into_iter().find(|(_, found, wanted)| found != wanted) {
-            Some((what, found, wanted)) => {
-                Err(Error::Layout { map: self.name, what, found, wanted })
-            }
-            None => Ok(()),
+    /// Compares.
+    pub fn fit(&self, found: &sys::MapInfo, sizes: &Sizes) -> Fit {
+        let layout = (found.kind, found.key_size, found.value_size, found.flags);
+        let wanted = (self.kind, self.key_size as u32, self.value_size as u32, self.flags);
+        if layout != wanted {
+            Fit::OtherLayout
+        } else if found.max_entries != (self.entries)(sizes) {
+            Fit::OtherSize
+        } else {
+            Fit::Same
         }
     }
 }
@@ -155,6 +159,45 @@ impl<K: Layout, V: Layout> Map<K, V> {
     /// Visits every element. Those that come and go meanwhile may be seen, missed or seen twice.
     pub fn for_each(&self, visit: impl FnMut(&K, &V)) -> Result<(), Error> {
         self.for_each_of(1, visit_first(visit))
+    }
+
+    /// Puts everything that another map of this layout holds.
+    pub fn take_over(&self, old: OwnedFd) -> Result<(), Error> {
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        Self::new(self.name, old)?.for_each(|key, value| {
+            keys.push(*key);
+            values.push(*value);
+        })?;
+        for (keys, values) in keys.chunks(4096).zip(values.chunks(4096)) {
+            self.put_all(keys, values).map_err(|(_, source)| self.not_taken_over(source))?;
+        }
+        Ok(())
+    }
+
+    /// Puts what another map of this layout holds and this one does not.
+    pub fn take_missing(&self, old: &Self) -> Result<(), Error> {
+        let mut failed = Ok(());
+        old.for_each(|key, value| {
+            let value = sys::value_address(value);
+            // SAFETY: `new` has compared the sizes.
+            let put = unsafe { sys::map_update(self.fd.as_fd(), key, value, sys::NOEXIST) };
+            if let Err(error) = exists_is_false(put)
+                && failed.is_ok()
+            {
+                failed = Err(error);
+            }
+        })?;
+        failed.map_err(|source| self.not_taken_over(source))
+    }
+
+    fn not_taken_over(&self, source: io::Error) -> Error {
+        match source.raw_os_error() {
+            Some(libc::E2BIG | libc::ENOSPC) => {
+                let room = sys::map_info(self.fd.as_fd()).map_or(0, |info| info.max_entries);
+                Error::TooSmall { map: self.name, wanted: room }
+            }
+            _ => Error::Map { map: self.name, action: "copy into", source },
+        }
     }
 
     /// How many elements there are.
@@ -267,6 +310,21 @@ impl<K: Layout, V: Layout> PerCpuMap<K, V> {
         Ok(found.then_some(values))
     }
 
+    /// Puts everything that another map of this layout holds.
+    pub fn take_over(&self, old: OwnedFd) -> Result<(), Error> {
+        let old = Self { map: Map::new(self.map.name, old)?, cpus: self.cpus };
+        let mut failed = Ok(());
+        old.for_each(|key, values| {
+            let value = sys::value_address(values);
+            // SAFETY: `Map::new` has compared the sizes, and there is a value for each CPU.
+            let put = unsafe { sys::map_update(self.map.fd.as_fd(), key, value, 0) };
+            if failed.is_ok() {
+                failed = put;
+            }
+        })?;
+        failed.map_err(|source| self.map.not_taken_over(source))
+    }
+
     /// Visits every key with the values of all CPUs.
     pub fn for_each(&self, visit: impl FnMut(&K, &[V])) -> Result<(), Error> {
         self.map.for_each_of(self.cpus, visit)
@@ -290,6 +348,8 @@ pub(crate) struct Maps {
     pub flows6: Map<u32, u32>,
     pub fragments: Map<abi::Fragment, abi::FragmentEntry>,
     pub counters: PerCpuMap<u32, abi::Counters>,
+    budgets: Map<u32, abi::Budget>,
+    events: OwnedFd,
 }
 
 impl Maps {
@@ -310,6 +370,54 @@ impl Maps {
             flows6: Map::open(directory, "flows6")?,
             fragments: Map::open(directory, "fragments")?,
             counters: PerCpuMap::open(directory, "counters")?,
+            budgets: Map::open(directory, "budgets")?,
+            events: sys::object_get(&directory.join("events")).map_err(|source| Error::Map {
+                map: "events",
+                action: "open",
+                source,
+            })?,
         })
+    }
+
+    /// The descriptor of one of [`SPECS`]' maps.
+    pub fn descriptor(&self, name: &str) -> BorrowedFd<'_> {
+        match name {
+            "settings" => self.settings.fd.as_fd(),
+            "endpoints" => self.endpoints.fd.as_fd(),
+            "sources" => self.sources.fd.as_fd(),
+            "prefixes" => self.prefixes.fd.as_fd(),
+            "frontends" => self.frontends.fd.as_fd(),
+            "rows" => self.rows.fd.as_fd(),
+            "leases" => self.leases.fd.as_fd(),
+            "shared" => self.shared.fd.as_fd(),
+            "names" => self.names.fd.as_fd(),
+            "numbers" => self.numbers.fd.as_fd(),
+            "flows4" => self.flows4.fd.as_fd(),
+            "flows6" => self.flows6.fd.as_fd(),
+            "fragments" => self.fragments.fd.as_fd(),
+            "counters" => self.counters.map.fd.as_fd(),
+            "budgets" => self.budgets.fd.as_fd(),
+            _ => self.events.as_fd(),
+        }
+    }
+
+    /// Puts what a map of another size held into the one of its name. Tables of flows are linked
+    /// by their own pins, and budgets and events are made anew.
+    pub fn take_over(&self, name: &str, old: OwnedFd) -> Result<(), Error> {
+        match name {
+            "settings" => self.settings.take_over(old),
+            "endpoints" => self.endpoints.take_over(old),
+            "sources" => self.sources.take_over(old),
+            "prefixes" => self.prefixes.take_over(old),
+            "frontends" => self.frontends.take_over(old),
+            "rows" => self.rows.take_over(old),
+            "leases" => self.leases.take_over(old),
+            "shared" => self.shared.take_over(old),
+            "names" => self.names.take_over(old),
+            "numbers" => self.numbers.take_over(old),
+            "fragments" => self.fragments.take_over(old),
+            "counters" => self.counters.take_over(old),
+            _ => Ok(()),
+        }
     }
 }

@@ -3,7 +3,9 @@
 mod attaching;
 mod frames;
 mod maps;
+mod moving;
 mod packets;
+mod pins;
 mod since;
 
 use std::path::PathBuf;

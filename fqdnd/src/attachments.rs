@@ -37,6 +37,11 @@ impl Attachments {
         })
     }
 
+    /// The interfaces that an earlier daemon attached to.
+    pub const fn left(&self) -> &BTreeSet<Interface> {
+        &self.left
+    }
+
     /// Whether this daemon has put programs on an interface.
     pub fn contains(&self, interface: Interface) -> bool {
         self.attached.contains(&interface)

@@ -19,6 +19,7 @@ use crate::attached::Attached;
 use crate::config::Config;
 use crate::names::Names;
 use crate::observer::Observer;
+use crate::pins::{self, Pins};
 use crate::reconcile::{Known, Reconciler};
 use crate::recording::{Flows, Recorder};
 use crate::source::{PodInterfaces, Source};
@@ -145,6 +146,7 @@ async fn start(config: &Config, datapath: Arc<Datapath>) -> Result<(Arc<Shared>,
     // Programs are attached with their settings in place, and queries come when they can be judged.
     configure(None)?;
     reconciler.start(known, &dump)?;
+    pins::finish_move(&datapath);
     configure(Some(&proxy))?;
 
     let observer = match &flows {
@@ -176,6 +178,9 @@ async fn follow(shared: &Shared, sources: &mut Sources) -> Result<()> {
     let mut mounts = host::Mounts::watch().context("mounts cannot be watched")?;
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut look = tokio::time::interval(pins::LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pins = Pins::default();
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
@@ -199,6 +204,7 @@ async fn follow(shared: &Shared, sources: &mut Sources) -> Result<()> {
                     update(shared, sources, true).await;
                 }
             }
+            _ = look.tick() => pins.look(&shared.datapath),
             _ = sweep.tick() => {
                 shared.reconciler.lock().await.sweep();
                 if !shared.proxy.is_healthy() {
@@ -265,6 +271,7 @@ impl Shared {
             add("flow-events-suppressed", counts.flow_events.suppressed);
             add("flow-events-lost", counts.flow_events.lost);
         }
+        add("pins-made-again", self.datapath.pins_repaired());
         Ok(limits)
     }
 }

@@ -12,6 +12,7 @@ mod logs;
 mod names;
 mod observer;
 mod pending;
+mod pins;
 mod reconcile;
 mod recording;
 mod report;

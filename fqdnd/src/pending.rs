@@ -5,7 +5,7 @@
 //! one that is not described any more let go of. Such an interface is closed instead, until
 //! everything can be read. It never opens because of a fault.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Enforcement, Interface, State, TableId};
 
@@ -16,8 +16,10 @@ use model::{Enforcement, Interface, State, TableId};
 pub struct Pending(BTreeMap<Interface, Option<TableId>>);
 
 impl Pending {
-    /// What the kernel enforces at the start.
-    pub fn of(dump: &State) -> Self {
+    /// What the kernel enforces at the start. An interface that has programs and no entry is one
+    /// that nobody knows of how it was judged, by another version's maps.
+    pub fn of(dump: &State, attached: &BTreeSet<Interface>) -> Self {
+        let unknown = attached.iter().filter(|interface| !dump.endpoints.contains_key(interface));
         let enforced = dump.endpoints.iter().filter_map(|(interface, entry)| {
             Some((
                 *interface,
@@ -28,7 +30,7 @@ impl Pending {
                 },
             ))
         });
-        Self(enforced.collect())
+        Self(enforced.chain(unknown.map(|interface| (*interface, None))).collect())
     }
 
     /// Everything could be read: what is not enforced now is not to be.
@@ -78,22 +80,20 @@ mod tests {
     fn what_was_open_is_free_and_what_comes_back_as_it_was_is_too() {
         let closed = Enforcement::Closed(DropReason::EndpointPending);
         let (one, two) = (Enforcement::Table(TableId(1)), Enforcement::Table(TableId(2)));
-        let mut pending = Pending::of(&state(&[
-            (5, Enforcement::Open),
-            (6, one),
-            (7, two),
-            (8, closed),
-            (9, two),
-        ]));
+        let known = [(5, Enforcement::Open), (6, one), (7, two), (8, closed), (9, two)];
+        let attached = [5, 6, 7, 8, 10].map(Interface).into();
+        let mut pending = Pending::of(&state(&known), &attached);
         pending.retain(|interface| interface != Interface(9));
         let known = [
             (Interface(6), Some(TableId(1))),
             (Interface(7), Some(TableId(2))),
             (Interface(8), None),
+            (Interface(10), None),
         ];
         assert_eq!(*pending.interfaces(), known.into());
         pending.settle(&state(&[(6, one), (7, closed), (8, closed)]));
-        assert_eq!(*pending.interfaces(), [(Interface(7), None), (Interface(8), None)].into());
+        let left = [7, 8, 10].map(|index| (Interface(index), None));
+        assert_eq!(*pending.interfaces(), left.into());
         pending.clear();
         assert!(pending.interfaces().is_empty());
     }

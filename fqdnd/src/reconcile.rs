@@ -55,16 +55,17 @@ impl Reconciler {
         dump: &State,
     ) -> Result<Self> {
         node.restore(dump);
+        let attachments = Attachments::left_in(Arc::clone(&datapath))
+            .context("cannot tell where programs are attached")?;
         Ok(Self {
             node,
-            attachments: Attachments::left_in(Arc::clone(&datapath))
-                .context("cannot tell where programs are attached")?,
+            pending: Pending::of(dump, attachments.left()),
+            attachments,
             datapath,
             names,
             inventory: Inventory::default(),
             endpoints: Objects::default(),
             placed: Objects::default(),
-            pending: Pending::of(dump),
             of_pods: PodInterfaces::default(),
             incarnations: BTreeMap::new(),
             problems: Vec::new(),

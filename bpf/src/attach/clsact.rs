@@ -125,7 +125,7 @@ pub fn remove_qdisc(interface: Interface, links: &Path) -> io::Result<()> {
 }
 
 /// The pin that says that the qdisc is ours.
-fn note(interface: Interface, links: &Path) -> PathBuf {
+pub fn note(interface: Interface, links: &Path) -> PathBuf {
     links.join(format!("{interface}-qdisc"))
 }
 

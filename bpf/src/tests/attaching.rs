@@ -21,13 +21,14 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::{Fixture, run, settings};
 use crate::{AttachMode, Attached, By, Hook};
 
-const ENDPOINT: EndpointId = EndpointId(5);
+pub(super) const ENDPOINT: EndpointId = EndpointId(5);
 const TABLE: TableId = TableId(2);
 const SERVERS: Identity = Identity(300);
-const MODES: [(AttachMode, By); 2] = [(AttachMode::Tcx, By::Tcx), (AttachMode::Clsact, By::Clsact)];
+pub(super) const MODES: [(AttachMode, By); 2] =
+    [(AttachMode::Tcx, By::Tcx), (AttachMode::Clsact, By::Clsact)];
 
 /// A thread in a network namespace of its own, which goes with it.
-struct Namespace {
+pub(super) struct Namespace {
     jobs: Option<mpsc::Sender<Box<dyn FnOnce() + Send>>>,
     thread: Option<thread::JoinHandle<()>>,
     id: u32,
@@ -87,9 +88,9 @@ fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
 }
 
 /// The node's side runs on the test's own thread.
-struct Lab {
-    pod: Namespace,
-    interface: Interface,
+pub(super) struct Lab {
+    pub(super) pod: Namespace,
+    pub(super) interface: Interface,
 }
 
 /// The addresses of the node's and of the pod's side, by family.
@@ -97,7 +98,7 @@ const ADDRESSES: [(&str, &str); 2] = [("10.1.0.1", "10.1.0.2"), ("fd01::1", "fd0
 
 impl Lab {
     /// Makes the pod and its veth. With a bridge, the node's side is a port of it.
-    fn new(bridged: bool) -> Self {
+    pub(super) fn new(bridged: bool) -> Self {
         let pod = Namespace::new();
         ip("link add pod0 type veth peer name eth0");
         ip(&format!("link set eth0 netns {}", pod.id));
@@ -126,11 +127,11 @@ fn index(name: &str) -> Interface {
 }
 
 /// Runs a test on a thread that is the node.
-fn on_a_node(test: impl FnOnce() + Send + 'static) {
+pub(super) fn on_a_node(test: impl FnOnce() + Send + 'static) {
     Namespace::new().run(test);
 }
 
-fn policy(interface: Interface, bridge: Option<Interface>) -> Vec<Change> {
+pub(super) fn policy(interface: Interface, bridge: Option<Interface>) -> Vec<Change> {
     let prefix = |text: &str, identity| Change::PutPrefix(text.parse().unwrap(), identity);
     let row = |port, verdict| {
         [PortPrefix::port(model::Protocol::TCP, port), PortPrefix::port(model::Protocol::UDP, port)]
@@ -166,16 +167,16 @@ fn enforced_on_a_bridge(mode: AttachMode) -> (Lab, Fixture, Interface) {
 }
 
 /// Whether the pod reaches a TCP port of an address within a moment.
-fn connects(lab: &Lab, address: &str, port: u16) -> bool {
+pub(super) fn connects(lab: &Lab, address: &str, port: u16) -> bool {
     let address = SocketAddr::new(address.parse().unwrap(), port);
     lab.pod.run(move || TcpStream::connect_timeout(&address, Duration::from_millis(300)).is_ok())
 }
 
-fn listen(address: &str, port: u16) -> TcpListener {
+pub(super) fn listen(address: &str, port: u16) -> TcpListener {
     TcpListener::bind(SocketAddr::new(address.parse().unwrap(), port)).unwrap()
 }
 
-fn both_places(interface: Interface, by: By) -> Vec<Attached> {
+pub(super) fn both_places(interface: Interface, by: By) -> Vec<Attached> {
     [Hook::FromEndpoint, Hook::ToEndpoint].map(|hook| Attached { interface, hook, by }).into()
 }
 

@@ -175,20 +175,6 @@ fn ipv4_in_ipv6_notation_gets_no_identity() {
 }
 
 #[test]
-fn a_map_of_another_size_is_named_and_left_alone() {
-    let mut fixture = Fixture::new(AttachMode::Auto);
-    fixture.datapath = None;
-    let mut options = fixture.options.clone();
-    options.sizes.leases += 1;
-    match Datapath::open(&options) {
-        Err(Error::Layout { map: "leases", what, found: 256, wanted: 257 }) => {
-            assert_eq!(what, "room for");
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
 fn a_pin_directory_belongs_to_one_process_at_a_time() {
     let mut fixture = Fixture::new(AttachMode::Auto);
     let options = fixture.options.clone();
