@@ -48,6 +48,9 @@ pub struct Endpoint {
     pub names: u64,
     /// How many addresses it has of them.
     pub leases: u64,
+    /// Queries over a limit on what is asked under patterns, by limit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub over_limits: BTreeMap<String, u64>,
     /// Dropped packets by reason.
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,

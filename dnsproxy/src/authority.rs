@@ -12,6 +12,12 @@ pub trait Authority: Send + Sync + 'static {
     /// Judges a query before anything of it goes upstream.
     fn judge(&self, query: &Query<'_>) -> Judgement;
 
+    /// Whether the answer of the server that a judged query went to may teach addresses at all. If
+    /// not, it is released and nothing is learned from it. Not asked of answers without addresses.
+    fn may_teach(&self, _endpoint: EndpointId, _query: &Query<'_>) -> bool {
+        true
+    }
+
     /// Learns the addresses that the answer to a judged query gives to its name. The answer is
     /// released once this returns, so the kernel must hold every address by then; after an error
     /// the client gets SERVFAIL instead. Not called for answers without addresses.
@@ -73,6 +79,8 @@ pub enum Judgement {
     Forward(EndpointId),
     /// The endpoint's policy does not allow it.
     Refuse(EndpointId),
+    /// The endpoint's policy allows it, and it has asked too much. It is refused.
+    OverLimit(EndpointId),
     /// The client is no endpoint of this node. It is refused.
     Unknown,
 }

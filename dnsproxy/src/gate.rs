@@ -109,6 +109,12 @@ impl Gate {
                 };
                 Passage::Refuse(Some(endpoint), outline, rcode, ExtendedError::Blocked)
             }
+            // NXDOMAIN would be untrue: the name may be asked for at another time.
+            Judgement::OverLimit(endpoint) => {
+                self.counters.over_query_limit.count();
+                self.note(Some(endpoint), query, None, Ending::Refused);
+                Passage::Refuse(Some(endpoint), outline, Rcode::REFUSED, ExtendedError::Blocked)
+            }
             Judgement::Unknown => {
                 self.counters.unknown_clients.count();
                 self.note(None, query, None, Ending::Refused);
@@ -181,6 +187,10 @@ impl Gate {
             return Ok(());
         }
         match self.authority.learn(endpoint, query, &answer.addresses) {
+        if !self.authority.may_teach(endpoint, query) {
+            self.counters.answers_not_learned.count();
+            return Ok(());
+        }
             Ok(()) => {
                 self.counters.learned.count();
                 Ok(())

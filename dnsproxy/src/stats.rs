@@ -40,6 +40,8 @@ counters! {
     refused,
     /// Queries of clients that are no endpoints; refused.
     unknown_clients,
+    /// Queries refused because their endpoint asked too much under patterns.
+    over_query_limit,
     /// Messages refused before policy: malformed, of another class or opcode, transfers.
     rejected,
     /// Messages that are no queries, and got no answer.
@@ -62,6 +64,8 @@ counters! {
     unsolicited_id,
     /// Messages from upstream that came from another server than was asked.
     unsolicited_server,
+    /// Answers released without learning their addresses, because their server may not teach.
+    answers_not_learned,
     /// Messages from upstream that repeat another question, or the same in another case.
     unsolicited_question,
     /// Queries that became SERVFAIL because upstream was silent.

@@ -39,6 +39,9 @@ impl Node {
         let (roster, record) = (&mut self.rosters.services, &mut self.ledger.numbers);
         let mut numbering = Numbering { roster, record };
         self.world.services.take(old, new, &mut numbering, &mut progress.affected)?;
+        if let Some(resolvers) = self.world.dns_servers.take(old, new, &self.settings.dns_service) {
+            self.world.snapshot.resolvers = Arc::new(resolvers);
+        }
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use model::{
 use policy::{NameFilter, Subject, TableRow};
 
 use crate::prefix_map::{PrefixMap, SharedMap};
+use crate::resolvers::Resolvers;
 use crate::table::VerdictTable;
 
 /// One revision's view of clients, servers and rules. It shares with the next what is the same.
@@ -24,6 +25,7 @@ pub struct Snapshot {
     /// allow.
     pub(crate) backends: SharedMap<Identity, Arc<[(Identity, u16)]>>,
     pub(crate) prefixes: PrefixMap<Identity>,
+    pub(crate) resolvers: Arc<Resolvers>,
 }
 
 /// An endpoint, as one of its addresses leads to it.
@@ -83,40 +85,70 @@ impl Snapshot {
         resolved: impl FnOnce(EndpointId, IpAddr) -> [Option<Identity>; 2],
     ) -> Judgement {
         let Some(client) = self.clients.get(&question.client) else { return Judgement::Unknown };
-        let endpoint = client.endpoint;
-        let Some(table) = client.table else { return Judgement::Allowed(endpoint) };
-        let view = self.views.get(&table);
-        if view.is_some_and(|view| self.allows(view, endpoint, question, resolved)) {
-            Judgement::Allowed(endpoint)
+        let allows = |filter: &NameFilter| filter.allows(question.name);
+        if self.holds(*client, question, resolved, allows) {
+            Judgement::Allowed(client.endpoint)
         } else {
-            Judgement::Refused(endpoint)
+            Judgement::Refused(client.endpoint)
         }
     }
 
-    fn allows(
+    /// Whether an allowed question asks for a name that a rule spells out, or of an endpoint whose
+    /// names there no rule restricts; otherwise it is a pattern that allows it. `resolved` is as
+    /// for [`judge`](Self::judge).
+    pub fn is_spelled_out(
+        &self,
+        question: &Question<'_>,
+        resolved: impl FnOnce(EndpointId, IpAddr) -> [Option<Identity>; 2],
+    ) -> bool {
+        let spells_out = |filter: &NameFilter| filter.spells_out(question.name);
+        let client = self.clients.get(&question.client);
+        client.is_some_and(|client| self.holds(*client, question, resolved, spells_out))
+    }
+
+    /// Whether `holds` is true of the names that a client may ask for at a server, or the rules do
+    /// not restrict them.
+    fn holds(
+        &self,
+        client: Client,
+        question: &Question<'_>,
+        resolved: impl FnOnce(EndpointId, IpAddr) -> [Option<Identity>; 2],
+        holds: impl Fn(&NameFilter) -> bool,
+    ) -> bool {
+        let Some(table) = client.table else { return true };
+        let view = self.views.get(&table);
+        view.is_some_and(|view| self.holds_at(view, client.endpoint, question, resolved, holds))
+    }
+
+    fn holds_at(
         &self,
         view: &TableView,
         endpoint: EndpointId,
         question: &Question<'_>,
         resolved: impl FnOnce(EndpointId, IpAddr) -> [Option<Identity>; 2],
+        holds: impl Fn(&NameFilter) -> bool,
     ) -> bool {
         let protocol = question.transport.protocol();
         let (address, port) = (question.server.ip(), question.server.port());
         if let Some(service) = self.frontends.get(&Frontend { address, protocol, port }) {
             let backends = self.backends.get(service).map_or(&[][..], |backends| &**backends);
-            let allows = |&(identity, port): &(Identity, u16)| {
-                view.allows(identity, protocol, port, question.name)
-            };
-            return !backends.is_empty() && backends.iter().all(allows);
+            let holds =
+                |&(identity, port): &(Identity, u16)| view.holds(identity, protocol, port, &holds);
+            return !backends.is_empty() && backends.iter().all(holds);
         }
         let Some(&identity) = self.prefixes.longest(Prefix::host(address)) else { return false };
         if identity == Identity::NO_SERVICE {
             return false;
         }
-        view.allows(identity, protocol, port, question.name)
+        view.holds(identity, protocol, port, &holds)
             || identity.is_outside()
                 && view.verdict(identity, protocol, port) != Some(Verdict::Deny)
-                && view.allows_by_lease(resolved(endpoint, address), protocol, port, question.name)
+                && view.holds_by_lease(resolved(endpoint, address), protocol, port, holds)
+    }
+
+    /// The cluster's own DNS servers.
+    pub fn resolvers(&self) -> &Resolvers {
+        &self.resolvers
     }
 
     /// What an address is to rules, where it is no service's port.
@@ -177,11 +209,18 @@ impl TableView {
         self.levels.get(&identity).map_or(&[], |level| &level.rows)
     }
 
-    /// Whether `name` may be asked at a destination.
-    fn allows(&self, identity: Identity, protocol: Protocol, port: u16, name: NameRef<'_>) -> bool {
+    /// Whether `holds` is true of the names that may be asked for at a destination, or these are
+    /// not restricted.
+    fn holds(
+        &self,
+        identity: Identity,
+        protocol: Protocol,
+        port: u16,
+        holds: impl Fn(&NameFilter) -> bool,
+    ) -> bool {
         let level = self.levels.get(&identity).or_else(|| self.levels.get(&Identity::ANY));
         match level.and_then(|level| level.filter(protocol, port)) {
-            Some(filter) => filter.allows(name),
+            Some(filter) => holds(filter),
             // The kernel sends such a packet on; one may still be on its way to the proxy.
             None => self.verdict(identity, protocol, port) == Some(Verdict::Allow),
         }
@@ -209,12 +248,12 @@ impl TableView {
         rows.map(|row| row.verdict).reduce(Verdict::union)
     }
 
-    fn allows_by_lease(
+    fn holds_by_lease(
         &self,
         sets: [Option<Identity>; 2],
         protocol: Protocol,
         port: u16,
-        name: NameRef<'_>,
+        holds: impl Fn(&NameFilter) -> bool,
     ) -> bool {
         let named = self.table.sets();
         let selectors = sets.into_iter().flatten().filter_map(|set| named.selectors(set));
@@ -222,7 +261,7 @@ impl TableView {
             .filter_map(|selectors| {
                 self.table.rules().name_filter(&[Subject::Names(selectors)], protocol, port)
             })
-            .any(|filter| filter.allows(name))
+            .any(|filter| holds(&filter))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::destinations::Destinations;
 use crate::endpoints::Placed;
 use crate::node::Settings;
 use crate::plan::{InventoryProblem, LocalEndpoint};
+use crate::resolvers::DnsServers;
 use crate::selection::Selection;
 use crate::services::{Affected, Services};
 use crate::snapshot::Snapshot;
@@ -26,6 +27,7 @@ pub(crate) struct World {
     pub(crate) selection: Selection,
     /// The labels of the cluster's DNS pods.
     pub(crate) dns_pods: BTreeSet<Labels>,
+    pub(crate) dns_servers: DnsServers,
     /// Which table judges a pod of this node.
     pub(crate) judged: BTreeMap<EndpointName, TableKey>,
     /// The interfaces of this node's pods.
@@ -49,6 +51,7 @@ impl World {
             services: Services::default(),
             selection: Selection::default(),
             dns_pods: BTreeSet::new(),
+            dns_servers: DnsServers::default(),
             judged: BTreeMap::new(),
             bound: BTreeMap::new(),
             placed: BTreeMap::new(),

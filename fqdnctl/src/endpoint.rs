@@ -1,5 +1,7 @@
 //! `fqdnctl endpoint`.
 
+use std::collections::BTreeMap;
+
 use anyhow::anyhow;
 use api::EndpointRef;
 use clap::{Args, Subcommand};
@@ -75,7 +77,8 @@ fn get(client: &Client, output: &Output, wanted: &EndpointRef) -> anyhow::Result
     if output.is_json() {
         return Ok(output.json(endpoint)?);
     }
-    let drops = endpoint.drops.iter().map(|(reason, count)| format!("{reason}={count}"));
+    let drops = counts(&endpoint.drops);
+    let over_limits = counts(&endpoint.over_limits);
     Ok(output.pairs(vec![
         ("Name", Cell::new(endpoint.full_name())),
         ("ID", Cell::or_none(endpoint.id)),
@@ -90,8 +93,13 @@ fn get(client: &Client, output: &Output, wanted: &EndpointRef) -> anyhow::Result
         ("Generation", Cell::new(endpoint.generation)),
         ("Names", Cell::new(endpoint.names)),
         ("Leases", Cell::new(endpoint.leases)),
+        ("Over limits", Cell::list(over_limits)),
         ("Drops", Cell::list(drops)),
     ])?)
+}
+
+fn counts(counts: &BTreeMap<String, u64>) -> impl Iterator<Item = String> {
+    counts.iter().map(|(name, count)| format!("{name}={count}"))
 }
 
 fn row(endpoint: &api::Endpoint, wide: bool) -> Vec<Cell> {

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 pub use keys::{
-    AttachChoice, Bpf, Cache, Cluster, Dns, Hubble, Keys, Kubernetes, LogFormat, Logs, PrefixKey,
-    Recording, Redirect, RefusalChoice, ScopeChoice, Timeouts,
+    AttachChoice, Bpf, Cache, Cluster, Dns, Hubble, Keys, Kubernetes, Learning, LimitChoice,
+    LogFormat, Logs, PrefixKey, QueryLimits, Recording, Redirect, RefusalChoice,
+    ScopeChoice, ServerKey, TeacherChoice, Timeouts,
 };
 pub use span::Span;
 
@@ -45,6 +46,10 @@ pub struct Config {
     pub cache: Cache,
     /// The cluster around.
     pub cluster: Cluster,
+    /// From whom addresses are learned.
+    pub learning: Learning,
+    /// What one endpoint may ask for under patterns.
+    pub query_limits: QueryLimits,
     /// When a flow counts as over.
     pub timeouts: Timeouts,
     /// What is recorded of flows.
@@ -87,6 +92,8 @@ impl Config {
             cluster: Cluster::new(flags.cluster, file.cluster),
             timeouts: Timeouts::new(flags.timeouts, file.timeouts),
             flows: Recording::new(flags.flows, file.flows),
+            learning: Learning::new(flags.learning, file.learning),
+            query_limits: QueryLimits::new(flags.query_limits, file.query_limits),
             hubble: Hubble::new(flags.hubble, file.hubble),
             log: Logs::new(flags.log, file.log),
         };
@@ -107,11 +114,31 @@ impl Config {
         self.kubernetes.check(&self.manifests)?;
         self.hubble.check()
     }
+        self.query_limits.check()?;
 }
 
 impl Kubernetes {
     /// Whether a cluster is watched.
     pub fn is_watched(&self) -> bool {
+impl QueryLimits {
+    fn check(&self) -> Result<()> {
+        let Self { label_length, distinct_names, .. } = *self;
+        if label_length > 63 {
+            bail!("queryLimits.labelLength: {label_length} is more than any label has (63)");
+        }
+        if distinct_names > 1 << 16 {
+            bail!("queryLimits.distinctNames: {distinct_names} is more than 65536");
+        }
+        if distinct_names > 0 && self.window.0.is_zero() {
+            bail!("queryLimits.window: distinctNames needs a length of time");
+        }
+        if self.burst > 0 && self.rate == 0 {
+            bail!("queryLimits.burst stands without a rate");
+        }
+        Ok(())
+    }
+}
+
         self.in_cluster || !self.kubeconfig.as_os_str().is_empty()
     }
 

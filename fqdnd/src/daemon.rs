@@ -123,12 +123,8 @@ async fn start(config: &Config, datapath: Arc<Datapath>) -> Result<(Arc<Shared>,
 
     let dump = datapath.dump().context("the kernel's state cannot be read")?;
     let flows = settings::flows(config).map(Arc::new);
-    let names = Arc::new(Names::new(
-        Arc::clone(&datapath),
-        settings::guard(config)?,
-        settings::limits(config),
-        flows.clone(),
-    ));
+    let options = settings::names(config, flows.clone())?;
+    let names = Arc::new(Names::new(Arc::clone(&datapath), options));
     let node = Node::new(settings::engine(config)?);
     let mut reconciler = Reconciler::new(node, Arc::clone(&datapath), Arc::clone(&names), &dump)?;
     reconciler.close_unknown(PodInterfaces::new(&config.kubernetes.interfaces));

@@ -9,6 +9,7 @@ mod clock;
 mod daemon;
 mod detach;
 mod logs;
+mod metering;
 mod names;
 mod observer;
 mod pending;
@@ -19,6 +20,7 @@ mod report;
 mod settings;
 mod source;
 
+mod teaching;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 

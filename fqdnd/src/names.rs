@@ -23,7 +23,9 @@ use model::{Change, EndpointId, Frontend, Identity, Name, NameRef, Prefix};
 use tracing::{debug, warn};
 
 use crate::clock;
+use crate::metering::Metering;
 use crate::recording::Flows;
+use crate::teaching::Teaching;
 
 /// One endpoint's names, and the table that judges it.
 struct Slot {
@@ -38,8 +40,25 @@ pub struct Names {
     slots: DashMap<EndpointId, Slot>,
     guard: Guard,
     limits: Limits,
+    /// What endpoints ask under patterns, where that is limited.
+    metering: Option<Metering>,
+    teaching: Teaching,
     counts: Counts,
     flows: Option<Arc<Flows>>,
+}
+
+/// What the hot half is told once.
+pub struct Options {
+    /// Which addresses a name may bring.
+    pub guard: Guard,
+    /// The bounds of every endpoint's names.
+    pub limits: Limits,
+    /// What endpoints may ask under patterns, where that is limited.
+    pub metering: Option<Metering>,
+    /// From whom addresses are learned.
+    pub teaching: Teaching,
+    /// Where it is noted what becomes of queries, if it is.
+    pub flows: Option<Arc<Flows>>,
 }
 
 /// What the hot half counts.
@@ -69,19 +88,17 @@ thread_local! {
 }
 
 impl Names {
-    /// No endpoints yet. What becomes of queries is noted in `flows`.
-    pub fn new(
-        datapath: Arc<Datapath>,
-        guard: Guard,
-        limits: Limits,
-        flows: Option<Arc<Flows>>,
-    ) -> Self {
+    /// No endpoints yet.
+    pub fn new(datapath: Arc<Datapath>, options: Options) -> Self {
+        let Options { guard, limits, metering, teaching, flows } = options;
         Self {
             datapath,
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             slots: DashMap::new(),
             guard,
             limits,
+            metering,
+            teaching,
             counts: Counts::default(),
             flows,
         }
@@ -102,6 +119,11 @@ impl Names {
         &self.limits
     }
 
+    /// What endpoints ask under patterns, where that is limited.
+    pub fn metering(&self) -> Option<&Metering> {
+        self.metering.as_ref()
+    }
+
     /// From now on, workers judge by this snapshot.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         self.snapshot.store(snapshot);
@@ -109,6 +131,9 @@ impl Names {
 
     /// Takes in an endpoint, with what is known of its names.
     pub fn insert(&self, endpoint: EndpointId, leases: Leases, table: Option<Arc<VerdictTable>>) {
+        if let Some(metering) = &self.metering {
+            metering.insert(endpoint);
+        }
         self.slots.insert(endpoint, Slot { leases, table });
     }
 
@@ -124,6 +149,10 @@ impl Names {
 
     /// Lets go of an endpoint; what must leave the maps is added to `changes`.
     pub fn remove(&self, endpoint: EndpointId, changes: &mut Vec<Change>) {
+        if let Some(metering) = &self.metering {
+            metering.remove(endpoint);
+        }
+        self.teaching.forget(endpoint);
         if let Some((_, mut slot)) = self.slots.remove(&endpoint) {
             slot.leases.forget(|_| true, &mut SlotSets::of(None), changes);
         }
@@ -377,11 +406,25 @@ impl Authority for Names {
             let slot = self.slots.get(&endpoint);
             slot.map_or([None, None], |slot| slot.leases.sets_of(address))
         };
-        match self.snapshot.load().judge(&question, resolved) {
-            engine::Judgement::Allowed(endpoint) => Judgement::Forward(endpoint),
+        let snapshot = self.snapshot.load();
+        match snapshot.judge(&question, resolved) {
+            engine::Judgement::Allowed(endpoint) => match &self.metering {
+                Some(metering)
+                    if !snapshot.is_spelled_out(&question, resolved)
+                        && !metering.admits(endpoint, query.name) =>
+                {
+                    Judgement::OverLimit(endpoint)
+                }
+                Some(_) | None => Judgement::Forward(endpoint),
+            },
             engine::Judgement::Refused(endpoint) => Judgement::Refuse(endpoint),
             engine::Judgement::Unknown => Judgement::Unknown,
         }
+    }
+
+    fn may_teach(&self, endpoint: EndpointId, query: &Query<'_>) -> bool {
+        let snapshot = self.snapshot.load();
+        self.teaching.admits(endpoint, query.server.ip(), snapshot.resolvers())
     }
 
     fn learn(

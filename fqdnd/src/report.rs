@@ -112,6 +112,9 @@ fn limits(shared: &Shared) -> Result<BTreeMap<String, u64>> {
     });
     limits.extend(shared.datapath_limits().context("flow counters cannot be read")?);
     limits.retain(|_, count| *count > 0);
+    if let Some(metering) = shared.names.metering() {
+        limits.extend(metering.counts());
+    }
     Ok(limits)
 }
 
@@ -127,7 +130,9 @@ pub fn endpoints(shared: &Shared, reconciler: &Reconciler) -> Result<Vec<api::En
         let own = drops.iter().filter(|((endpoint, _), _)| *endpoint == id);
         let drops = by_reason(own.map(|((_, reason), count)| (*reason, *count)));
         let (names, leases) = held.get(&id).copied().unwrap_or_default();
-        Held { names, leases, drops }
+        let metering = shared.names.metering();
+        let over_limits = metering.map_or_else(BTreeMap::new, |own| own.counts_of(id));
+        Held { names, leases, over_limits, drops }
     };
     let unbound = unbound(reconciler);
     let bound = listed(reconciler, &unbound)
@@ -216,6 +221,7 @@ fn unbound_endpoint(
         leases: held.leases,
         drops: held.drops,
     }
+        over_limits: held.over_limits,
 }
 
 fn labels(pod: &model::Pod) -> Vec<String> {
@@ -228,6 +234,7 @@ struct Held {
     leases: u64,
     drops: BTreeMap<String, u64>,
 }
+    over_limits: BTreeMap<String, u64>,
 
 fn endpoint(
     shared: &Shared,
@@ -262,6 +269,7 @@ fn endpoint(
         leases: held.leases,
         drops: held.drops,
     }
+        over_limits: held.over_limits,
 }
 
 /// The endpoint that a client names by number or pod.

@@ -1,15 +1,25 @@
 //! From the configuration to what each part is told.
 
-use std::num::NonZeroUsize;
+use std::hash::RandomState;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use engine::leases::Limits;
+use engine::querying::{DistinctNames, QueryLimits, Rate};
 use engine::rebinding::Guard;
+use engine::{Learning, Teachers};
 use model::{EndpointName, Name, Prefix};
 
-use crate::config::{AttachChoice, Config, PrefixKey, Recording, RefusalChoice, ScopeChoice};
+use crate::config::{
+    AttachChoice, Config, Learning as LearningKeys, LimitChoice, PrefixKey,
+    QueryLimits as QueryLimitKeys, Recording, RefusalChoice, ScopeChoice, TeacherChoice,
+};
 use crate::daemon::SWEEP;
+use crate::metering::Metering;
+use crate::names;
 use crate::recording::{Budgets, Flows};
+use crate::teaching::Teaching;
 
 /// How manifests are read.
 pub fn manifests(config: &Config) -> kubernetes::Options {
@@ -148,8 +158,45 @@ pub fn proxy(config: &Config, marks: host::Marks) -> dnsproxy::Options {
     }
 }
 
+/// The hot half.
+pub fn names(config: &Config, flows: Option<Arc<Flows>>) -> Result<names::Options> {
+    let (guard, limits) = (guard(config)?, limits(config));
+    let (metering, teaching) = (metering(&config.query_limits), teaching(&config.learning));
+    Ok(names::Options { guard, limits, metering, teaching, flows })
+}
+
+/// What is limited of queries under patterns, if anything is.
+fn metering(keys: &QueryLimitKeys) -> Option<Metering> {
+    let burst = if keys.burst == 0 { keys.rate.saturating_mul(2) } else { keys.burst };
+    let limits = QueryLimits {
+        rate: NonZeroU32::new(keys.rate)
+            .zip(NonZeroU32::new(burst))
+            .map(|(per_second, burst)| Rate { per_second, burst }),
+        label_length: (keys.label_length > 0).then_some(keys.label_length),
+        distinct_names: (keys.distinct_names > 0)
+            .then_some(DistinctNames { count: keys.distinct_names, window: keys.window.0 }),
+        hasher: RandomState::new(),
+    };
+    let enforces = match keys.mode {
+        LimitChoice::Enforce => true,
+        LimitChoice::Audit => false,
+    };
+    limits.limit_anything().then(|| Metering::new(limits, enforces))
+}
+
+/// From whom addresses are learned.
+fn teaching(keys: &LearningKeys) -> Teaching {
+    let from = match keys.from {
+        TeacherChoice::Auto => Teachers::Auto,
+        TeacherChoice::Any => Teachers::Any,
+        TeacherChoice::Trusted => Teachers::Trusted,
+    };
+    let resolvers = keys.resolvers.iter().map(|key| key.0).collect();
+    Teaching::new(Learning { from, resolvers })
+}
+
 /// The bounds of every endpoint's names.
-pub fn limits(config: &Config) -> Limits {
+fn limits(config: &Config) -> Limits {
     let (dns, cache) = (&config.dns, &config.cache);
     Limits {
         min_ttl: dns.min_ttl.as_secs(),
@@ -165,7 +212,7 @@ pub fn limits(config: &Config) -> Limits {
 }
 
 /// The rebinding guard.
-pub fn guard(config: &Config) -> Result<Guard> {
+fn guard(config: &Config) -> Result<Guard> {
     let keys = &config.cluster;
     let mut internal_domains = Vec::new();
     for domain in std::iter::once(&keys.domain).chain(&keys.internal_domains) {

@@ -298,7 +298,7 @@ fn a_plain_hosts_interface_is_an_endpoint_like_any_other() {
     let lab = Lab::new(LabOptions { pods: Vec::new(), ..LabOptions::default() }).unwrap();
     let runner = Namespace::new(format!("{}-runner", lab.node().name())).unwrap();
     lab.policy("plain-host", include_str!("../../examples/plain-host.yaml")).unwrap();
-    let daemon = Daemon::start(&lab, &[]).unwrap();
+    let daemon = Daemon::start(&lab, &["--learning-resolvers", "9.9.9.9"]).unwrap();
     lay_runner(&lab, &runner);
     soon("it is bound", || daemon.enforcement("default/build-runner") == "enforced");
 

@@ -265,11 +265,62 @@ fn addresses_in_hints_are_open_as_those_of_the_name() {
     assert!(learned.contains(&("_8443._foo.svc.example.com.".into(), ip("203.0.113.43"))));
 }
 
-#[test]
-fn a_resolver_outside_teaches_as_the_clusters_own() {
+/// The pod `default/prober` may ask a resolver outside.
+fn with_a_resolver_outside(flags: &[&str]) -> (Lab, Daemon) {
     let lab = Lab::new(LabOptions::default().pod(PodSpec::new("default/prober"))).unwrap();
     lab.policy("outside-resolver", &example("outside-resolver.yaml")).unwrap();
-    let daemon = Daemon::start(&lab, &[]).unwrap();
+    let daemon = Daemon::start(&lab, flags).unwrap();
+    (lab, daemon)
+}
+
+#[test]
+fn a_resolver_outside_teaches_where_anybody_may_and_where_the_clusters_own_are_not_known() {
+    let (lab, mut daemon) = with_a_resolver_outside(&["--learning-from", "any"]);
+    let prober = lab.pod("default/prober");
+    let resolve = |name: &str| prober.ask(Resolver::new(ip("9.9.9.9")), name, RecordType::A);
+    let www = resolve("www.example.com").addresses;
+    assert_eq!(prober.connect_all(&www, Ports::GREET), [Reach::Open]);
+
+    daemon.restart_with(&[]).unwrap();
+    resolve("api.example.com");
+    assert_eq!(daemon.learned("default/prober").len(), 1, "of one name, before the restart");
+    daemon.settle("the cluster's DNS is gone", || {
+        lab.manifests().remove("service-kube-dns").unwrap();
+        lab.manifests().remove("pod-kube-system-coredns").unwrap();
+    });
+    soon("the resolver teaches again", || {
+        resolve("api.example.com");
+        daemon.learned("default/prober").len() == 2
+    });
+    daemon.restart_with(&["--learning-from", "trusted"]).unwrap();
+    resolve("short.example.com");
+    assert_eq!(daemon.learned("default/prober").len(), 2);
+}
+
+#[test]
+fn beside_the_clusters_own_a_resolver_outside_is_answered_and_teaches_nothing() {
+    let (lab, daemon) = with_a_resolver_outside(&[]);
+    let prober = lab.pod("default/prober");
+    for server in ["9.9.9.9", "2620:fe::9"].map(ip) {
+        for tcp in [false, true] {
+            let resolver = Resolver::new(server).over_tcp(tcp);
+            let answer = prober.ask(resolver, "www.example.com", RecordType::A);
+            assert_eq!(answer.addresses, [ip("203.0.113.10")]);
+        }
+    }
+    assert_eq!(prober.connect(ip("203.0.113.10"), Ports::GREET), Reach::Silent);
+    assert_eq!(daemon.learned("default/prober"), BTreeSet::new());
+    assert_eq!(
+        (daemon.count("dns", "answers_not_learned"), daemon.count("dns", "learned")),
+        (4, 0)
+    );
+    let told = daemon.log().matches("a server that is not trusted is asked").count();
+    assert_eq!(told, 2, "once for each server");
+}
+
+#[test]
+fn a_resolver_outside_that_is_trusted_teaches_as_the_clusters_own() {
+    let (lab, daemon) = with_a_resolver_outside(&["--learning-resolvers", "9.9.9.9,2620:fe::/48"]);
     let prober = lab.pod("default/prober");
     let names = ["www", "api", "payments", "short"].map(|name| format!("{name}.example.com"));
     let ways = ["9.9.9.9", "2620:fe::9"]

@@ -385,7 +385,8 @@ impl Drop for Ended {
 fn begin(flags: &[&str]) -> (Lab, Daemon) {
     let lab = Lab::new(LabOptions::default()).unwrap();
     lab.policy("names", NAMES).unwrap();
-    let daemon = Daemon::start(&lab, flags).unwrap();
+    let usual = ["--learning-resolvers", ODD];
+    let daemon = Daemon::start(&lab, &[&usual, flags].concat()).unwrap();
     (lab, daemon)
 }
 

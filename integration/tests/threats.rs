@@ -374,7 +374,9 @@ fn begin(flags: &[&str]) -> (Lab, Daemon) {
 fn begin_on(topology: Topology, flags: &[&str]) -> (Lab, Daemon) {
     let lab = Lab::new(LabOptions::with_topology(topology)).unwrap();
     lab.policy("threats", POLICY).unwrap();
-    let daemon = Daemon::start(&lab, &[&["--log-level", "debug"], flags].concat()).unwrap();
+    // The test's server lies with the rights of a trusted one.
+    let usual = ["--log-level", "debug", "--learning-resolvers", SERVER];
+    let daemon = Daemon::start(&lab, &[&usual, flags].concat()).unwrap();
     (lab, daemon)
 }
 

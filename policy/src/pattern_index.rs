@@ -89,6 +89,11 @@ impl PatternIndex {
         self.visit(name, &mut |_| ControlFlow::Break(())).is_break()
     }
 
+    /// Whether a name without stars among the patterns is this one.
+    pub fn names(&self, name: NameRef<'_>) -> bool {
+        self.exact.contains_key(name.as_wire())
+    }
+
     /// Adds the numbers of all patterns that match, in order.
     pub fn collect(&self, name: NameRef<'_>, into: &mut Vec<SelectorId>) {
         let start = into.len();
@@ -260,6 +265,8 @@ mod tests {
         assert_eq!(found(&index, "a.b.example.com"), [0, 3]);
         assert_eq!(found(&index, "."), [0]);
         assert_eq!(found(&index, "a\\.b.example.com"), [0]);
+        let names = |name: &str| index.names(name.parse::<Name>().unwrap().as_ref());
+        assert!(names("example.com") && !names("az.example.com") && !names("com"));
     }
 
     #[test]

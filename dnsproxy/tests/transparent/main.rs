@@ -23,7 +23,8 @@ use server::{Asked, read_framed, write_framed};
 const SERVER: &str = "192.0.2.53:53";
 const ADDRESSES: [&str; 2] = ["192.0.2.53", "2001:db8::53"];
 
-/// Allows everything but what is under `denied.test.`, and notes what it learns.
+/// Allows everything but what is under `denied.test.` or `over.test.`, and notes what it learns,
+/// which is nothing for names that begin with `lie.`.
 #[derive(Default)]
 struct Judge {
     learned: Mutex<Vec<String>>,
@@ -31,13 +32,18 @@ struct Judge {
 
 impl Authority for Judge {
     fn judge(&self, query: &Query<'_>) -> Judgement {
-        let denied: Name = Name::from_str("denied.test.").unwrap();
+        let [denied, over] = ["denied.test.", "over.test."].map(|own| Name::from_str(own).unwrap());
         let name = Name::from_str(&query.name.to_string()).unwrap();
         match query.client.ip().to_string().as_str() {
             "10.0.0.9" => Judgement::Unknown,
             _ if denied.zone_of(&name) => Judgement::Refuse(EndpointId(7)),
+            _ if over.zone_of(&name) => Judgement::OverLimit(EndpointId(7)),
             _ => Judgement::Forward(EndpointId(7)),
         }
+    }
+
+    fn may_teach(&self, _: EndpointId, query: &Query<'_>) -> bool {
+        !query.name.to_string().starts_with("lie.")
     }
 
     fn learn(
@@ -188,6 +194,30 @@ fn a_refused_name_never_leaves_and_the_answer_says_why() {
         assert_eq!(scene.asked.names(), Vec::<String>::new());
         assert_eq!((scene.stats().refused, scene.stats().allowed), (4, 0));
     }
+}
+
+#[test]
+fn a_query_over_a_limit_never_leaves_and_is_refused_whatever_refusals_are() {
+    let scene = Scene::new(Options { refusal: Refusal::NxDomain, ..options() });
+    for way in ["+notcp", "+tcp"] {
+        let answer = scene.dig(&format!("@192.0.2.53 {way} much.over.test"));
+        assert!(answer.contains("status: REFUSED"), "{answer}");
+        assert!(answer.contains("EDE: 15 (Blocked)"), "{answer}");
+    }
+    assert_eq!(scene.asked.names(), Vec::<String>::new());
+    assert_eq!((scene.stats().over_query_limit, scene.stats().allowed), (2, 0));
+}
+
+#[test]
+fn an_answer_that_may_not_teach_is_released_and_not_learned() {
+    let scene = Scene::new(options());
+    for way in ["+notcp", "+tcp"] {
+        let answer = scene.dig(&format!("@192.0.2.53 {way} lie.test"));
+        assert!(answer.contains("status: NOERROR"), "{answer}");
+    }
+    assert!(scene.learned().is_empty());
+    let stats = scene.stats();
+    assert_eq!((stats.answered, stats.answers_not_learned, stats.learned), (2, 2, 0));
 }
 
 #[test]

@@ -379,6 +379,7 @@ fn endpoints() -> Vec<Endpoint> {
         leases: 9,
         drops: [("policy-denied".to_owned(), 2), ("spoofed-source".to_owned(), 1)].into(),
     };
+        over_limits: [("query-rate".to_owned(), 6)].into(),
     let db = Endpoint {
         id: Some(EndpointId(2)),
         name: "db".into(),
@@ -393,6 +394,7 @@ fn endpoints() -> Vec<Endpoint> {
         leases: 0,
         drops: [].into(),
         ..web.clone()
+        over_limits: [].into(),
     };
     vec![web, db]
 }

@@ -28,6 +28,24 @@ impl<'de> Deserialize<'de> for PrefixKey {
     }
 }
 
+/// An address, or a prefix, as it stands in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerKey(pub Prefix);
+
+impl std::str::FromStr for ServerKey {
+    type Err = model::PrefixError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(|address| Self(Prefix::host(address))).or_else(|_| text.parse().map(Self))
+    }
+}
+
+impl<'de> Deserialize<'de> for ServerKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
 /// A number as it stands in a file or flag, `0x` for hexadecimal.
 fn parse_number(text: &str) -> Result<u32, String> {
     let parsed = match text.strip_prefix("0x") {
@@ -57,6 +75,28 @@ pub enum RefusalChoice {
     Refused,
     /// NXDOMAIN: resolvers go on with their search list.
     Nxdomain,
+}
+
+/// What becomes of queries over a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LimitChoice {
+    /// They are refused.
+    Enforce,
+    /// They pass, and are counted and logged.
+    Audit,
+}
+
+/// Whose answers teach addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum TeacherChoice {
+    /// Trusted servers' where the cluster's own are known, any server's elsewhere.
+    Auto,
+    /// Those of every server that a rule lets be asked.
+    Any,
+    /// Trusted servers' alone.
+    Trusted,
 }
 
 /// Where a toEndpoints selector without a namespace looks for pods.
@@ -290,6 +330,46 @@ section! {
 }
 
 section! {
+    /// From whom addresses are learned.
+    LearningKeys => Learning, "learning-", "Learning" {
+        /// Whose answers open addresses: those of `any` server that a rule lets be asked, those of
+        /// `trusted` ones (the cluster's own DNS, and `resolvers`), or `auto`, the latter where
+        /// the cluster's DNS is known. Other answers reach the pod and open nothing. Default: auto.
+        [long = "learning-from", value_enum, value_name = "SERVERS"]
+        from: TeacherChoice = TeacherChoice::Auto;
+        /// Addresses or prefixes of servers to trust beside the cluster's own, such as a node's
+        /// cache. Default: none.
+        [long = "learning-resolvers", value_name = "SERVER", value_delimiter = ',']
+        resolvers: Vec<ServerKey> = Vec::new();
+    }
+}
+
+section! {
+    /// What one endpoint may ask for under patterns. Names that a rule spells out are not counted.
+    QueryLimitKeys => QueryLimits, "query-limits-", "Query limits" {
+        /// Queries a second, in the long run; 0 for any number. Default: 0.
+        [long = "query-limits-rate", value_name = "N"]
+        rate: u32 = 0;
+        /// Queries at once; 0 for twice the rate. Default: 0.
+        [long = "query-limits-burst", value_name = "N"]
+        burst: u32 = 0;
+        /// Bytes of the longest label, up to 63; 0 for any length. Default: 0.
+        [long = "query-limits-label-length", value_name = "BYTES"]
+        label_length: u8 = 0;
+        /// Different names in a window, up to 65536; 0 for any number. Default: 0.
+        [long = "query-limits-distinct-names", value_name = "N"]
+        distinct_names: u32 = 0;
+        /// The window's length. Default: 1m.
+        [long = "query-limits-window", value_name = "TIME"]
+        window: Span = Span::seconds(60);
+        /// What becomes of queries over a limit: refused by `enforce`; by `audit` only counted and
+        /// logged. Default: enforce.
+        [long = "query-limits-mode", value_enum, value_name = "MODE"]
+        mode: LimitChoice = LimitChoice::Enforce;
+    }
+}
+
+section! {
     /// When a flow counts as over.
     TimeoutKeys => Timeouts, "timeout-", "Flow timeouts" {
         /// An established TCP connection without packets. Default: 8000s.
@@ -414,4 +494,10 @@ pub struct Keys {
     #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
     #[command(flatten)]
     pub log: LogKeys,
+    pub learning: LearningKeys,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
+    pub query_limits: QueryLimitKeys,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
 }

@@ -53,6 +53,35 @@ fn values_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn limits_on_queries_that_would_limit_nothing_or_all_are_refused() {
+    let error = |text: &str| {
+        let loaded = load(&format!("queryLimits: {{{text}}}"), &[]);
+        loaded.err().map(|error| format!("{error:#}")).unwrap_or_default()
+    };
+    assert!(error("labelLength: 64").contains("more than any label has"));
+    assert!(error("distinctNames: 65537").contains("more than 65536"));
+    assert!(error("distinctNames: 9, window: 0").contains("needs a length of time"));
+    assert!(error("burst: 9").contains("without a rate"));
+    assert_eq!(error("rate: 9, burst: 5, labelLength: 63, distinctNames: 65536"), "");
+}
+
+#[test]
+fn a_trusted_resolver_is_an_address_or_a_prefix() {
+    let keys = "learning: {from: trusted, resolvers: [169.254.20.10, 'fd00::/64', 10.0.0.0/24]}";
+    let shown: Vec<String> = load(keys, &[])
+        .unwrap()
+        .learning
+        .resolvers
+        .iter()
+        .map(|server| server.0.to_string())
+        .collect();
+    assert_eq!(shown, ["169.254.20.10/32", "fd00::/64", "10.0.0.0/24"]);
+    assert!(load("learning: {resolvers: [dns.example.com]}", &[]).is_err());
+    let flags = load("", &["--learning-resolvers", "9.9.9.9,2620:fe::9"]).unwrap();
+    assert_eq!(flags.learning.resolvers.len(), 2);
+}
+
+#[test]
 fn flows_are_served_beyond_this_machine_only_to_clients_with_certificates() {
     let loads = |text: &str| load(text, &[]).map_err(|error| format!("{error:#}"));
     assert!(loads("hubble: {listen: ['127.0.0.1:4245', '[::1]:4245']}").is_ok());

@@ -22,6 +22,12 @@ impl NameFilter {
         self.all || self.index.matches(name)
     }
 
+    /// Whether a rule spells a name out, rather than matching it by a pattern with stars. Of no
+    /// name where [`allows_all`](Self::allows_all).
+    pub fn spells_out(&self, name: NameRef<'_>) -> bool {
+        self.index.names(name)
+    }
+
     /// Whether every name may be asked for because a rule without names allows the port.
     pub fn allows_all(&self) -> bool {
         self.all
