@@ -22,9 +22,7 @@ pub use explain::{
 pub use map::{MapInfo, MapRow};
 pub use path::DEFAULT_SOCKET;
 pub use policy::{Identity, IdentityKind, Policy, PolicyRule, Selector};
-pub use status::{
-    AttachMode, EndpointCounts, Hubble, HubbleListener, Problem, StaleFile, Status,
-};
+pub use status::{AttachMode, EndpointCounts, Hubble, Listener, Problem, StaleFile, Status};
 
 use serde::{Deserialize, Serialize};
 

@@ -57,6 +57,9 @@ pub struct Status {
     /// The Hubble API; none where flows are not recorded.
     #[serde(default)]
     pub hubble: Option<Hubble>,
+    /// Where metrics are served, or should be; nowhere where none is asked for.
+    #[serde(default)]
+    pub metrics: Vec<Listener>,
 }
 
 /// How the API fares that serves flows.
@@ -64,20 +67,20 @@ pub struct Status {
 #[serde(rename_all = "camelCase")]
 pub struct Hubble {
     /// Where it is served, or should be.
-    pub listeners: Vec<HubbleListener>,
+    pub listeners: Vec<Listener>,
     /// How many clients are connected.
     pub clients: u64,
     /// How many clients were turned away because too many were connected.
     pub clients_refused: u64,
 }
 
-/// One place where flows are served.
+/// One place where something is served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct HubbleListener {
+pub struct Listener {
     /// `unix://PATH`, or an address and port.
     pub address: String,
-    /// Why flows are not served there, if they are not.
+    /// Why it is not served there, if it is not.
     #[serde(default)]
     pub failure: Option<String>,
 }

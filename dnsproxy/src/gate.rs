@@ -174,6 +174,7 @@ impl Gate {
         self.learn(asked.endpoint, query, answer)?;
         set_id(message, asked.client.id);
         self.counters.answered.count();
+        self.counters.answered_with(answer.rcode).count();
         Ok(())
     }
 
@@ -186,11 +187,11 @@ impl Gate {
         if answer.rcode != Rcode::NOERROR || answer.addresses.is_empty() {
             return Ok(());
         }
-        match self.authority.learn(endpoint, query, &answer.addresses) {
         if !self.authority.may_teach(endpoint, query) {
             self.counters.answers_not_learned.count();
             return Ok(());
         }
+        match self.authority.learn(endpoint, query, &answer.addresses) {
             Ok(()) => {
                 self.counters.learned.count();
                 Ok(())

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use dnsproxy_core::Rcode;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Counts since the start, over all threads.
@@ -38,10 +40,10 @@ counters! {
     allowed,
     /// Queries refused by policy.
     refused,
-    /// Queries of clients that are no endpoints; refused.
-    unknown_clients,
     /// Queries refused because their endpoint asked too much under patterns.
     over_query_limit,
+    /// Queries of clients that are no endpoints; refused.
+    unknown_clients,
     /// Messages refused before policy: malformed, of another class or opcode, transfers.
     rejected,
     /// Messages that are no queries, and got no answer.
@@ -50,8 +52,20 @@ counters! {
     repeated,
     /// Upstream answers released to clients.
     answered,
+    /// Those with the code NOERROR.
+    answered_noerror,
+    /// Those with NXDOMAIN.
+    answered_nxdomain,
+    /// Those with SERVFAIL.
+    answered_servfail,
+    /// Those with REFUSED.
+    answered_refused,
+    /// Those with any other code.
+    answered_otherwise,
     /// Answers whose addresses were enforced before their release.
     learned,
+    /// Answers released without learning their addresses, because their server may not teach.
+    answers_not_learned,
     /// Answers that became SERVFAIL because their addresses could not be enforced.
     learn_failed,
     /// Answers that became SERVFAIL because they could not be read.
@@ -64,8 +78,6 @@ counters! {
     unsolicited_id,
     /// Messages from upstream that came from another server than was asked.
     unsolicited_server,
-    /// Answers released without learning their addresses, because their server may not teach.
-    answers_not_learned,
     /// Messages from upstream that repeat another question, or the same in another case.
     unsolicited_question,
     /// Queries that became SERVFAIL because upstream was silent.
@@ -115,5 +127,18 @@ impl Counter {
 
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Relaxed);
+    }
+}
+
+impl Counters {
+    /// What counts released answers with this code.
+    pub fn answered_with(&self, rcode: Rcode) -> &Counter {
+        match rcode {
+            Rcode::NOERROR => &self.answered_noerror,
+            Rcode::NXDOMAIN => &self.answered_nxdomain,
+            Rcode::SERVFAIL => &self.answered_servfail,
+            Rcode::REFUSED => &self.answered_refused,
+            _ => &self.answered_otherwise,
+        }
     }
 }

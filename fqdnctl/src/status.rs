@@ -62,13 +62,23 @@ fn summary(status: &api::Status) -> Vec<(&'static str, Cell)> {
     }));
     if let Some(hubble) = &status.hubble {
         pairs.push(("Hubble", served(hubble)));
-        let failed = |listener: &api::HubbleListener| {
-            let failure = listener.failure.as_ref()?;
-            Some(("Not served", Cell::toned(format!("{}: {failure}", listener.address), Tone::Bad)))
-        };
-        pairs.extend(hubble.listeners.iter().filter_map(failed));
+        pairs.extend(hubble.listeners.iter().filter_map(not_served));
     }
+    pairs.push(("Metrics", metrics(&status.metrics)));
+    pairs.extend(status.metrics.iter().filter_map(not_served));
     pairs
+}
+
+fn not_served(listener: &api::Listener) -> Option<(&'static str, Cell)> {
+    let failure = listener.failure.as_ref()?;
+    Some(("Unserved", Cell::toned(format!("{}: {failure}", listener.address), Tone::Bad)))
+}
+
+/// Where metrics are served.
+fn metrics(listeners: &[api::Listener]) -> Cell {
+    let open = listeners.iter().filter(|listener| listener.failure.is_none());
+    let addresses: Vec<&str> = open.map(|listener| listener.address.as_str()).collect();
+    if addresses.is_empty() { Cell::new("off") } else { Cell::new(addresses.join(", ")) }
 }
 
 /// Where flows are served, and to how many.

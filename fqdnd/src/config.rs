@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 pub use keys::{
     AttachChoice, Bpf, Cache, Cluster, Dns, Hubble, Keys, Kubernetes, Learning, LimitChoice,
-    LogFormat, Logs, PrefixKey, QueryLimits, Recording, Redirect, RefusalChoice,
+    LogFormat, Logs, Metrics, PrefixKey, QueryLimits, Recording, Redirect, RefusalChoice,
     ScopeChoice, ServerKey, TeacherChoice, Timeouts,
 };
 pub use span::Span;
@@ -56,6 +56,8 @@ pub struct Config {
     pub flows: Recording,
     /// The Hubble API.
     pub hubble: Hubble,
+    /// Metrics for Prometheus.
+    pub metrics: Metrics,
     /// Logs.
     pub log: Logs,
 }
@@ -90,11 +92,12 @@ impl Config {
             dns: Dns::new(flags.dns, file.dns),
             cache: Cache::new(flags.cache, file.cache),
             cluster: Cluster::new(flags.cluster, file.cluster),
-            timeouts: Timeouts::new(flags.timeouts, file.timeouts),
-            flows: Recording::new(flags.flows, file.flows),
             learning: Learning::new(flags.learning, file.learning),
             query_limits: QueryLimits::new(flags.query_limits, file.query_limits),
+            timeouts: Timeouts::new(flags.timeouts, file.timeouts),
+            flows: Recording::new(flags.flows, file.flows),
             hubble: Hubble::new(flags.hubble, file.hubble),
+            metrics: Metrics::new(flags.metrics, file.metrics),
             log: Logs::new(flags.log, file.log),
         };
         config.check()?;
@@ -111,15 +114,12 @@ impl Config {
         if !(1..=64).contains(&self.dns.workers) {
             bail!("dns.workers: {} is not from 1 to 64", self.dns.workers);
         }
+        self.query_limits.check()?;
         self.kubernetes.check(&self.manifests)?;
         self.hubble.check()
     }
-        self.query_limits.check()?;
 }
 
-impl Kubernetes {
-    /// Whether a cluster is watched.
-    pub fn is_watched(&self) -> bool {
 impl QueryLimits {
     fn check(&self) -> Result<()> {
         let Self { label_length, distinct_names, .. } = *self;
@@ -139,6 +139,9 @@ impl QueryLimits {
     }
 }
 
+impl Kubernetes {
+    /// Whether a cluster is watched.
+    pub fn is_watched(&self) -> bool {
         self.in_cluster || !self.kubeconfig.as_os_str().is_empty()
     }
 

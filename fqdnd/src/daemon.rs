@@ -17,6 +17,7 @@ use tracing::{debug, error, info};
 
 use crate::attached::Attached;
 use crate::config::Config;
+use crate::metrics::Listeners;
 use crate::names::Names;
 use crate::observer::Observer;
 use crate::pins::{self, Pins};
@@ -48,6 +49,8 @@ pub struct Shared {
     pub flows: Option<Arc<Flows>>,
     /// Who may see it, if it is recorded.
     pub observer: Option<Observer>,
+    /// Where metrics are served, or should be.
+    pub metrics: Vec<api::Listener>,
     /// When the daemon started.
     pub started: Instant,
     /// The same in seconds since 1970.
@@ -73,8 +76,10 @@ pub async fn run(config: Config) -> Result<()> {
         Datapath::open(&settings::datapath(&config)).context("the datapath cannot be opened")?,
     );
     let listener = admin::listen(&config.socket)?;
-    let (shared, mut sources) = start(&config, datapath).await?;
+    let metrics = Listeners::open(&config.metrics).await;
+    let (shared, mut sources) = start(&config, datapath, &metrics).await?;
     let admin = tokio::spawn(admin::serve(listener, Arc::clone(&shared)));
+    let metrics = metrics.serve(&shared);
     let recorder = shared.flows.clone().map(|flows| Recorder::start(&shared, flows)).transpose()?;
     info!(socket = %config.socket.display(), "fqdnd is ready");
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
@@ -84,7 +89,7 @@ pub async fn run(config: Config) -> Result<()> {
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]) {
         debug!(%error, "the service manager was not told");
     }
-    drop(recorder);
+    drop((recorder, metrics));
     if let Some(observer) = &shared.observer {
         observer.stop(&config.hubble);
     }
@@ -106,7 +111,11 @@ struct Sources {
     source: Source,
 }
 
-async fn start(config: &Config, datapath: Arc<Datapath>) -> Result<(Arc<Shared>, Sources)> {
+async fn start(
+    config: &Config,
+    datapath: Arc<Datapath>,
+    metrics: &Listeners,
+) -> Result<(Arc<Shared>, Sources)> {
     let watcher = host::watch(host::WatchOptions::default())
         .await
         .context("the node's links cannot be watched")?;
@@ -159,6 +168,7 @@ async fn start(config: &Config, datapath: Arc<Datapath>) -> Result<(Arc<Shared>,
         proxy,
         flows,
         observer,
+        metrics: metrics.told(),
         started: Instant::now(),
         started_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
         kernel: nix::sys::utsname::uname()

@@ -10,6 +10,7 @@ mod daemon;
 mod detach;
 mod logs;
 mod metering;
+mod metrics;
 mod names;
 mod observer;
 mod pending;
@@ -19,8 +20,8 @@ mod recording;
 mod report;
 mod settings;
 mod source;
-
 mod teaching;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 

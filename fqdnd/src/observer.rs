@@ -23,7 +23,7 @@ use crate::recording::Flows;
 
 /// The API's listeners and clients.
 pub struct Observer {
-    listeners: Vec<api::HubbleListener>,
+    listeners: Vec<api::Listener>,
     clients: Arc<Clients>,
     task: JoinHandle<()>,
 }
@@ -49,7 +49,7 @@ impl Observer {
             if let Some(failure) = &failure {
                 error!(%address, error = failure, "the Hubble API is not served there");
             }
-            told.push(api::HubbleListener { address, failure });
+            told.push(api::Listener { address, failure });
         }
         let clients = Arc::new(Clients::default());
         let serving = hubble::serve(flows, listeners, Arc::clone(&clients));

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use bpf::Datapath;
@@ -44,6 +45,9 @@ pub struct Reconciler {
     problems: Vec<String>,
     planned: u64,
     applied: u64,
+    applied_at: SystemTime,
+    /// How many revisions could not be decided or written.
+    failed: u64,
 }
 
 impl Reconciler {
@@ -71,6 +75,8 @@ impl Reconciler {
             problems: Vec::new(),
             planned: 0,
             applied: 0,
+            applied_at: SystemTime::UNIX_EPOCH,
+            failed: 0,
         })
     }
 
@@ -122,6 +128,7 @@ impl Reconciler {
             Err(error) => {
                 error!(%error, "the next revision cannot be decided: what is enforced stays");
                 self.problems = vec![error.to_string()];
+                self.failed += 1;
                 return false;
             }
         };
@@ -129,6 +136,7 @@ impl Reconciler {
         if let Err(error) = self.carry_out(&plan) {
             error!(%error, revision = plan.revision.0, "a revision could not be written");
             self.problems = vec![format!("revision {} is not in force: {error}", plan.revision.0)];
+            self.failed += 1;
             self.fall_back(&plan);
             return false;
         }
@@ -276,6 +284,7 @@ impl Reconciler {
     fn finish(&mut self, plan: Plan) {
         self.planned = plan.revision.0;
         self.applied = plan.revision.0;
+        self.applied_at = SystemTime::now();
         let problems: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
         for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
             warn!(problem, "the inventory cannot be enforced as it stands");
@@ -398,6 +407,16 @@ impl Reconciler {
     /// The last revision decided, and the last one in force.
     pub fn revisions(&self) -> (u64, u64) {
         (self.planned, self.applied)
+    }
+
+    /// When the last one came into force.
+    pub fn applied_at(&self) -> SystemTime {
+        self.applied_at
+    }
+
+    /// How many revisions could not be decided or written.
+    pub fn failed(&self) -> u64 {
+        self.failed
     }
 }
 

@@ -54,6 +54,7 @@ pub fn status(
         flows: shared.flows.as_ref().map_or_else(BTreeMap::new, |flows| flows.counts()),
         drops: by_reason(drops.iter().map(|((_, reason), count)| (*reason, *count))),
         hubble: shared.observer.as_ref().map(Observer::report),
+        metrics: shared.metrics.clone(),
     })
 }
 
@@ -65,7 +66,8 @@ fn by_reason(drops: impl Iterator<Item = (DropReason, u64)>) -> BTreeMap<String,
     sums
 }
 
-fn counts(reconciler: &Reconciler) -> api::EndpointCounts {
+/// How many endpoints are in which state.
+pub fn counts(reconciler: &Reconciler) -> api::EndpointCounts {
     let unbound = unbound(reconciler);
     let mut counts = api::EndpointCounts { denied: unbound.len() as u64, ..Default::default() };
     for (_, local) in listed(reconciler, &unbound) {
@@ -110,11 +112,11 @@ fn limits(shared: &Shared) -> Result<BTreeMap<String, u64>> {
             *limits.entry(limit.to_owned()).or_default() += count;
         }
     });
-    limits.extend(shared.datapath_limits().context("flow counters cannot be read")?);
-    limits.retain(|_, count| *count > 0);
     if let Some(metering) = shared.names.metering() {
         limits.extend(metering.counts());
     }
+    limits.extend(shared.datapath_limits().context("flow counters cannot be read")?);
+    limits.retain(|_, count| *count > 0);
     Ok(limits)
 }
 
@@ -219,9 +221,9 @@ fn unbound_endpoint(
         policies: Vec::new(),
         names: held.names,
         leases: held.leases,
+        over_limits: held.over_limits,
         drops: held.drops,
     }
-        over_limits: held.over_limits,
 }
 
 fn labels(pod: &model::Pod) -> Vec<String> {
@@ -232,9 +234,9 @@ fn labels(pod: &model::Pod) -> Vec<String> {
 struct Held {
     names: u64,
     leases: u64,
+    over_limits: BTreeMap<String, u64>,
     drops: BTreeMap<String, u64>,
 }
-    over_limits: BTreeMap<String, u64>,
 
 fn endpoint(
     shared: &Shared,
@@ -267,9 +269,9 @@ fn endpoint(
         policies: local.policies.clone(),
         names: held.names,
         leases: held.leases,
+        over_limits: held.over_limits,
         drops: held.drops,
     }
-        over_limits: held.over_limits,
 }
 
 /// The endpoint that a client names by number or pod.

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::process::{Command, Output, Stdio};
 
 use api::{
-    AttachMode, CacheEntry, Cleaned, Endpoint, EndpointCounts, Enforcement, Hubble, HubbleListener,
+    AttachMode, CacheEntry, Cleaned, Endpoint, EndpointCounts, Enforcement, Hubble, Listener,
     MapInfo, MapRow, NameEntry, Problem, StaleFile, Status,
 };
 use model::{EndpointId, EndpointName, Identity, TableId};
@@ -30,7 +30,8 @@ Endpoints:   2 enforced, 1 open, 1 denied
 Manifests:   3 files, 1 problem, 0 warnings
 Stale:       /m/web.yaml, as it was 1m0s ago
 Hubble:      unix:///run/fqdnd/hubble.sock, 2 clients
-Not served:  127.0.0.1:4245: cannot listen: Address already in use
+Unserved:    127.0.0.1:4245: cannot listen: Address already in use
+Metrics:     127.0.0.1:9965
 
 DNS
 queries:   20
@@ -348,8 +349,8 @@ fn status() -> Status {
         drops: [("policy-denied".to_owned(), 17)].into(),
         hubble: Some(Hubble {
             listeners: vec![
-                HubbleListener { address: "unix:///run/fqdnd/hubble.sock".into(), failure: None },
-                HubbleListener {
+                Listener { address: "unix:///run/fqdnd/hubble.sock".into(), failure: None },
+                Listener {
                     address: "127.0.0.1:4245".into(),
                     failure: Some("cannot listen: Address already in use".into()),
                 },
@@ -357,6 +358,7 @@ fn status() -> Status {
             clients: 2,
             clients_refused: 0,
         }),
+        metrics: vec![Listener { address: "127.0.0.1:9965".into(), failure: None }],
     }
 }
 
@@ -377,9 +379,9 @@ fn endpoints() -> Vec<Endpoint> {
         policies: vec!["prod/web".into()],
         names: 4,
         leases: 9,
+        over_limits: [("query-rate".to_owned(), 6)].into(),
         drops: [("policy-denied".to_owned(), 2), ("spoofed-source".to_owned(), 1)].into(),
     };
-        over_limits: [("query-rate".to_owned(), 6)].into(),
     let db = Endpoint {
         id: Some(EndpointId(2)),
         name: "db".into(),
@@ -392,9 +394,9 @@ fn endpoints() -> Vec<Endpoint> {
         policies: Vec::new(),
         names: 0,
         leases: 0,
+        over_limits: [].into(),
         drops: [].into(),
         ..web.clone()
-        over_limits: [].into(),
     };
     vec![web, db]
 }

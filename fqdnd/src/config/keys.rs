@@ -431,6 +431,16 @@ section! {
 }
 
 section! {
+    /// Metrics for Prometheus.
+    MetricsKeys => Metrics, "metrics-", "Metrics" {
+        /// Addresses with ports to serve them at, as `/metrics` over HTTP, such as 127.0.0.1:9965.
+        /// They tell of no names, addresses or pods; whoever reaches them may read. Default: none.
+        [long = "metrics-listen", value_name = "ADDRESS", value_delimiter = ',']
+        listen: Vec<SocketAddr> = Vec::new();
+    }
+}
+
+section! {
     /// Logs.
     LogKeys => Logs, "log-", "Logs" {
         /// What is logged, as the RUST_LOG syntax has it. Names and addresses of traffic appear
@@ -484,6 +494,12 @@ pub struct Keys {
     pub cluster: ClusterKeys,
     #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
     #[command(flatten)]
+    pub learning: LearningKeys,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
+    pub query_limits: QueryLimitKeys,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
     pub timeouts: TimeoutKeys,
     #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
     #[command(flatten)]
@@ -493,11 +509,8 @@ pub struct Keys {
     pub hubble: HubbleKeys,
     #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
     #[command(flatten)]
+    pub metrics: MetricsKeys,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
     pub log: LogKeys,
-    pub learning: LearningKeys,
-    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
-    #[command(flatten)]
-    pub query_limits: QueryLimitKeys,
-    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
-    #[command(flatten)]
 }

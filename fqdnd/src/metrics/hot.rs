@@ -1,0 +1,193 @@
+//! What workers and the kernel hold and count, as families.
+
+use anyhow::{Context, Result};
+use flows::LossSource;
+use model::{DropReason, EndpointId};
+
+use super::families::{Families, number};
+use super::totals::Totals;
+use crate::daemon::Shared;
+
+/// What is counted of each endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Count {
+    Dropped(DropReason),
+    BegunOutbound,
+    BegunInbound,
+    Redirected,
+    Evicted(Evicted),
+}
+
+/// What gives way where an endpoint has too much of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Evicted {
+    Names,
+    Addresses,
+    KeptAddresses,
+    OutboundFlows,
+    InboundFlows,
+}
+
+/// The sums over endpoints.
+#[derive(Default)]
+pub struct Hot {
+    counts: Totals<Count>,
+    /// Apart from the others, because finding them takes a walk through the flow tables.
+    evicted_flows: Totals<Evicted>,
+}
+
+impl Hot {
+    /// Takes in what the endpoints count now.
+    pub fn look(&mut self, shared: &Shared) -> Result<()> {
+        let mut counts: Vec<((EndpointId, Count), u64)> = Vec::new();
+        let drops = shared.datapath.drops().context("drop counters cannot be read")?;
+        counts
+            .extend(drops.into_iter().map(|((id, own), count)| ((id, Count::Dropped(own)), count)));
+        let begun = shared.datapath.counts().context("flow counters cannot be read")?;
+        for (id, own) in begun {
+            counts.extend([
+                ((id, Count::BegunOutbound), own.outbound),
+                ((id, Count::BegunInbound), own.inbound),
+                ((id, Count::Redirected), own.redirected),
+            ]);
+        }
+        shared.names.visit(|id, leases| {
+            let stats = leases.stats();
+            counts.extend([
+                ((id, Count::Evicted(Evicted::Names)), stats.evicted_names),
+                ((id, Count::Evicted(Evicted::Addresses)), stats.evicted_addresses),
+                ((id, Count::Evicted(Evicted::KeptAddresses)), stats.evicted_kept),
+            ]);
+        });
+        self.counts.take(counts);
+        Ok(())
+    }
+
+    /// Everything as families.
+    pub fn add(&mut self, families: &mut Families, shared: &Shared) -> Result<()> {
+        self.look_at_flow_tables(shared)?;
+        self.add_packets(families);
+        self.add_evictions(families);
+        add_names(families, shared);
+        add_records(families, shared);
+        add_maps(families, shared)
+    }
+
+    fn look_at_flow_tables(&mut self, shared: &Shared) -> Result<()> {
+        let mut evicted = Vec::new();
+        for id in shared.names.endpoints() {
+            for (direction, what) in [
+                (bpf::Direction::Outbound, Evicted::OutboundFlows),
+                (bpf::Direction::Inbound, Evicted::InboundFlows),
+            ] {
+                let count = shared.datapath.evictions(id, direction);
+                evicted.push(((id, what), count.context("flow tables cannot be read")?));
+            }
+        }
+        self.evicted_flows.take(evicted);
+        Ok(())
+    }
+
+    fn add_packets(&self, families: &mut Families) {
+        let dropped =
+            |reason: &DropReason| (reason.as_str(), self.counts.of(Count::Dropped(*reason)));
+        families
+            .counter("fqdnd_dropped_packets_total", "Packets dropped, by reason.")
+            .by("reason", DropReason::ALL.iter().map(dropped));
+        families
+            .counter("fqdnd_flows_total", "Flows whose first packet passed or went to a proxy.")
+            .with(
+                &[("direction", "egress"), ("verdict", "forwarded")],
+                number(self.counts.of(Count::BegunOutbound)),
+            )
+            .with(
+                &[("direction", "egress"), ("verdict", "redirected")],
+                number(self.counts.of(Count::Redirected)),
+            )
+            .with(
+                &[("direction", "ingress"), ("verdict", "forwarded")],
+                number(self.counts.of(Count::BegunInbound)),
+            );
+    }
+
+    fn add_evictions(&self, families: &mut Families) {
+        let own = |what| self.counts.of(Count::Evicted(what));
+        families
+            .counter(
+                "fqdnd_evictions_total",
+                "What gave way because an endpoint had too much of it.",
+            )
+            .by(
+                "what",
+                [
+                    ("names", own(Evicted::Names)),
+                    ("addresses", own(Evicted::Addresses)),
+                    ("kept-addresses", own(Evicted::KeptAddresses)),
+                    ("outbound-flows", self.evicted_flows.of(Evicted::OutboundFlows)),
+                    ("inbound-flows", self.evicted_flows.of(Evicted::InboundFlows)),
+                ],
+            );
+    }
+}
+
+fn add_names(families: &mut Families, shared: &Shared) {
+    let (mut names, mut addresses, mut leases, mut kept) = (0, 0, 0, 0);
+    shared.names.visit(|_, own| {
+        let stats = own.stats();
+        names += stats.names as u64;
+        addresses += stats.addresses as u64;
+        leases += stats.leases as u64;
+        kept += own.entries().filter(|entry| entry.kept_alive).count() as u64;
+    });
+    let mut gauge = |name, help, count| families.gauge(name, help).is(number(count));
+    gauge("fqdnd_names", "Resolved names, over all endpoints.", names);
+    gauge("fqdnd_addresses", "Addresses of resolved names, over all endpoints.", addresses);
+    gauge("fqdnd_leases", "Addresses that resolved names opened in the kernel.", leases);
+    gauge(
+        "fqdnd_kept_addresses",
+        "Addresses that have expired and that living connections keep.",
+        kept,
+    );
+    families
+        .counter("fqdnd_addresses_refused_total", "Answers or addresses that were not learned.")
+        .by("reason", shared.names.counts().read());
+}
+
+fn add_records(families: &mut Families, shared: &Shared) {
+    let Some(flows) = &shared.flows else { return };
+    let (recorded, held, capacity, lost) = flows.look(|ring| {
+        let lost = LossSource::ALL.into_iter().filter(|source| *source != LossSource::Ring);
+        let lost: Vec<_> = lost.map(|source| (source.as_str(), ring.lost(source))).collect();
+        (ring.flows(), ring.len(), ring.capacity().get(), lost)
+    });
+    families
+        .counter("fqdnd_flow_records_total", "Records of flows that were made.")
+        .is(number(recorded));
+    families
+        .counter(
+            "fqdnd_flow_records_lost_total",
+            "Records that were not made, by where they were lost.",
+        )
+        .by("source", lost);
+    families
+        .gauge("fqdnd_flow_records", "Records that are held for whoever looks.")
+        .is(number(held as u64));
+    families
+        .gauge("fqdnd_flow_records_limit", "Records that can be held.")
+        .is(number(capacity as u64));
+}
+
+fn add_maps(families: &mut Families, shared: &Shared) -> Result<()> {
+    let maps = shared.datapath.maps().context("the maps cannot be read")?;
+    let entries = maps.iter().filter_map(|map| Some((map.name, map.entries? as u64)));
+    families.gauge("fqdnd_map_entries", "Entries of each BPF map.").by("map", entries);
+    // Of the ring and the like no entries are known, and their sizes are no numbers of entries.
+    let limits = maps.iter().filter(|map| map.entries.is_some());
+    families
+        .gauge("fqdnd_map_entries_limit", "Entries that each BPF map can take.")
+        .by("map", limits.map(|map| (map.name, map.size.into())));
+    families
+        .gauge("fqdnd_map_memory_bytes", "Kernel memory of each BPF map.")
+        .by("map", maps.iter().map(|map| (map.name, map.bytes)));
+    Ok(())
+}
