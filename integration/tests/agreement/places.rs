@@ -304,7 +304,7 @@ impl Cluster {
             ),
         ];
         let mut services: Objects<_, _> =
-            all.into_iter().map(|own| (own.name.clone(), own.into())).collect();
+            all.into_iter().map(|own| (own.name.clone(), Arc::new(own))).collect();
         let named = name("default", "named");
         let mut external = service(("default", "named"), &[], (1, 1, None), &[], &[]);
         external.external_name = Some("a.example".parse().unwrap());
@@ -347,7 +347,7 @@ fn groups() -> Objects<String, CidrGroup> {
         labels: [Label::kubernetes("trust", "some")].into_iter().collect(),
         prefixes: prefixes.to_vec(),
     };
-    std::iter::once((group.name.clone(), group.into())).collect()
+    std::iter::once((group.name.clone(), Arc::new(group))).collect()
 }
 
 fn pod(name: EndpointName, labels: Labels, addresses: [&str; 2]) -> Pod {
