@@ -2,7 +2,7 @@
 //!
 //! Whoever records hands in a [`Recording`]; nothing here knows who that is. What clients may cost
 //! is bounded: how many there are, what a request may hold, and what waits for one of them, which
-//! is nothing ([`reader`]).
+//! is nothing: a reader that falls behind is told how much it has missed.
 #![forbid(unsafe_code)]
 
 pub mod client;

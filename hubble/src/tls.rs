@@ -99,7 +99,7 @@ impl Tls {
                     info!("the certificates of the Hubble API have changed");
                 }
                 Err(error) => {
-                    warn!(%error, "changed certificates cannot be used: the old ones are")
+                    warn!(%error, "changed certificates cannot be used: the old ones are");
                 }
             }
         }

@@ -15,8 +15,8 @@ fn ring() -> Ring {
 }
 
 /// The seconds of the entries that a request gets of the past.
-fn gets(request: GetFlowsRequest) -> Vec<u64> {
-    let (query, ring) = (Query::new(&request).unwrap(), ring());
+fn gets(request: &GetFlowsRequest) -> Vec<u64> {
+    let (query, ring) = (Query::new(request).unwrap(), ring());
     let mut cursor = query.start(&ring);
     let all = std::iter::from_fn(|| ring.next(&mut cursor));
     let wanted = all.filter(|entry| query.admits(entry));
@@ -34,36 +34,36 @@ fn drops() -> Vec<FlowFilter> {
 
 #[test]
 fn without_a_number_the_whole_past_is_asked_for() {
-    assert_eq!(gets(GetFlowsRequest::default()), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(gets(&GetFlowsRequest::default()), [1, 2, 3, 4, 5, 6]);
 }
 
 #[test]
 fn flows_are_counted_after_filtering() {
     let request = GetFlowsRequest { number: 2, whitelist: drops(), ..Default::default() };
-    assert_eq!(gets(request.clone()), [3, 5]);
-    assert_eq!(gets(GetFlowsRequest { first: true, ..request }), [1, 3]);
+    assert_eq!(gets(&request), [3, 5]);
+    assert_eq!(gets(&GetFlowsRequest { first: true, ..request }), [1, 3]);
 }
 
 #[test]
 fn a_deny_list_leaves_flows_out() {
     let request = GetFlowsRequest { number: 2, blacklist: drops(), ..Default::default() };
-    assert_eq!(gets(request), [4, 6]);
+    assert_eq!(gets(&request), [4, 6]);
 }
 
 #[test]
 fn times_bound_what_is_counted() {
     let between = GetFlowsRequest { since: at(2), until: at(4), ..Default::default() };
-    assert_eq!(gets(between.clone()), [2, 3, 4]);
-    assert_eq!(gets(GetFlowsRequest { number: 1, ..between.clone() }), [4]);
-    assert_eq!(gets(GetFlowsRequest { number: 1, first: true, ..between }), [2]);
+    assert_eq!(gets(&between), [2, 3, 4]);
+    assert_eq!(gets(&GetFlowsRequest { number: 1, ..between.clone() }), [4]);
+    assert_eq!(gets(&GetFlowsRequest { number: 1, first: true, ..between }), [2]);
 }
 
 #[test]
 fn following_begins_with_what_comes_unless_more_is_asked_for() {
     let follow = GetFlowsRequest { follow: true, ..Default::default() };
-    assert!(gets(follow.clone()).is_empty());
-    assert_eq!(gets(GetFlowsRequest { number: 1, ..follow.clone() }), [6]);
-    assert_eq!(gets(GetFlowsRequest { since: at(5), ..follow }), [5, 6]);
+    assert!(gets(&follow).is_empty());
+    assert_eq!(gets(&GetFlowsRequest { number: 1, ..follow.clone() }), [6]);
+    assert_eq!(gets(&GetFlowsRequest { since: at(5), ..follow }), [5, 6]);
 }
 
 #[test]
@@ -96,5 +96,5 @@ fn what_makes_no_sense_is_refused() {
 #[test]
 fn times_out_of_range_are_the_nearest_that_there_are() {
     let old = GetFlowsRequest { since: at(i64::MIN), until: at(i64::MAX), ..Default::default() };
-    assert_eq!(gets(old).len(), 6);
+    assert_eq!(gets(&old).len(), 6);
 }
