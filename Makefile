@@ -42,18 +42,21 @@ build: needs
 demo: build
 	$(as_root) $(built)/fqdnd-lab demo $(DEMO)
 
+# Every selection of packages has features of its own, and builds what it depends on anew: so all
+# tests are built and run as one selection, the whole workspace.
+#
 # Each of the lab's tests has a node of its own and waits most of the time, so some run side by side.
 # Those that load the machine, measure, or look at all of it have it alone.
-lab_alone = demo floods load setup_time soak tidiness
-lab_tests = $(basename $(notdir $(wildcard integration/tests/*.rs))) \
-	$(patsubst integration/tests/%/main.rs,%,$(wildcard integration/tests/*/main.rs))
-lab_beside = $(filter-out $(lab_alone),$(lab_tests))
-test_lab = $(CARGO) test --locked --package fqdnd-integration --profile $(PROFILE) --no-fail-fast $(test_as_root)
+alone = demo floods load setup_time soak tidiness
+tests = $(sort $(basename $(notdir $(wildcard */tests/*.rs dnsproxy/core/tests/*.rs))) \
+	$(foreach main,$(wildcard */tests/*/main.rs),$(notdir $(patsubst %/main.rs,%,$(main)))))
+run_tests = $(CARGO) test --locked --workspace --profile $(PROFILE) --no-fail-fast $(test_as_root)
 
-test: build
-	$(CARGO) test --locked --workspace --exclude fqdnd-integration --profile $(PROFILE) --no-fail-fast $(test_as_root)
-	$(test_lab) --lib --bins $(lab_beside:%=--test %) -- --test-threads=3
-	$(test_lab) $(lab_alone:%=--test %) -- --test-threads=1
+test: needs
+	$(CARGO) build --locked --workspace --all-targets --profile $(PROFILE)
+	$(run_tests) --lib --bins $(patsubst %,--test %,$(filter-out $(alone),$(tests))) -- --test-threads=3
+	$(run_tests) $(alone:%=--test %) -- --test-threads=1
+	$(run_tests) --doc
 
 fuzz: needs
 	scripts/fuzz
@@ -66,8 +69,9 @@ bench:
 	$(CARGO) build --locked --release --package fqdnd --package fqdnctl --package fqdnd-benches
 	$(as_root) $(released)/fqdnd-bench
 
-soak: build
-	FQDND_SOAK=1 $(test_lab) --test soak --test floods -- --test-threads=1 --nocapture
+soak: needs
+	$(CARGO) build --locked --workspace --all-targets --profile $(PROFILE)
+	FQDND_SOAK=1 $(run_tests) --test soak --test floods -- --test-threads=1 --nocapture
 
 # The fuzz targets run on nightly only, but stable reads them; their lock file follows the others'.
 check: needs
