@@ -346,7 +346,7 @@ section! {
 
 section! {
     /// What one endpoint may ask for under patterns. Names that a rule spells out are not counted.
-    QueryLimitKeys => QueryLimits, "query-limits-", "Query limits" {
+    QueryLimitKeys => QueryLimits, "queryLimits-", "Query limits" {
         /// Queries a second, in the long run; 0 for any number. Default: 0.
         [long = "query-limits-rate", value_name = "N"]
         rate: u32 = 0;
