@@ -227,12 +227,65 @@ impl Drop for Prometheus<'_> {
     }
 }
 
+/// The alerts that are shipped.
+const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus-rules.yaml");
+
+/// The expression of each rule.
+fn expressions() -> Vec<String> {
+    let text = fs::read_to_string(RULES).unwrap();
+    let file: Value = serde_saphyr::from_str(&text).unwrap();
+    let rules = file["groups"][0]["rules"].as_array().unwrap();
+    rules.iter().map(|rule| rule["expr"].as_str().unwrap().to_owned()).collect()
+}
+
 #[test]
-fn a_real_prometheus_follows_a_real_run() {
+fn a_real_prometheus_follows_a_real_run_and_no_alert_fires() {
     let (lab, _daemon) = begin(&["--metrics-listen", LISTEN]);
     let prometheus = Prometheus::start(&lab);
     prometheus.wait_for(r#"up{job="fqdnd"} == 1"#);
     tell_a_story(&lab);
     prometheus.wait_for(r#"increase(fqdnd_dns_verdicts_total{verdict="refused"}[5m]) > 0"#);
     prometheus.wait_for(r#"increase(fqdnd_dropped_packets_total{reason="policy-denied"}[5m]) > 0"#);
+    let selector = regex::Regex::new(r"fqdnd_[a-z_]+(\{[^}]*\})?").unwrap();
+    for expression in expressions() {
+        assert_eq!(prometheus.query(&expression), Ok(Vec::new()), "{expression}");
+        for selected in selector.find_iter(&expression) {
+            let series = prometheus.query(selected.as_str()).unwrap();
+            assert!(!series.is_empty(), "{} selects nothing", selected.as_str());
+        }
+    }
+}
+
+#[test]
+fn promtool_finds_nothing_in_the_alerts_and_they_fire_when_they_should() {
+    let directory = tempfile::tempdir().unwrap();
+    let tests = directory.path().join("tests.yaml");
+    let text = format!(
+        r#"
+rule_files: ['{RULES}']
+evaluation_interval: 1m
+tests:
+- interval: 1m
+  input_series:
+  - {{series: 'fqdnd_revision_planned{{instance="a"}}', values: '2+0x20'}}
+  - {{series: 'fqdnd_revision_applied{{instance="a"}}', values: '1+0x20'}}
+  - {{series: 'fqdnd_revision_planned{{instance="b"}}', values: '2+0x20'}}
+  - {{series: 'fqdnd_revision_applied{{instance="b"}}', values: '2+0x20'}}
+  - {{series: 'fqdnd_map_entries{{map="rows"}}', values: '81+0x20'}}
+  - {{series: 'fqdnd_map_entries_limit{{map="rows"}}', values: '100+0x20'}}
+  - {{series: 'fqdnd_map_entries{{map="settings"}}', values: '1+0x20'}}
+  - {{series: 'fqdnd_map_entries_limit{{map="settings"}}', values: '1+0x20'}}
+  promql_expr_test:
+  - expr: count by (alertname, instance, map) (ALERTS{{alertstate="firing"}})
+    eval_time: 15m
+    exp_samples:
+    - {{labels: '{{alertname="FqdndRevisionPending", instance="a"}}', value: 1}}
+    - {{labels: '{{alertname="FqdndMapFilling", map="rows"}}', value: 1}}
+"#
+    );
+    fs::write(&tests, text).unwrap();
+    for (action, file) in [("check", RULES), ("test", tests.to_str().unwrap())] {
+        let output = run(Command::new("promtool").args([action, "rules", file]), "");
+        assert!(output.status.success(), "{}", said(&output));
+    }
 }
