@@ -40,7 +40,8 @@ pub enum AttachMode {
 /// theirs from the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// Interfaces, and endpoints with counters (an endpoint's counters: 344 bytes a CPU).
+    /// Endpoints: their counters (344 bytes a CPU each), and from the start 48 bytes each for the
+    /// places of their flow tables and budgets.
     pub endpoints: u32,
     /// Legal source prefixes (about 100 bytes each).
     pub sources: u32,
@@ -58,8 +59,8 @@ pub struct Sizes {
     pub names: u32,
     /// Meanings of numbers (about 80 bytes each).
     pub numbers: u32,
-    /// Flows that an endpoint begins; for each endpoint, about 120 bytes each from the start: 1 MB
-    /// with the default.
+    /// Flows that an endpoint begins; for each endpoint and family that it has an address of, about
+    /// 110 bytes each from the start, 130 with IPv6: 1 MB with the default.
     pub flows_out: u32,
     /// Flows that come in to an endpoint, likewise.
     pub flows_in: u32,
