@@ -7,7 +7,8 @@ use dnsproxy_core::{Address, Answer};
 use model::{DnsFailure, EndpointId, Moment, NameRef, Transport};
 use thiserror::Error;
 
-/// Judges queries, learns from answers, and takes note of what became of them. Called by many threads at once, on the hot path.
+/// Judges queries, learns from answers, and takes note of what became of them. Called by many
+/// threads at once, on the hot path.
 pub trait Authority: Send + Sync + 'static {
     /// Judges a query before anything of it goes upstream.
     fn judge(&self, query: &Query<'_>) -> Judgement;
@@ -51,6 +52,8 @@ pub struct Settled<'a> {
 pub enum Ending<'a> {
     /// A refusal: policy does not allow the query.
     Refused,
+    /// A refusal: the endpoint has asked too much.
+    OverLimit,
     /// The server's answer, and the message in which it stands.
     Answered(&'a Answer, &'a [u8]),
     /// SERVFAIL.

@@ -112,7 +112,7 @@ impl Gate {
             // NXDOMAIN would be untrue: the name may be asked for at another time.
             Judgement::OverLimit(endpoint) => {
                 self.counters.over_query_limit.count();
-                self.note(Some(endpoint), query, None, Ending::Refused);
+                self.note(Some(endpoint), query, None, Ending::OverLimit);
                 Passage::Refuse(Some(endpoint), outline, Rcode::REFUSED, ExtendedError::Blocked)
             }
             Judgement::Unknown => {
@@ -246,7 +246,10 @@ impl Gate {
             DnsFailure::Timeout => Some(&self.counters.timeouts),
             DnsFailure::Unreachable => Some(&self.counters.unreachable),
             DnsFailure::Stopped => Some(&self.counters.stopped),
-            DnsFailure::TooMany | DnsFailure::Malformed | DnsFailure::NotEnforced => None,
+            DnsFailure::OverLimit
+            | DnsFailure::TooMany
+            | DnsFailure::Malformed
+            | DnsFailure::NotEnforced => None,
         }
     }
 

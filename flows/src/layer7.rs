@@ -55,7 +55,7 @@ pub struct Dns {
     pub cnames: Box<[Name]>,
     /// Whether addresses or aliases were left out.
     pub cut: bool,
-    /// Why the proxy answered with an error of its own, where it did and policy was not why.
+    /// Why the proxy answered with an error of its own, where it did though policy allows it.
     pub failure: Option<DnsFailure>,
 }
 

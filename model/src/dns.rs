@@ -2,7 +2,7 @@
 
 macro_rules! failures {
     ($($(#[$doc:meta])* $name:ident, $text:literal;)*) => {
-        /// Why the DNS proxy answered SERVFAIL itself.
+        /// Why the DNS proxy answered a question that policy allows with an error of its own.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum DnsFailure {
             $($(#[$doc])* $name,)*
@@ -20,6 +20,8 @@ macro_rules! failures {
 }
 
 failures! {
+    /// The endpoint had asked too much under patterns.
+    OverLimit, "over-query-limit";
     /// The server was silent.
     Timeout, "upstream-timeout";
     /// The server could not be reached, or hung up.

@@ -10,8 +10,8 @@ use flows::{
     Uuid, Verdict, Who,
 };
 use model::{
-    DropReason, EndpointId, Frontend, Name, Outcome, PacketEvent, PacketHeaders, Protocol,
-    TransportHeader,
+    DnsFailure, DropReason, EndpointId, Frontend, Name, Outcome, PacketEvent, PacketHeaders,
+    Protocol, TransportHeader,
 };
 
 use super::Flows;
@@ -166,7 +166,9 @@ impl Describer {
     ) -> Policies {
         let outcome = match exchange.outcome {
             exchanges::Outcome::Refused => Explained::Deny,
-            exchanges::Outcome::Answered(_) | exchanges::Outcome::Failed(_) => Explained::Redirect,
+            exchanges::Outcome::OverLimit
+            | exchanges::Outcome::Answered(_)
+            | exchanges::Outcome::Failed(_) => Explained::Redirect,
         };
         let Some((endpoint, query)) = asked else { return Policies::default() };
         let Some(table) = self.directory.table(endpoint) else { return Policies::default() };
@@ -257,6 +259,7 @@ const fn verdict(exchange: &Exchange) -> (Verdict, Option<DropReason>) {
         (exchanges::Outcome::Refused, None) => {
             (Verdict::Dropped, Some(DropReason::EndpointUnknown))
         }
+        (exchanges::Outcome::OverLimit, _) => (Verdict::Dropped, None),
         (exchanges::Outcome::Answered(_), _) => (Verdict::Forwarded, None),
         (exchanges::Outcome::Failed(_), _) => (Verdict::Error, None),
     }
@@ -266,6 +269,7 @@ fn message(exchange: &Exchange, query: Name) -> Layer7 {
     const SERVFAIL: u16 = 2;
     let (kind, rcode, failure) = match exchange.outcome {
         exchanges::Outcome::Refused => (MessageKind::Request, None, None),
+        exchanges::Outcome::OverLimit => (MessageKind::Request, None, Some(DnsFailure::OverLimit)),
         exchanges::Outcome::Answered(rcode) => (MessageKind::Response, Some(rcode), None),
         exchanges::Outcome::Failed(failure) => {
             (MessageKind::Response, Some(SERVFAIL), Some(failure))

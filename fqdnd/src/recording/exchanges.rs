@@ -66,6 +66,8 @@ pub struct Exchange {
 pub enum Outcome {
     /// A refusal by policy.
     Refused,
+    /// A refusal of what policy allows, because the endpoint has asked too much.
+    OverLimit,
     /// The server's answer, with this code.
     Answered(u16),
     /// SERVFAIL.
@@ -122,6 +124,7 @@ impl Exchange {
             qtype: query.qtype,
             outcome: match ending {
                 Ending::Refused => Outcome::Refused,
+                Ending::OverLimit => Outcome::OverLimit,
                 Ending::Answered(answer, _) => Outcome::Answered(answer.rcode.0),
                 Ending::Failed(failure) => Outcome::Failed(failure),
             },
