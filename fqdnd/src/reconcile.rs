@@ -111,7 +111,7 @@ impl Reconciler {
         self.node.applied(&plan);
         self.node.release_unclaimed();
         self.pending.settle(&desired);
-        self.finish(plan);
+        self.finish(&plan);
         Ok(())
     }
 
@@ -141,7 +141,7 @@ impl Reconciler {
             return false;
         }
         self.node.applied(&plan);
-        self.finish(plan);
+        self.finish(&plan);
         true
     }
 
@@ -281,7 +281,7 @@ impl Reconciler {
         }
     }
 
-    fn finish(&mut self, plan: Plan) {
+    fn finish(&mut self, plan: &Plan) {
         self.planned = plan.revision.0;
         self.applied = plan.revision.0;
         self.applied_at = SystemTime::now();
