@@ -55,7 +55,8 @@ pub fn selectors(shared: &Shared, reconciler: &Reconciler) -> Vec<api::Selector>
     shared.names.visit(|_, leases| resolved.extend(leases.names().map(NameRef::to_name)));
     let mut found: BTreeMap<(&'static str, String), Selector<'_>> = BTreeMap::new();
     let policies = &reconciler.inventory().policies;
-    for (policy, rule) in policies.values().flat_map(|own| own.rules.iter().map(move |r| (own, r))) {
+    for (policy, rule) in policies.values().flat_map(|own| own.rules.iter().map(move |r| (own, r)))
+    {
         for (_, entry) in rule.entries() {
             for (field, text, selects) in parts(&entry.peers) {
                 let empty = || Selector { selects, policies: BTreeSet::new() };
