@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use bpf::EventRing;
 use flows::{Entry, Time};
 use model::{Moment, Outcome, PacketEvent};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::Flows;
 use super::budget::Budget;
@@ -142,6 +142,14 @@ impl Thread {
         if !self.taken.is_empty() {
             self.taken.sort_by_key(|(at, _)| *at);
             self.flows.add(self.taken.drain(..).map(|(_, entry)| entry));
+        }
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!("flows are not recorded any more: policies and lookups go on without");
         }
     }
 }
