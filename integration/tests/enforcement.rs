@@ -103,7 +103,7 @@ fn judges_every_way_to_the_server(options: LabOptions, attach: &str) {
     let count = addresses.len() as u64;
 
     assert_eq!(client.connect_all(&addresses, Ports::HTTP), silent(addresses.len()));
-    assert_eq!(daemon.drops(CLIENT), denied(count), "before a name was resolved");
+    let denied = at_least_denied(&daemon, CLIENT, count);
 
     for (number, resolver) in &ways {
         let name = format!("f{number}.fresh.example");
@@ -117,12 +117,12 @@ fn judges_every_way_to_the_server(options: LabOptions, attach: &str) {
     }
     assert_eq!(lab.questions().asked("secret.example.org"), 0);
     assert_eq!(lab.questions().total(), count);
-    assert_eq!(daemon.drops(CLIENT), denied(count), "after names were resolved");
+    assert_eq!(at_least_denied(&daemon, CLIENT, count), denied, "after names were resolved");
 
     assert_eq!(other.connect_all(&addresses, Ports::HTTP), silent(addresses.len()));
-    assert_eq!(daemon.drops(OTHER), denied(count), "of addresses that another pod resolved");
+    at_least_denied(&daemon, OTHER, count);
     assert_eq!(client.connect_all(&addresses, Ports::HTTP_ALT), silent(addresses.len()));
-    assert_eq!(daemon.drops(CLIENT), denied(2 * count), "of a port that is not in the rule");
+    at_least_denied(&daemon, CLIENT, denied + count);
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn a_resolver_outside_that_is_trusted_teaches_as_the_clusters_own() {
         assert!(answer.unwrap().is_err());
     }
     assert_eq!(prober.connect(ip("9.9.9.9"), Ports::HTTP), Reach::Silent);
-    assert_eq!(daemon.drops("default/prober"), denied(3));
+    at_least_denied(&daemon, "default/prober", 3);
     assert_eq!(lab.questions().total(), 0);
 }
 
@@ -378,7 +378,8 @@ spec:
     assert_eq!(client.connect_all(&inside, Ports::ECHO), [Reach::Silent; 2]);
     assert_eq!(client.connect_all(&outside, Ports::HTTP), [Reach::Silent; 2]);
     assert_eq!(outside.map(|address| client.echo(address)), [Reach::Silent; 2]);
-    soon("six drops", || daemon.drops(CLIENT) == denied(6));
+    soon("six drops", || daemon.dropped(CLIENT, "policy-denied") >= 6);
+    at_least_denied(&daemon, CLIENT, 6);
 }
 
 /// The addresses of a fresh name, IPv4 first.
@@ -391,8 +392,13 @@ fn silent(count: usize) -> Vec<Reach> {
     vec![Reach::Silent; count]
 }
 
-fn denied(count: u64) -> BTreeMap<String, u64> {
-    BTreeMap::from([("policy-denied".to_owned(), count)])
+/// How many packets of a pod were dropped: all because no rule allows them, and at least `count`. A
+/// client on a busy machine sends its SYN again before it gives up.
+fn at_least_denied(daemon: &Daemon, pod: &str, count: u64) -> u64 {
+    let drops = daemon.drops(pod);
+    let denied = drops.get("policy-denied").copied().unwrap_or(0);
+    assert!(drops.len() == 1 && denied >= count, "{count} of {drops:?}");
+    denied
 }
 
 fn service(lab: &Lab) -> Resolver {

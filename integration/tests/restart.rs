@@ -116,7 +116,7 @@ fn outlives(topology: Topology, attach: &str, end: impl Fn(&mut Daemon)) {
     println!("ready again after {:?}", daemon.started_in());
     go_on(&transfers);
     let drops = daemon.drops(CLIENT);
-    assert_eq!(drops["policy-denied"], 4, "{drops:?}");
+    assert!(drops["policy-denied"] >= 4, "{drops:?}");
     assert!(drops["proxy-unavailable"] >= lookups, "{lookups} of {drops:?}");
     assert!(drops["lease-expired"] >= 2, "{drops:?}");
     assert_eq!(drops.len(), 3, "{drops:?}");

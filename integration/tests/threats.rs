@@ -242,7 +242,7 @@ fn a_server_that_no_rule_names_is_not_asked_whatever_the_port() {
     }
     let count = || daemon.drops(CLIENT).get("policy-denied").copied().unwrap_or(0);
     let first = before.get("policy-denied").copied().unwrap_or(0);
-    soon("each packet is dropped", || count() == first + 9);
+    soon("each packet is dropped", || count() >= first + 9);
     assert_eq!(daemon.count("dns", "udp_queries"), asked);
     assert!(daemon.learned(CLIENT).is_empty());
 }
