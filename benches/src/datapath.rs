@@ -118,7 +118,7 @@ impl Bench {
         // The other side begins one, from a port of a client's.
         let (request, answer) = (udp4(to, own, OWN, other), udp4(OWN, other, to, own));
 
-        self.configure(Settings::default())?;
+        self.configure(&Settings::default())?;
         for (program, frame) in [(sends, &there), (receives, &back), (sends, &there6)] {
             one(program, frame, 1)?;
         }
@@ -130,9 +130,9 @@ impl Bench {
         let reply_ns = self.over_empty(receives, &back)?;
         let serving_ns = self.over_empty(sends, &answer)?;
         let first_hot_ns = self.first(|_| to)?;
-        self.configure(Settings { flow_events: EventBudget::OFF, ..Settings::default() })?;
+        self.configure(&Settings { flow_events: EventBudget::OFF, ..Settings::default() })?;
         let first_untold_ns = self.first(|_| to)?;
-        self.configure(Settings::default())?;
+        self.configure(&Settings::default())?;
         let first_random_ns = self.first(|random| address(random % size))?;
         Ok(Figures {
             addresses: size,
@@ -146,8 +146,8 @@ impl Bench {
         })
     }
 
-    fn configure(&self, settings: Settings) -> Result<()> {
-        Ok(self.datapath.configure(&settings)?)
+    fn configure(&self, settings: &Settings) -> Result<()> {
+        Ok(self.datapath.configure(settings)?)
     }
 
     /// Runs both programs in turns and takes the median of the differences.

@@ -66,11 +66,11 @@ pub fn measure(rules: u32, pods: u32) -> Result<Growth> {
         Ok(median(times))
     };
     let policy_ms = change(&|all, number| {
-        add(all, header(&format!("other-{number}"), "other") + "  - toCIDR: [192.0.2.0/24]\n")
+        add(all, &(header(&format!("other-{number}"), "other") + "  - toCIDR: [192.0.2.0/24]\n"))
     })?;
     let own_policy_ms = change(&|all, number| {
         let target = format!("  - toCIDR: [203.0.113.{number}/32]\n");
-        add(all, header(&format!("own-{number}"), "client") + &target)
+        add(all, &(header(&format!("own-{number}"), "client") + &target))
     })?;
     let pod_ms = change(&|all, number| {
         insert(all, pod(&format!("late-{number}"), "service-0", pods + 10 + number));
@@ -140,8 +140,8 @@ pub fn header(name: &str, app: &str) -> String {
     )
 }
 
-fn add(inventory: &mut Inventory, text: String) -> Result<()> {
-    let policy = read(&text)?;
+fn add(inventory: &mut Inventory, text: &str) -> Result<()> {
+    let policy = read(text)?;
     inventory.policies.insert(policy.key.clone(), policy);
     Ok(())
 }
