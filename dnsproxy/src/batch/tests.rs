@@ -25,7 +25,7 @@ fn many_datagrams_arrive_with_their_ends_and_bytes() {
         let mut outbox = Outbox::new();
         for index in 0..100u8 {
             outbox.push(Some(to), Some(from.ip()), |bytes| {
-                bytes.extend(vec![index; usize::from(index)])
+                bytes.extend(vec![index; usize::from(index)]);
             });
         }
         outbox.flush(sender.as_fd(), |index, error| panic!("{index}: {error}"));
