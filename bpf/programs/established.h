@@ -10,6 +10,7 @@
 #pragma once
 
 #include "flow.h"
+#include "plain.h"
 
 enum short_way {
 	/* There is nothing to decide and nothing to note. */

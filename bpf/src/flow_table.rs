@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use bpf_abi as abi;
 use model::{Direction, EndpointId, Prefix, Protocol};
 
+use crate::map::Map;
 use crate::sys::{self, kind};
-use crate::tables::{Map, Maps};
+use crate::tables::Maps;
 use crate::{Error, Sizes, bpffs, codec};
 
 /// The family of a flow's addresses.

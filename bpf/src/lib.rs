@@ -21,6 +21,7 @@ mod features;
 mod flow_table;
 mod flows;
 mod inspect;
+mod map;
 mod moving;
 mod options;
 mod pins;

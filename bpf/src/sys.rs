@@ -2,7 +2,7 @@
 //! that no handle needs a lock.
 //!
 //! Every command reads one `repr(C)` struct. Where its pointers lead to keys and values, their sizes
-//! must be the map's own: those functions are unsafe, and [`crate::tables::Map`], which checks the
+//! must be the map's own: those functions are unsafe, and [`crate::map::Map`], which checks the
 //! sizes once, is their only caller.
 
 use std::ffi::{CString, c_int};
