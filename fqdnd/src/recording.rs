@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use flows::{Entry, LossSource, Ring};
 use tokio::sync::watch;
 
+pub use budget::Budget;
 pub use exchanges::Exchanges;
 pub use recorder::Recorder;
 
@@ -27,17 +28,9 @@ pub struct Flows {
     ring: Mutex<Ring>,
     added: watch::Sender<()>,
     exchanges: Exchanges,
-    budgets: Budgets,
     counts: Counts,
     node: Arc<str>,
     started: Instant,
-}
-
-/// How many flows one endpoint may cause.
-#[derive(Clone, Copy, Debug)]
-pub struct Budgets {
-    /// Questions of DNS in a second, in the long run; at once, twice as many.
-    pub queries: u32,
 }
 
 /// What was left out.
@@ -48,13 +41,12 @@ struct Counts {
 }
 
 impl Flows {
-    /// No flows yet. Questions come from `threads` threads.
-    pub fn new(ring: Ring, budgets: Budgets, node: &str, threads: usize) -> Self {
+    /// No flows yet, and nothing noted.
+    pub fn new(ring: Ring, exchanges: Exchanges, node: &str) -> Self {
         Self {
             ring: Mutex::new(ring),
             added: watch::Sender::new(()),
-            exchanges: Exchanges::new(threads),
-            budgets,
+            exchanges,
             counts: Counts::default(),
             node: node.into(),
             started: Instant::now(),

@@ -18,7 +18,7 @@ use crate::config::{
 use crate::daemon::SWEEP;
 use crate::metering::Metering;
 use crate::names;
-use crate::recording::{Budgets, Flows};
+use crate::recording::{Budget, Exchanges, Flows};
 use crate::teaching::Teaching;
 
 /// How manifests are read.
@@ -126,12 +126,12 @@ fn events(keys: &Recording, per_second: u32) -> bpf::EventBudget {
 pub fn flows(config: &Config) -> Option<Flows> {
     let keys = &config.flows;
     let ring = flows::Ring::new(flows::Capacity::at_least(keys.capacity));
-    let budgets = Budgets { queries: keys.queries_per_second };
     // Beside the workers, one thread serves TCP.
-    let threads = config.dns.workers + 1;
+    let budget = Budget::per_second(keys.queries_per_second);
+    let exchanges = Exchanges::new(config.dns.workers + 1, budget);
     let node = nix::sys::utsname::uname()
         .map_or_else(|_| String::new(), |own| own.nodename().to_string_lossy().into_owned());
-    keys.enabled.then(|| Flows::new(ring, budgets, &node, threads))
+    keys.enabled.then(|| Flows::new(ring, exchanges, &node))
 }
 
 /// The DNS proxy.

@@ -279,9 +279,9 @@ fn message(exchange: &Exchange, query: Name) -> Layer7 {
         query,
         qtype: exchange.qtype,
         rcode,
-        addresses: exchange.addresses().into(),
+        addresses: exchange.addresses(),
         ttl: exchange.ttl,
-        cnames: exchange.aliases().into(),
+        cnames: exchange.aliases(),
         cut: exchange.cut,
         failure,
     };

@@ -1,31 +1,34 @@
 //! The way from the DNS workers to the recorder: settled queries in records of one size, in queues
 //! that are never waited for.
 //!
-//! A worker copies what it has seen into its queue and goes on. Where the queue is full the record
-//! is lost, and counted.
+//! A worker copies what it has seen into its queue and goes on. Where the endpoint's budget is
+//! used up, nothing is copied; where the queue is full, the record is lost. Both are counted.
 
 use std::cell::Cell;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use dnsproxy::{Answer, Ending, Settled};
 use model::{DnsFailure, EndpointId, Moment, Name, NameRef, Transport};
 
+use super::budget::Budget;
+use super::losses::Queries;
 use crate::clock;
 
 /// How many records wait in one queue: at 40,000 queries a second, for 50 ms.
 const LANE: usize = 2048;
-/// How many addresses of an answer are kept.
-const ADDRESSES: usize = 16;
-/// How many bytes of aliases are kept, in wire format.
-const ALIASES: usize = 256;
+/// How many bytes of a record are for names and addresses. The name that was asked for always
+/// fits. A record that is too large is one that two processors have to hand each other in pieces.
+const ROOM: usize = 320;
 
 /// Queues, one for each thread that may note something.
 pub struct Exchanges {
     lanes: Box<[ArrayQueue<Exchange>]>,
     /// The lane of the next thread.
     next: AtomicUsize,
+    budget: Budget,
+    suppressed: AtomicU64,
     lost: AtomicU64,
 }
 
@@ -55,10 +58,7 @@ pub struct Exchange {
     pub ttl: u32,
     /// Whether some of the answer is not here.
     pub cut: bool,
-    name: Packed<{ Name::MAX_LEN }>,
-    aliases: Packed<ALIASES>,
-    addresses: [IpAddr; ADDRESSES],
-    address_count: u8,
+    packed: Packed,
 }
 
 /// What was answered.
@@ -74,28 +74,36 @@ pub enum Outcome {
     Failed(DnsFailure),
 }
 
-/// Bytes in place.
-struct Packed<const N: usize> {
-    bytes: [u8; N],
-    len: u16,
+/// The name that was asked for, then addresses, then aliases: names in wire format, addresses as
+/// their octets.
+struct Packed {
+    bytes: [u8; ROOM],
+    /// Where the name ends, and the IPv4 addresses, and the IPv6 addresses, and the aliases.
+    ends: [u16; 4],
 }
 
 impl Exchanges {
     /// Queues for so many threads. Any further ones share them.
-    pub fn new(threads: usize) -> Self {
+    pub fn new(threads: usize, budget: Budget) -> Self {
         let lanes = (0..threads.max(1)).map(|_| ArrayQueue::new(LANE)).collect();
-        Self { lanes, next: AtomicUsize::new(0), lost: AtomicU64::new(0) }
+        let (suppressed, lost) = Default::default();
+        Self { lanes, next: AtomicUsize::new(0), budget, suppressed, lost }
     }
 
     /// Takes down a settled query.
     pub fn note(&self, settled: &Settled<'_>) {
+        let now = clock::now();
+        if !self.budget.take(settled.endpoint, now) {
+            self.suppressed.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         let lane = LANE_OF_THREAD.get().unwrap_or_else(|| {
             let lane = self.next.fetch_add(1, Ordering::Relaxed);
             LANE_OF_THREAD.set(Some(lane));
             lane
         });
         let lane = &self.lanes[lane % self.lanes.len()];
-        if lane.push(Exchange::new(settled)).is_err() {
+        if lane.push(Exchange::new(settled, now)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -105,17 +113,19 @@ impl Exchanges {
         self.lanes.iter().flat_map(move |lane| std::iter::from_fn(|| lane.pop()).take(limit))
     }
 
-    /// How many records found their queue full.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+    /// How many queries were left out.
+    pub fn left_out(&self) -> Queries {
+        let [suppressed, lost] =
+            [&self.suppressed, &self.lost].map(|count| count.load(Ordering::Relaxed));
+        Queries { suppressed, lost }
     }
 }
 
 impl Exchange {
-    fn new(settled: &Settled<'_>) -> Self {
+    fn new(settled: &Settled<'_>, at: Moment) -> Self {
         let Settled { endpoint, query, forwarded, ending } = *settled;
         let mut own = Self {
-            at: clock::now(),
+            at,
             forwarded,
             endpoint,
             client: query.client,
@@ -130,12 +140,8 @@ impl Exchange {
             },
             ttl: 0,
             cut: false,
-            name: Packed::new(),
-            aliases: Packed::new(),
-            addresses: [IpAddr::V4(Ipv4Addr::UNSPECIFIED); ADDRESSES],
-            address_count: 0,
+            packed: Packed::new(query.name),
         };
-        own.name.add(query.name.as_wire());
         if let Ending::Answered(answer, message) = ending {
             own.take_answer(answer, message);
         }
@@ -143,40 +149,51 @@ impl Exchange {
     }
 
     fn take_answer(&mut self, answer: &Answer, message: &[u8]) {
-        let addresses = &answer.addresses;
-        self.cut = addresses.len() > ADDRESSES || answer.truncated || answer.chain_cut;
-        for (place, address) in self.addresses.iter_mut().zip(addresses) {
-            *place = address.ip;
-            self.address_count += 1;
+        let addresses = || answer.addresses.iter().map(|address| address.ip);
+        let packed = &mut self.packed;
+        let mut whole = !answer.truncated && !answer.chain_cut;
+        packed.begin(1);
+        for address in addresses() {
+            if let IpAddr::V4(address) = address {
+                whole &= packed.add(1, &address.octets());
+            }
         }
-        self.ttl = addresses.iter().map(|address| address.ttl).min().unwrap_or(0);
+        packed.begin(2);
+        for address in addresses() {
+            if let IpAddr::V6(address) = address {
+                whole &= packed.add(2, &address.octets());
+            }
+        }
+        packed.begin(3);
         for alias in answer.cnames(message) {
-            self.cut |= !self.aliases.add(alias.as_ref().as_wire());
+            whole &= packed.add(3, alias.as_ref().as_wire());
         }
+        self.ttl = answer.addresses.iter().map(|address| address.ttl).min().unwrap_or(0);
+        self.cut = !whole;
     }
 
     /// The name that was asked for.
     pub fn name(&self) -> Name {
-        let name = NameRef::from_wire(self.name.as_slice());
+        let name = NameRef::from_wire(self.packed.part(0));
         name.expect("a name's own bytes were put there").to_name()
     }
 
-    /// The addresses in the answer.
-    pub fn addresses(&self) -> &[IpAddr] {
-        &self.addresses[..usize::from(self.address_count)]
+    /// The addresses in the answer, those of IPv4 first.
+    pub fn addresses(&self) -> Box<[IpAddr]> {
+        let (v4, _) = self.packed.part(1).as_chunks::<4>();
+        let (v6, _) = self.packed.part(2).as_chunks::<16>();
+        v4.iter().map(|own| IpAddr::from(*own)).chain(v6.iter().map(|own| (*own).into())).collect()
     }
 
     /// The aliases in the answer.
-    pub fn aliases(&self) -> Vec<Name> {
-        let mut names = Vec::new();
-        let mut rest = self.aliases.as_slice();
-        while !rest.is_empty() {
-            let end = end_of_name(rest);
-            let (name, tail) = rest.split_at(end);
-            names.extend(NameRef::from_wire(name).map(NameRef::to_name));
+    pub fn aliases(&self) -> Box<[Name]> {
+        let mut rest = self.packed.part(3);
+        let names = std::iter::from_fn(|| {
+            let (name, tail) = rest.split_at(end_of_name(rest));
             rest = tail;
-        }
-        names
+            NameRef::from_wire(name).ok().map(NameRef::to_name)
+        });
+        names.collect()
     }
 }
 
@@ -192,22 +209,30 @@ fn end_of_name(bytes: &[u8]) -> usize {
     at.min(bytes.len())
 }
 
-impl<const N: usize> Packed<N> {
-    const fn new() -> Self {
-        Self { bytes: [0; N], len: 0 }
+impl Packed {
+    fn new(name: NameRef<'_>) -> Self {
+        let mut own = Self { bytes: [0; ROOM], ends: [0; 4] };
+        own.add(0, name.as_wire());
+        own
     }
 
-    /// Adds all of this, or nothing if there is no room for it.
-    fn add(&mut self, more: &[u8]) -> bool {
-        let start = usize::from(self.len);
+    /// The part begins where the one before it ends.
+    fn begin(&mut self, part: usize) {
+        self.ends[part] = self.ends[part - 1];
+    }
+
+    /// Adds all of this to the part that was begun last, or nothing if there is no room for it.
+    fn add(&mut self, part: usize, more: &[u8]) -> bool {
+        let start = usize::from(self.ends[part]);
         let Some(place) = self.bytes.get_mut(start..start + more.len()) else { return false };
         place.copy_from_slice(more);
-        self.len += more.len() as u16;
+        self.ends[part] += more.len() as u16;
         true
     }
 
-    fn as_slice(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+    fn part(&self, part: usize) -> &[u8] {
+        let start = part.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.bytes.get(start.into()..self.ends[part].into()).unwrap_or_default()
     }
 }
 
@@ -216,6 +241,10 @@ mod tests {
     use dnsproxy::Query;
 
     use super::*;
+
+    fn exchanges() -> Exchanges {
+        Exchanges::new(1, Budget::per_second(1_000_000))
+    }
 
     fn settle(exchanges: &Exchanges, name: &str, ending: Ending<'_>) {
         let name: Name = name.parse().unwrap();
@@ -230,66 +259,83 @@ mod tests {
         exchanges.note(&Settled { endpoint: Some(EndpointId(3)), query, forwarded, ending });
     }
 
-    /// An answer to `a.` with an alias `b.` and so many addresses.
+    /// An answer to `a.` with an alias `b.` and so many addresses of each family.
     fn answer(addresses: u8) -> Vec<u8> {
         let mut message = b"\0\x01\x81\x80\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01".to_vec();
-        message[7] = 1 + addresses;
+        message[7] = 1 + 2 * addresses;
         message.extend(b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x03\x01b\0");
         for address in 0..addresses {
+            message.extend(b"\x01b\0\0\x1c\0\x01\0\0\0\x1e\0\x10");
+            message.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, address]);
             message.extend(b"\x01b\0\0\x01\0\x01\0\0\0\x1e\0\x04");
             message.extend([192, 0, 2, address]);
         }
         message
     }
 
-    #[test]
-    fn an_answer_is_kept_with_its_names_and_addresses() {
-        let exchanges = Exchanges::new(1);
-        let mut message = answer(2);
+    fn noted(name: &str, addresses: u8) -> Exchange {
+        let exchanges = exchanges();
+        let mut message = answer(addresses);
         let mut read = Answer::default();
         read.read(&mut message, 60).unwrap();
-        settle(&exchanges, "a", Ending::Answered(&read, &message));
-        let own = exchanges.take(9).next().unwrap();
+        settle(&exchanges, name, Ending::Answered(&read, &message));
+        exchanges.take(9).next().unwrap()
+    }
+
+    fn texts<T: ToString>(all: &[T]) -> Vec<String> {
+        all.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_answer_is_kept_with_its_names_and_addresses() {
+        let own = noted("a", 2);
         assert_eq!(own.name().to_string(), "a.");
         assert_eq!(own.outcome, Outcome::Answered(0));
-        assert_eq!(own.addresses().len(), 2);
+        let addresses = ["192.0.2.0", "192.0.2.1", "2001:db8::", "2001:db8::1"];
+        assert_eq!(texts(&own.addresses()), addresses);
         assert_eq!((own.ttl, own.cut), (30, false));
-        let aliases: Vec<String> = own.aliases().iter().map(ToString::to_string).collect();
-        assert_eq!(aliases, ["b."]);
+        assert_eq!(texts(&own.aliases()), ["b."]);
     }
 
     #[test]
     fn of_a_long_answer_the_beginning_is_kept_and_it_says_so() {
-        let exchanges = Exchanges::new(1);
-        let mut message = answer(40);
-        let mut read = Answer::default();
-        read.read(&mut message, 60).unwrap();
-        settle(&exchanges, "a", Ending::Answered(&read, &message));
-        let own = exchanges.take(9).next().unwrap();
-        assert_eq!((own.addresses().len(), own.cut), (ADDRESSES, true));
+        let own = noted("a", 40);
+        assert!(own.addresses().len() > 40 && own.cut, "{}", own.addresses().len());
+        let long = "abcdefg.".repeat(31);
+        let own = noted(&long, 5);
+        assert_eq!(own.name().to_string(), long);
+        assert_eq!((own.addresses().len(), own.cut), (8, true));
+        assert_eq!(texts(&own.aliases()), ["b."]);
     }
 
     #[test]
-    fn names_of_any_length_fit_and_aliases_as_many_as_there_is_room_for() {
+    fn a_query_without_an_answer_has_a_name_and_nothing_else() {
+        let exchanges = exchanges();
         let long = "abcdefg.".repeat(31);
-        let exchanges = Exchanges::new(1);
         settle(&exchanges, &long, Ending::Refused);
-        assert_eq!(exchanges.take(9).next().unwrap().name().to_string(), long);
-        let mut aliases = Packed::<ALIASES>::new();
-        let name: Name = long.parse().unwrap();
-        assert!(aliases.add(name.as_ref().as_wire()));
-        assert!(!aliases.add(name.as_ref().as_wire()));
-        assert_eq!(aliases.as_slice(), name.as_ref().as_wire());
+        let own = exchanges.take(9).next().unwrap();
+        assert_eq!(own.name().to_string(), long);
+        assert!(own.addresses().is_empty() && own.aliases().is_empty());
     }
 
     #[test]
     fn what_finds_its_queue_full_is_counted() {
-        let exchanges = Exchanges::new(1);
+        let exchanges = exchanges();
         for _ in 0..LANE + 5 {
             settle(&exchanges, "a", Ending::Failed(DnsFailure::Timeout));
         }
-        assert_eq!(exchanges.lost(), 5);
+        assert_eq!(exchanges.left_out().lost, 5);
         assert_eq!(exchanges.take(100).count(), 100);
         assert_eq!(exchanges.take(LANE).count(), LANE - 100);
+    }
+
+    #[test]
+    fn what_is_over_the_endpoints_budget_is_counted_and_not_copied() {
+        let exchanges = Exchanges::new(1, Budget::per_second(1));
+        for _ in 0..5 {
+            settle(&exchanges, "a", Ending::Refused);
+        }
+        assert_eq!(exchanges.take(9).count(), 2);
+        assert_eq!(exchanges.left_out().suppressed, 3);
     }
 }

@@ -10,9 +10,16 @@ use model::EndpointId;
 #[derive(Debug, Default)]
 pub struct Losses {
     kernel: BTreeMap<EndpointId, Kernel>,
-    dns_queue: u64,
-    /// Records left out since then because of their endpoint's budget.
-    suppressed: u64,
+    queries: Queries,
+}
+
+/// Settled queries that are not in the ring.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Queries {
+    /// Because their endpoint's budget was used up.
+    pub suppressed: u64,
+    /// Because their queue was full.
+    pub lost: u64,
 }
 
 /// What the programs did not tell of one endpoint.
@@ -39,19 +46,15 @@ impl Losses {
         Self { kernel, ..Self::default() }
     }
 
-    /// A record was left out because of its endpoint's budget.
-    pub fn suppress(&mut self) {
-        self.suppressed += 1;
-    }
-
     /// What was lost since the last time.
     pub fn look(
         &mut self,
         counts: &BTreeMap<EndpointId, Counts>,
-        dns_queue: u64,
+        queries: Queries,
         time: Time,
     ) -> Vec<Entry> {
-        let mut suppressed = std::mem::take(&mut self.suppressed);
+        let before = std::mem::replace(&mut self.queries, queries);
+        let mut suppressed = queries.suppressed - before.suppressed;
         let mut lost = 0;
         let mut kernel = BTreeMap::new();
         for (endpoint, counts) in counts {
@@ -64,11 +67,10 @@ impl Losses {
             kernel.insert(*endpoint, now);
         }
         self.kernel = kernel;
-        let queue = dns_queue - std::mem::replace(&mut self.dns_queue, dns_queue);
         let found = [
             (LossSource::Suppressed, suppressed),
             (LossSource::KernelRing, lost),
-            (LossSource::DnsQueue, queue),
+            (LossSource::DnsQueue, queries.lost - before.lost),
         ];
         let found = found.into_iter().filter(|(_, count)| *count > 0);
         found.map(|(source, count)| Entry::Lost(Lost { source, count, time })).collect()
@@ -100,22 +102,15 @@ mod tests {
     #[test]
     fn tells_what_was_lost_since_it_last_looked() {
         let mut losses = Losses::since(&counts(&[(1, 100, 0)]));
-        let mut look = |all: &[(u32, u64, u64)], queue| {
-            found(losses.look(&counts(all), queue, Time::default()))
+        let mut look = |all: &[(u32, u64, u64)], suppressed, lost| {
+            let queries = Queries { suppressed, lost };
+            found(losses.look(&counts(all), queries, Time::default()))
         };
-        assert_eq!(look(&[(1, 100, 0)], 0), []);
+        assert_eq!(look(&[(1, 100, 0)], 0, 0), []);
         let both = [(LossSource::Suppressed, 7), (LossSource::KernelRing, 2)];
-        assert_eq!(look(&[(1, 105, 0), (2, 2, 2)], 0), both);
-        assert_eq!(look(&[(1, 105, 0), (2, 2, 2)], 4), [(LossSource::DnsQueue, 4)]);
-        assert_eq!(look(&[(1, 3, 0)], 4), [(LossSource::Suppressed, 3)]);
-    }
-
-    #[test]
-    fn records_over_a_budget_count_with_the_events_over_theirs() {
-        let mut losses = Losses::default();
-        losses.suppress();
-        losses.suppress();
-        let entries = losses.look(&counts(&[(1, 1, 0)]), 0, Time::default());
-        assert_eq!(found(entries), [(LossSource::Suppressed, 3)]);
+        assert_eq!(look(&[(1, 105, 0), (2, 2, 2)], 0, 0), both);
+        assert_eq!(look(&[(1, 105, 0), (2, 2, 2)], 0, 4), [(LossSource::DnsQueue, 4)]);
+        assert_eq!(look(&[(1, 3, 0)], 5, 4), [(LossSource::Suppressed, 8)]);
+        assert_eq!(look(&[(1, 3, 0)], 5, 4), []);
     }
 }

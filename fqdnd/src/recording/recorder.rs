@@ -16,7 +16,6 @@ use model::{Moment, Outcome, PacketEvent};
 use tracing::{debug, error, warn};
 
 use super::Flows;
-use super::budget::Budget;
 use super::describe::Describer;
 use super::directory::Directory;
 use super::losses::Losses;
@@ -70,7 +69,6 @@ struct Thread {
     flows: Arc<Flows>,
     ring: EventRing,
     describer: Describer,
-    queries: Budget,
     losses: Losses,
     counted: Instant,
     /// What was taken and is not in the ring yet, with when it happened.
@@ -82,9 +80,8 @@ impl Thread {
         let directory = Directory::new(Arc::clone(&shared));
         let explainer = Explainer::new(Arc::clone(&shared));
         let describer = Describer::new(Arc::clone(&flows), directory, explainer, rand::random());
-        let queries = Budget::per_second(flows.budgets.queries);
         let (counted, taken) = (Instant::now(), Vec::new());
-        Self { shared, flows, ring, describer, queries, losses, counted, taken }
+        Self { shared, flows, ring, describer, losses, counted, taken }
     }
 
     fn run(mut self, stopped: &mpsc::Receiver<()>) {
@@ -113,12 +110,8 @@ impl Thread {
     }
 
     fn take_exchanges(&mut self, clock: &Clock) {
-        let Self { flows, describer, queries, losses, taken, .. } = self;
+        let Self { flows, describer, taken, .. } = self;
         for exchange in flows.exchanges.take(BATCH) {
-            if !queries.take(exchange.endpoint, exchange.at) {
-                losses.suppress();
-                continue;
-            }
             let flow = describer.exchange(&exchange, clock.time(exchange.at));
             taken.push((exchange.at, Entry::Flow(Arc::new(flow))));
         }
@@ -133,7 +126,7 @@ impl Thread {
             }
         };
         let time = clock.time(clock.boot);
-        let found = self.losses.look(&counts, self.flows.exchanges.lost(), time);
+        let found = self.losses.look(&counts, self.flows.exchanges.left_out(), time);
         self.taken.extend(found.into_iter().map(|entry| (clock.boot, entry)));
     }
 
