@@ -36,13 +36,21 @@ pub enum Contender {
     Dnsdist,
     /// The daemon, asked for names that it mostly knows already.
     Fqdnd,
+    /// Another daemon, which records no flows, asked for the same.
+    FqdndUnrecorded,
     /// The daemon, asked for a new name every time.
     FqdndFresh,
 }
 
 impl Contender {
-    pub const ALL: [Self; 5] =
-        [Self::Direct, Self::Floor, Self::Dnsdist, Self::Fqdnd, Self::FqdndFresh];
+    pub const ALL: [Self; 6] = [
+        Self::Direct,
+        Self::Floor,
+        Self::Dnsdist,
+        Self::Fqdnd,
+        Self::FqdndUnrecorded,
+        Self::FqdndFresh,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -50,6 +58,7 @@ impl Contender {
             Self::Floor => "floor",
             Self::Dnsdist => "dnsdist",
             Self::Fqdnd => "fqdnd",
+            Self::FqdndUnrecorded => "fqdnd-unrecorded",
             Self::FqdndFresh => "fqdnd-fresh",
         }
     }
@@ -57,7 +66,9 @@ impl Contender {
     /// What it is asked for.
     pub const fn names(self) -> Names {
         match self {
-            Self::Direct | Self::Floor | Self::Dnsdist | Self::Fqdnd => Names::Working,
+            Self::Direct | Self::Floor | Self::Dnsdist | Self::Fqdnd | Self::FqdndUnrecorded => {
+                Names::Working
+            }
             Self::FqdndFresh => Names::Fresh,
         }
     }
@@ -67,9 +78,15 @@ impl Contender {
 pub struct Stage {
     floor: Process,
     dnsdist: Process,
+    recorded: Watched,
+    unrecorded: Watched,
+    dnsperf: Dnsperf,
+}
+
+/// A daemon and the node that it watches.
+struct Watched {
     daemon: Daemon,
     _responder: Responder,
-    dnsperf: Dnsperf,
     lab: Lab,
 }
 
@@ -82,15 +99,13 @@ pub struct Load {
 impl Stage {
     /// Starts everything; `window` queries of dnsperf will be open at a time.
     pub fn new(workers: u32, window: usize) -> Result<Self> {
-        let options = LabOptions::default().pod(PodSpec::new(FREE).bound_by(Binding::None));
-        let lab = Lab::new(options)?;
-        lab.policy("bench", &names::policy("client", &SERVER.ip().to_string()))?;
-        let responder = Responder::start(lab.outside(SERVER_HOST).namespace(), SERVER)?;
-        let daemon = Daemon::start(&lab, &["--dns-workers", &workers.to_string()])?;
-        let floor = Process::start(floor(&lab)?)?;
-        let dnsdist = Process::start(dnsdist(&lab)?)?;
-        let dnsperf = Dnsperf::new(lab.directory(), window)?;
-        let stage = Self { floor, dnsdist, daemon, _responder: responder, dnsperf, lab };
+        let workers = workers.to_string();
+        let recorded = Watched::new(&["--dns-workers", &workers])?;
+        let unrecorded = Watched::new(&["--dns-workers", &workers, "--flows-enabled", "false"])?;
+        let floor = Process::start(floor(&recorded.lab)?)?;
+        let dnsdist = Process::start(dnsdist(&recorded.lab)?)?;
+        let dnsperf = Dnsperf::new(recorded.lab.directory(), window)?;
+        let stage = Self { floor, dnsdist, recorded, unrecorded, dnsperf };
         for contender in Contender::ALL {
             let answers =
                 || stage.load(contender, Pace::Rate(100), Duration::from_millis(20)).is_ok();
@@ -119,14 +134,24 @@ impl Stage {
 
     /// Where the client is, and whom it asks.
     fn ends(&self, contender: Contender) -> (&Namespace, SocketAddrV4) {
-        let at = |port| SocketAddrV4::new(self.lab.node_addresses().0, port);
+        let lab = match contender {
+            Contender::FqdndUnrecorded => &self.unrecorded.lab,
+            Contender::Direct
+            | Contender::Floor
+            | Contender::Dnsdist
+            | Contender::Fqdnd
+            | Contender::FqdndFresh => &self.recorded.lab,
+        };
+        let at = |port| SocketAddrV4::new(lab.node_addresses().0, port);
         let (pod, server) = match contender {
             Contender::Direct => (FREE, SERVER),
             Contender::Floor => (FREE, at(FLOOR_PORT)),
             Contender::Dnsdist => (FREE, at(DNSDIST_PORT)),
-            Contender::Fqdnd | Contender::FqdndFresh => (WATCHED, SERVER),
+            Contender::Fqdnd | Contender::FqdndUnrecorded | Contender::FqdndFresh => {
+                (WATCHED, SERVER)
+            }
         };
-        (self.lab.pod(pod).namespace(), server)
+        (lab.pod(pod).namespace(), server)
     }
 
     fn process(&self, contender: Contender) -> Option<u32> {
@@ -134,8 +159,20 @@ impl Stage {
             Contender::Direct => None,
             Contender::Floor => Some(self.floor.pid()),
             Contender::Dnsdist => Some(self.dnsdist.pid()),
-            Contender::Fqdnd | Contender::FqdndFresh => self.daemon.pid(),
+            Contender::Fqdnd | Contender::FqdndFresh => self.recorded.daemon.pid(),
+            Contender::FqdndUnrecorded => self.unrecorded.daemon.pid(),
         }
+    }
+}
+
+impl Watched {
+    fn new(flags: &[&str]) -> Result<Self> {
+        let options = LabOptions::default().pod(PodSpec::new(FREE).bound_by(Binding::None));
+        let lab = Lab::new(options)?;
+        lab.policy("bench", &names::policy("client", &SERVER.ip().to_string()))?;
+        let responder = Responder::start(lab.outside(SERVER_HOST).namespace(), SERVER)?;
+        let daemon = Daemon::start(&lab, flags)?;
+        Ok(Self { daemon, _responder: responder, lab })
     }
 }
 
