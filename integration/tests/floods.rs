@@ -95,7 +95,8 @@ fn what_a_flood_may_send_takes_room_from_its_own_pod_alone() {
 
 #[test]
 fn fresh_names_as_fast_as_they_are_answered_take_no_more_than_their_bounds() {
-    let (lab, daemon) = begin(&["--cache-names", "1000", "--cache-addresses", "2000"]);
+    let (lab, daemon) =
+        begin(&["--cache-names", "1000", "--cache-addresses", "2000", "--flows-capacity", "255"]);
     let time = length("a flood of names", Duration::from_secs(5), Duration::from_secs(60));
     let flood = |first, time| NameFlood { server: lab.dns_service()[0], first, time };
     let send = |flood: NameFlood| flood.send(lab.pod(FLOODER)).unwrap();
