@@ -142,14 +142,15 @@ async fn start(
     sources.attached.take(&inventory.pods);
     sources.attached.look(true).await;
     let known = Known { manifests: &inventory, node: &links, attached: &sources.attached };
-    let proxy = dnsproxy::start(settings::proxy(config, redirect.marks), Arc::clone(&names) as _)
-        .context("the DNS proxy cannot be started")?;
     let configure = |ports| {
         let settings = settings::kernel(config, redirect.marks, ports);
         datapath.configure(&settings).context("the programs' settings cannot be written")
     };
-    // Programs are attached with their settings in place, and queries come when they can be judged.
+    // Programs are attached with their settings in place, and queries come when they can be judged:
+    // those of a predecessor may give packets to ports that are ours now.
     configure(None)?;
+    let proxy = dnsproxy::start(settings::proxy(config, redirect.marks), Arc::clone(&names) as _)
+        .context("the DNS proxy cannot be started")?;
     reconciler.start(known, &dump)?;
     pins::finish_move(&datapath);
     configure(Some(&proxy))?;

@@ -13,11 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hickory_proto::rr::RecordType;
+use hickory_proto::{op::ResponseCode, rr::RecordType};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    dns_client::Resolver,
+    dns_client::{Answer, DnsError, Resolver},
     hosts::Ports,
     namespace::{Namespace, NamespaceError},
     zones::FRESH_ZONE,
@@ -106,19 +106,19 @@ impl Load {
             let asked = Instant::now();
             let mut answer = resolver.ask(&name, kind);
             for _ in 1..self.attempts {
-                if answer.is_ok() {
+                if !is_asked_again(&answer) {
                     break;
                 }
                 report.repeated += 1;
                 answer = resolver.ask(&name, kind);
             }
             let took = asked.elapsed();
-            match answer.map(|answer| answer.addresses.first().copied()) {
-                Ok(Some(address)) => {
+            match answer.map(|answer| (answer.code, answer.addresses.first().copied())) {
+                Ok((_, Some(address))) => {
                     report.lookup_times.push(took);
                     report.note(&name, self.connect(address));
                 }
-                Ok(None) => report.fail(format!("{name}: an answer without an address")),
+                Ok((code, None)) => report.fail(format!("{name}: no address, but {code}")),
                 Err(error) => report.fail(error.to_string()),
             }
         }
@@ -136,6 +136,12 @@ impl Load {
     }
 }
 
+/// Whether a stub resolver asks its server once more, as glibc's, musl's and Go's do: after silence
+/// and after SERVFAIL, which is what questions get that wait when the proxy stops.
+fn is_asked_again(answer: &Result<Answer, DnsError>) -> bool {
+    answer.as_ref().map_or(true, |answer| answer.code == ResponseCode::ServFail)
+}
+
 /// What became of a load.
 #[derive(Clone, Debug, Default)]
 pub struct LoadReport {
@@ -143,7 +149,7 @@ pub struct LoadReport {
     pub lookups: u32,
     /// Lookups without an address in the answer, or without an answer.
     pub failed_lookups: u32,
-    /// Questions asked once more, because no answer came.
+    /// Questions asked once more, because no answer came or the answer was SERVFAIL.
     pub repeated: u32,
     /// Connections opened.
     pub connected: u32,
