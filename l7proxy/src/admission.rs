@@ -3,10 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use l7proxy_core::Reason;
+use l7proxy_core::{Options, Reason};
 use model::EndpointId;
-
-use crate::options::Options;
 
 /// What is taken, by whom.
 #[derive(Debug)]

@@ -220,6 +220,7 @@ fn asked(request: Request, error: i16) -> Asked {
     Asked::Kafka {
         api_key: request.api_key,
         api_version: request.api_version,
+        correlation: request.correlation,
         client_id: request.client_id,
         topics: topics.into_iter().take(MAX_TOPICS).map(|topic| topic.name).collect(),
         error,

@@ -15,7 +15,6 @@ mod control;
 mod dial;
 mod http;
 mod kafka;
-mod options;
 mod prefixed;
 pub mod privileges;
 mod proxy;
@@ -26,5 +25,5 @@ mod tls;
 
 pub use control::ControlEnded;
 pub use dial::{Dial, DialFuture, Transparent};
-pub use options::Options;
+pub use l7proxy_core::Options;
 pub use proxy::{Proxy, Stopped};

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use l7proxy_core::CompiledRules;
+use l7proxy_core::{CompiledRules, Options};
 use model::L7Rules;
 use thiserror::Error;
 use tokio::net;
@@ -17,7 +17,6 @@ use crate::cache::Cache;
 use crate::connection::Arrival;
 use crate::control::{Control, ControlEnded, Wire};
 use crate::dial::Dial;
-use crate::options::Options;
 use crate::tls::Certificates;
 
 /// How long accepting pauses after an error, such as too many open files.

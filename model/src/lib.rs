@@ -32,8 +32,8 @@ pub use inventory::{
     Attachment, Changed, CidrGroup, ClusterNode, Objects, Pod, Service, ServicePort, changes,
 };
 pub use l7::{
-    HeaderCondition, HeaderMatch, HeaderValue, Hidden, HttpRule, KafkaRule, KeyPair, L7Rule,
-    L7Rules, Mismatch, Originate, Requests, ServerNames, Terminate,
+    HeaderCondition, HeaderMatch, HeaderValue, Hidden, HttpRule, KAFKA_REQUESTS, KafkaRule,
+    KeyPair, L7Rule, L7Rules, Mismatch, Originate, Requests, ServerNames, Terminate,
 };
 pub use labels::{Label, Labels, Source};
 pub use name::{Name, NameBuf, NameError, NameRef};

@@ -116,6 +116,8 @@ pub enum Asked {
         api_key: i16,
         /// Its version.
         api_version: i16,
+        /// The number by which its answer belongs to it.
+        correlation: i32,
         /// What the client calls itself.
         client_id: Option<String>,
         /// The topics, at most [`MAX_TOPICS`] of them.

@@ -9,9 +9,11 @@ pub mod control;
 pub mod hello;
 pub mod http;
 pub mod kafka;
+mod options;
 mod reason;
 mod rules;
 pub mod screen;
 
+pub use options::Options;
 pub use reason::Reason;
 pub use rules::{Admitted, CompiledRules, Resolved, RuleProblem, TlsRoute};

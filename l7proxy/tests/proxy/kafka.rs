@@ -78,6 +78,7 @@ async fn each_request_is_judged_and_answered_in_its_turn() {
     let expected = Asked::Kafka {
         api_key: 3,
         api_version: 1,
+        correlation: 2,
         client_id: Some("client".into()),
         topics: vec!["orders".into()],
         error: 29,

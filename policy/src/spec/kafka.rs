@@ -2,49 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use model::KafkaRule;
+use model::{KAFKA_REQUESTS, KafkaRule};
 
 use crate::spec::fields::{At, Check};
 
 /// The longest topic, in bytes.
 const MAX_TOPIC: usize = 249;
-/// The requests of Kafka's protocol by the names that Cilium knows, each in the place of its number.
-const API_KEYS: [&str; 34] = [
-    "produce",
-    "fetch",
-    "offsets",
-    "metadata",
-    "leaderandisr",
-    "stopreplica",
-    "updatemetadata",
-    "controlledshutdown",
-    "offsetcommit",
-    "offsetfetch",
-    "findcoordinator",
-    "joingroup",
-    "heartbeat",
-    "leavegroup",
-    "syncgroup",
-    "describegroups",
-    "listgroups",
-    "saslhandshake",
-    "apiversions",
-    "createtopics",
-    "deletetopics",
-    "deleterecords",
-    "initproducerid",
-    "offsetforleaderepoch",
-    "addpartitionstotxn",
-    "addoffsetstotxn",
-    "endtxn",
-    "writetxnmarkers",
-    "txnoffsetcommit",
-    "describeacls",
-    "createacls",
-    "deleteacls",
-    "describeconfigs",
-    "alterconfigs",
-];
 /// What roles stand for.
 const ROLES: [(&str, &[i16]); 2] =
     [("consume", &[1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 18]), ("produce", &[0, 3, 18])];
@@ -88,8 +51,8 @@ fn text(found: Option<(At<'_>, &str)>) -> Option<String> {
 
 fn api_key(check: &mut Check, at: &At<'_>, key: &str) -> Option<BTreeSet<i16>> {
     let lower = key.to_ascii_lowercase();
-    let Some(number) = API_KEYS.iter().position(|known| *known == lower) else {
-        let mut known = API_KEYS;
+    let Some(number) = KAFKA_REQUESTS.iter().position(|known| *known == lower) else {
+        let mut known = KAFKA_REQUESTS;
         known.sort_unstable();
         check.one_of(at, &known);
         return None;

@@ -1,9 +1,12 @@
 //! What can be set about the proxy, with the defaults that suit a node.
+//!
+//! The daemon gives it to the process that it starts.
 
 use std::time::Duration;
 
-use l7proxy_core::screen::HeadLimits;
 use serde::{Deserialize, Serialize};
+
+use crate::screen::HeadLimits;
 
 /// The proxy's bounds. Times are in milliseconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,27 +62,33 @@ impl Default for Options {
 }
 
 impl Options {
-    pub(crate) fn head(&self) -> HeadLimits {
+    /// The bounds of a request's head.
+    pub fn head(&self) -> HeadLimits {
         HeadLimits { bytes: self.head_bytes, fields: self.head_fields }
     }
 
-    pub(crate) const fn judgement_time(&self) -> Duration {
+    /// [`Self::judgement_time`], as a time.
+    pub const fn judgement_time(&self) -> Duration {
         Duration::from_millis(self.judgement_time)
     }
 
-    pub(crate) const fn opening_time(&self) -> Duration {
+    /// [`Self::opening_time`], as a time.
+    pub const fn opening_time(&self) -> Duration {
         Duration::from_millis(self.opening_time)
     }
 
-    pub(crate) const fn request_time(&self) -> Duration {
+    /// [`Self::request_time`], as a time.
+    pub const fn request_time(&self) -> Duration {
         Duration::from_millis(self.request_time)
     }
 
-    pub(crate) const fn idle_time(&self) -> Duration {
+    /// [`Self::idle_time`], as a time.
+    pub const fn idle_time(&self) -> Duration {
         Duration::from_millis(self.idle_time)
     }
 
-    pub(crate) const fn connect_time(&self) -> Duration {
+    /// [`Self::connect_time`], as a time.
+    pub const fn connect_time(&self) -> Duration {
         Duration::from_millis(self.connect_time)
     }
 }
