@@ -34,7 +34,8 @@ struct settings {
 	__u32 tcp_workers;
 	__be16 udp_ports_be[MAX_WORKERS];
 	__be16 tcp_ports_be[MAX_WORKERS];
-	__u32 pad;
+	__u32 l7_listeners;
+	__be16 l7_ports_be[MAX_WORKERS];
 };
 
 #define ENFORCEMENT_NONE 0u
@@ -164,6 +165,7 @@ struct counters {
 	__u64 removed[2];
 	__u64 begun[2];
 	__u64 redirected;
+	__u64 inspected;
 	__u64 events_suppressed[EVENT_KINDS];
 	__u64 events_lost[EVENT_KINDS];
 };
@@ -207,6 +209,7 @@ enum outcome {
 	OUTCOME_FORWARDED = 1,
 	OUTCOME_REDIRECTED = 2,
 	OUTCOME_DROPPED = 3,
+	OUTCOME_INSPECTED = 4,
 };
 
 enum direction {
@@ -216,9 +219,12 @@ enum direction {
 
 enum verdict {
 	VERDICT_NONE = 0,
-	VERDICT_ALLOW = 1,
-	VERDICT_DNS = 2,
-	VERDICT_DENY = 3,
+	/* In rows only: what passes by it is as allowed. */
+	VERDICT_UNRULED = 1,
+	VERDICT_PROXY = 2,
+	VERDICT_ALLOW = 3,
+	VERDICT_DNS = 4,
+	VERDICT_DENY = 5,
 };
 
 enum reason {
@@ -240,6 +246,7 @@ enum reason {
 	ICMP_UNRELATED = 15,
 	ENDPOINT_UNKNOWN = 16,
 	ENDPOINT_PENDING = 17,
+	QUIC_NOT_INSPECTED = 18,
 };
 
 enum identity {
@@ -255,7 +262,7 @@ enum identity {
 #define AT(type, field, offset) \
 	_Static_assert(offsetof(struct type, field) == (offset), "offset of " #type "." #field)
 
-SIZE(settings, 336);
+SIZE(settings, 464);
 AT(settings, tcp_idle_ns, 0);
 AT(settings, handshake_idle_ns, 8);
 AT(settings, udp_idle_ns, 16);
@@ -269,6 +276,8 @@ AT(settings, udp_workers, 68);
 AT(settings, tcp_workers, 72);
 AT(settings, udp_ports_be, 76);
 AT(settings, tcp_ports_be, 204);
+AT(settings, l7_listeners, 332);
+AT(settings, l7_ports_be, 336);
 SIZE(endpoint, 24);
 AT(endpoint, enforcement, 0);
 AT(endpoint, generation, 4);
@@ -323,13 +332,14 @@ AT(fragment, destination, 24);
 AT(fragment, protocol, 40);
 SIZE(fragment_entry, 16);
 AT(fragment_entry, verdict, 8);
-SIZE(counters, 344);
+SIZE(counters, 352);
 AT(counters, inserted, 256);
 AT(counters, removed, 272);
 AT(counters, begun, 288);
 AT(counters, redirected, 304);
-AT(counters, events_suppressed, 312);
-AT(counters, events_lost, 328);
+AT(counters, inspected, 312);
+AT(counters, events_suppressed, 320);
+AT(counters, events_lost, 336);
 SIZE(budget, 16);
 SIZE(event, 72);
 AT(event, endpoint, 8);

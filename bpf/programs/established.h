@@ -75,7 +75,7 @@ static __always_inline bool is_settled(const struct known *known, bool sent)
 
 	if (sent == known->inbound && !(bits & FLOW_REPLIED))
 		return false;
-	return verdict == VERDICT_ALLOW || (!sent && verdict == VERDICT_DNS);
+	return verdict == VERDICT_ALLOW || (!sent && verdict != VERDICT_DENY);
 }
 
 /* `sent`: by the endpoint; else it reaches it. */

@@ -83,7 +83,11 @@ static __always_inline bool send_event(struct __sk_buff *skb, const struct conte
 	event->tcp_flags = packet->tcp_flags;
 	event->icmp_type = packet->icmp_type;
 	event->icmp_code = packet->icmp_code;
-	bpf_ringbuf_submit(event, 0);
+	/*
+	 * Nobody is woken: the daemon looks in from time to time. A wake-up would cost the packet
+	 * an interrupt to its own processor, and most of all where events are rare.
+	 */
+	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	return true;
 }
 
@@ -144,6 +148,9 @@ __noinline int begin_flow(struct __sk_buff *skb, const struct context *context, 
 	if (verdict == VERDICT_DNS) {
 		fate.outcome = OUTCOME_REDIRECTED;
 		__sync_fetch_and_add(&counts->redirected, 1);
+	} else if (verdict == VERDICT_PROXY) {
+		fate.outcome = OUTCOME_INSPECTED;
+		__sync_fetch_and_add(&counts->inspected, 1);
 	} else {
 		__sync_fetch_and_add(&counts->begun[direction], 1);
 	}

@@ -46,7 +46,7 @@ static __noinline int judge_later_fragment(const struct context *context)
 	entry = bpf_map_lookup_elem(&fragments, &key);
 	if (!entry || context->now >= entry->seen_ns + FRAGMENT_LIFE_NS)
 		return FRAGMENT_UNKNOWN;
-	return entry->verdict == VERDICT_DNS ? FRAGMENT_TO_PROXY : PASSED;
+	return is_redirect(entry->verdict) ? FRAGMENT_TO_PROXY : PASSED;
 }
 
 static __noinline int record_fragment(const struct context *context, __u32 verdict)
@@ -63,12 +63,12 @@ static __always_inline int act(struct __sk_buff *skb, struct context *context, _
 {
 	if (context->packet.more_fragments)
 		record_fragment(context, verdict);
-	if (verdict != VERDICT_DNS)
+	if (!is_redirect(verdict))
 		return PASSED;
 	/* Reassembly would lose the socket, and the query reach whoever listens on the node. */
 	if (context->packet.more_fragments)
 		return FRAGMENT_TO_PROXY;
-	return redirect(skb, context);
+	return redirect(skb, context, verdict);
 }
 
 static __always_inline __u32 judge_anew(struct context *context, bool living)
@@ -116,6 +116,9 @@ static __always_inline int judge_flow(struct __sk_buff *skb, struct context *con
 		bits |= flow->bits & ~FLOW_VERDICT;
 	else
 		forget_inbound(context, key);
+	/* Its server knows it from the proxy alone, which it stays with to its end. */
+	if (living && verdict == VERDICT_ALLOW && verdict_of(flow) == VERDICT_PROXY)
+		verdict = VERDICT_PROXY;
 	again = living && verdict_of(flow) != verdict;
 	if (!record(context, OUTBOUND, key, bits | verdict, flow) && !is_open(&context->endpoint))
 		return FLOW_TABLE;
@@ -375,15 +378,17 @@ int bridge_ingress(struct __sk_buff *skb)
 {
 	const struct settings *settings = find_settings();
 	struct context context;
+	__u32 verdict;
 	int reason;
 
-	if (!settings || !settings->mark_redirect ||
-	    (skb->mark & settings->mark_mask) != settings->mark_redirect)
+	verdict = settings ? verdict_of_mark(settings, skb->mark & settings->mark_mask)
+			   : VERDICT_NONE;
+	if (!settings || !is_redirect(verdict))
 		return TC_ACT_UNSPEC;
 	begin(skb, &context, false);
 	reason = read_frame(skb, &context);
 	if (!reason)
-		reason = assign(skb, settings, &context.packet);
+		reason = assign(skb, settings, &context.packet, verdict);
 	/* Its destination on the wire is the next hop; the host must take it for its own. */
 	if (!reason && bpf_skb_change_type(skb, 0 /* PACKET_HOST */))
 		reason = PROXY_UNAVAILABLE;

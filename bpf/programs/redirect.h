@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
 /*
- * Hands a packet to a socket of the proxy's.
+ * Hands a packet to a socket of a proxy's.
  *
- * The socket is found on the loopback address, where each worker has a port of its own, and
- * assigned to the packet, whose destination stays what it is (bpf_sk_assign: 5.7). The mark makes
+ * The socket is found on the loopback address, where each DNS worker and each listener of the L7
+ * proxy has a port of its own, and assigned to the packet, whose destination stays what it is (bpf_sk_assign: 5.7). The mark makes
  * the host route the packet to itself and keeps its translation away. Without a usable socket the
  * packet is dropped.
  */
@@ -80,29 +80,43 @@ static __always_inline bool is_proxys(struct bpf_sock *socket, const struct sett
 	return full && (full->mark & settings->mark_mask) == settings->mark_answer;
 }
 
-static __always_inline struct bpf_sock *find_worker(struct __sk_buff *skb,
-						    const struct settings *settings,
-						    const struct packet *packet)
+/* The worker's or listener's port for a packet, 0 if there is none. */
+static __always_inline __be16 port_of(const __be16 *ports, __u32 workers,
+				      const struct packet *packet)
 {
-	struct bpf_sock *found;
-	bool udp = packet->protocol == IPPROTO_UDP;
-	__u32 workers = udp ? settings->udp_workers : settings->tcp_workers;
-	struct bpf_sock_tuple tuple;
-	__u32 worker, size;
-	__be16 port;
+	__u32 worker;
 
 	if (!workers || workers > MAX_WORKERS)
-		return NULL;
+		return 0;
 	worker = worker_of(packet, workers);
 	/* The compiler knows that it is smaller, the verifier does not. */
 	barrier_var(worker);
-	if (worker >= MAX_WORKERS)
-		return NULL;
-	port = udp ? settings->udp_ports_be[worker] : settings->tcp_ports_be[worker];
+	return worker < MAX_WORKERS ? ports[worker] : 0;
+}
+
+static __always_inline __be16 proxy_port(const struct settings *settings,
+					 const struct packet *packet, __u32 verdict)
+{
+	if (verdict == VERDICT_PROXY)
+		return port_of(settings->l7_ports_be, settings->l7_listeners, packet);
+	if (packet->protocol == IPPROTO_UDP)
+		return port_of(settings->udp_ports_be, settings->udp_workers, packet);
+	return port_of(settings->tcp_ports_be, settings->tcp_workers, packet);
+}
+
+static __always_inline struct bpf_sock *find_worker(struct __sk_buff *skb,
+						    const struct settings *settings,
+						    const struct packet *packet, __u32 verdict)
+{
+	__be16 port = proxy_port(settings, packet, verdict);
+	struct bpf_sock_tuple tuple;
+	struct bpf_sock *found;
+	__u32 size;
+
 	if (!port)
 		return NULL;
 	size = loopback_tuple(packet, port, &tuple);
-	if (udp)
+	if (packet->protocol == IPPROTO_UDP)
 		found = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 	else
 		found = bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
@@ -143,22 +157,22 @@ unusable:
 
 static __always_inline struct bpf_sock *find_socket(struct __sk_buff *skb,
 						    const struct settings *settings,
-						    const struct packet *packet)
+						    const struct packet *packet, __u32 verdict)
 {
 	struct bpf_sock *found = NULL;
 
 	if (packet->protocol == IPPROTO_TCP)
 		found = find_connection(skb, settings, packet);
 	if (!found)
-		found = find_worker(skb, settings, packet);
+		found = find_worker(skb, settings, packet, verdict);
 	return found;
 }
 
 /* Gives the packet to the proxy's socket. */
 static __always_inline int assign(struct __sk_buff *skb, const struct settings *settings,
-				  const struct packet *packet)
+				  const struct packet *packet, __u32 verdict)
 {
-	struct bpf_sock *found = find_socket(skb, settings, packet);
+	struct bpf_sock *found = find_socket(skb, settings, packet, verdict);
 	long error;
 
 	if (!found)
@@ -172,30 +186,55 @@ static __always_inline int assign(struct __sk_buff *skb, const struct settings *
 }
 
 /*
+ * From a bridge port to its bridge, a packet's mark says to which proxy it goes. No other packet
+ * comes in with both bits: those that the L7 proxy sends by pods' addresses only go out with them.
+ */
+static __always_inline __u32 mark_of_verdict(const struct settings *settings, __u32 verdict)
+{
+	return verdict == VERDICT_PROXY ? settings->mark_redirect ^ settings->mark_answer
+					: settings->mark_redirect;
+}
+
+static __always_inline __u32 verdict_of_mark(const struct settings *settings, __u32 mark)
+{
+	if (!settings->mark_redirect)
+		return VERDICT_NONE;
+	if (mark == mark_of_verdict(settings, VERDICT_DNS))
+		return VERDICT_DNS;
+	return mark == mark_of_verdict(settings, VERDICT_PROXY) ? VERDICT_PROXY : VERDICT_NONE;
+}
+
+/*
  * On a bridge port an assigned socket would be lost, so the packet goes to the bridge's own
  * ingress, where `bridge_ingress` assigns. Whether there is a socket is asked here, where a drop
  * can be put down to the endpoint.
  */
 static __always_inline int send_to_bridge(struct __sk_buff *skb, struct context *context,
-					  const struct settings *settings)
+					  const struct settings *settings, __u32 verdict)
 {
-	struct bpf_sock *found = find_socket(skb, settings, &context->packet);
+	struct bpf_sock *found = find_socket(skb, settings, &context->packet, verdict);
 
 	if (!found)
 		return PROXY_UNAVAILABLE;
 	bpf_sk_release(found);
-	set_mark(skb, settings, settings->mark_redirect);
+	set_mark(skb, settings, mark_of_verdict(settings, verdict));
 	context->action = bpf_redirect(context->endpoint.bridge, BPF_F_INGRESS);
 	return context->action == TC_ACT_REDIRECT ? PASSED : PROXY_UNAVAILABLE;
 }
 
-__noinline int redirect(struct __sk_buff *skb, struct context *context)
+/* Whether what has this verdict goes to a proxy. */
+static __always_inline bool is_redirect(__u32 verdict)
+{
+	return verdict == VERDICT_DNS || verdict == VERDICT_PROXY;
+}
+
+__noinline int redirect(struct __sk_buff *skb, struct context *context, __u32 verdict)
 {
 	const struct settings *settings = find_settings();
 
 	if (!context || !settings)
 		return PROXY_UNAVAILABLE;
 	if (context->endpoint.bridge)
-		return send_to_bridge(skb, context, settings);
-	return assign(skb, settings, &context->packet);
+		return send_to_bridge(skb, context, settings, verdict);
+	return assign(skb, settings, &context->packet, verdict);
 }

@@ -2,8 +2,8 @@
 /*
  * Judges a packet by the maps: whom it is for, and what the endpoint's table says of that.
  *
- * Verdicts are numbered so that the greatest wins: deny over dns over allow. What is not found is
- * not allowed.
+ * Verdicts are numbered so that the greatest wins: deny over dns over allow over proxy. What is not
+ * found is not allowed.
  */
 #pragma once
 
@@ -117,8 +117,13 @@ static __always_inline __u32 lease_verdict(const struct context *context, bool l
 static __always_inline __u32 judgement_of(const struct packet *packet, __u32 verdict, int reason)
 {
 	switch (verdict) {
+	case VERDICT_UNRULED:
 	case VERDICT_ALLOW:
 		return JUDGED(VERDICT_ALLOW);
+	case VERDICT_PROXY:
+		if (packet->protocol == IPPROTO_TCP)
+			return JUDGED(VERDICT_PROXY);
+		return packet->protocol == IPPROTO_UDP ? QUIC_NOT_INSPECTED : POLICY_DENIED;
 	case VERDICT_DNS:
 		if (packet->protocol == IPPROTO_UDP || packet->protocol == IPPROTO_TCP)
 			return JUDGED(VERDICT_DNS);

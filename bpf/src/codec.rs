@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn what_was_never_written_is_not_guessed_at() {
         assert_eq!(to_row(&abi::Row { bits: 73, ..abi::Row::default() }), None);
-        assert_eq!(to_verdict(4), None);
+        assert_eq!((to_verdict(0), to_verdict(6)), (None, None));
         assert_eq!(to_name(&abi::Name { length: 3, ..abi::Name::default() }), None);
         for enforcement in [0, 0xffff_fe01, 0xffff_ffff] {
             let odd = abi::Endpoint { enforcement, ..abi::Endpoint::default() };

@@ -1,7 +1,7 @@
-//! The ring of packet events.
+//! The ring of packet events. The programs wake nobody for them: whoever reads looks in from time to
+//! time.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use aya::maps::{Map, MapData, RingBuf};
 use bpf_abi as abi;
@@ -12,8 +12,7 @@ use model::{
 
 use crate::{Datapath, Error, codec};
 
-/// Reads packet events. Its descriptor becomes readable when there are some. Two rings at once
-/// would take events from each other.
+/// Reads packet events. Two rings at once would take events from each other.
 pub struct EventRing {
     ring: RingBuf<MapData>,
 }
@@ -39,18 +38,6 @@ impl EventRing {
                 return Some(event);
             }
         }
-    }
-}
-
-impl AsFd for EventRing {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
-    }
-}
-
-impl AsRawFd for EventRing {
-    fn as_raw_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
     }
 }
 
@@ -91,6 +78,7 @@ fn outcome(outcome: u8, reason: u8) -> Option<Outcome> {
     match (outcome, reason) {
         (abi::OUTCOME_FORWARDED, 0) => Some(Outcome::Forwarded),
         (abi::OUTCOME_REDIRECTED, 0) => Some(Outcome::Redirected),
+        (abi::OUTCOME_INSPECTED, 0) => Some(Outcome::Inspected),
         (abi::OUTCOME_DROPPED, reason) => DropReason::from_number(reason).map(Outcome::Dropped),
         _ => None,
     }

@@ -54,6 +54,8 @@ pub struct Counts {
     pub inbound: u64,
     /// First packets of flows that went to the DNS proxy.
     pub redirected: u64,
+    /// First packets of flows that went to the L7 proxy.
+    pub inspected: u64,
     /// What was not told of dropped packets.
     pub drop_events: Untold,
     /// What was not told of first packets.
@@ -80,6 +82,7 @@ impl Counts {
             outbound: sum(|cpu| cpu.begun[Direction::Outbound as usize]),
             inbound: sum(|cpu| cpu.begun[Direction::Inbound as usize]),
             redirected: sum(|cpu| cpu.redirected),
+            inspected: sum(|cpu| cpu.inspected),
             drop_events: untold(abi::EVENT_DROP),
             flow_events: untold(abi::EVENT_FLOW),
         }

@@ -230,6 +230,7 @@ fn settings(own: &abi::Settings) -> String {
         format!("answer mark {:#x}", own.mark_answer),
         format!("udp ports {}", ports(&own.udp_ports_be, own.udp_workers)),
         format!("tcp ports {}", ports(&own.tcp_ports_be, own.tcp_workers)),
+        format!("l7 ports {}", ports(&own.l7_ports_be, own.l7_listeners)),
     ];
     parts.join(", ")
 }
@@ -240,6 +241,7 @@ fn summary(cpus: &[abi::Counters]) -> String {
         format!("outbound {}", sum(|cpu| cpu.begun[0])),
         format!("inbound {}", sum(|cpu| cpu.begun[1])),
         format!("redirected {}", sum(|cpu| cpu.redirected)),
+        format!("inspected {}", sum(|cpu| cpu.inspected)),
     ];
     for reason in DropReason::ALL {
         let count: u64 = cpus.iter().map(|cpu| cpu.drops[*reason as usize]).sum();

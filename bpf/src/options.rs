@@ -40,7 +40,7 @@ pub enum AttachMode {
 /// theirs from the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// Endpoints: their counters (344 bytes a CPU each), and from the start 48 bytes each for the
+    /// Endpoints: their counters (352 bytes a CPU each), and from the start 48 bytes each for the
     /// places of their flow tables and budgets.
     pub endpoints: u32,
     /// Legal source prefixes (about 100 bytes each).
@@ -109,6 +109,9 @@ pub struct Settings {
     pub udp_ports: Vec<u16>,
     /// The proxy's TCP ports likewise.
     pub tcp_ports: Vec<u16>,
+    /// The L7 proxy's TCP ports likewise, one for each listener, which has the mark of answers.
+    /// None: what it should judge is dropped.
+    pub l7_ports: Vec<u16>,
 }
 
 impl Default for Settings {
@@ -122,6 +125,7 @@ impl Default for Settings {
             flow_events: EventBudget { per_second: 500, burst: 1000 },
             udp_ports: Vec::new(),
             tcp_ports: Vec::new(),
+            l7_ports: Vec::new(),
         }
     }
 }
@@ -155,6 +159,14 @@ pub struct Marks {
     pub answer: u32,
 }
 
+impl Marks {
+    /// A packet that the L7 proxy sends to a destination by a pod's address. No rule of ours
+    /// matches it, so that it is routed and translated like the pod's own.
+    pub const fn upstream(self) -> u32 {
+        self.redirect ^ self.answer
+    }
+}
+
 impl Default for Marks {
     fn default() -> Self {
         Self { mask: 0x3000, redirect: 0x2000, answer: 0x1000 }
@@ -185,6 +197,7 @@ impl Settings {
         };
         abi.udp_workers = fill(&mut abi.udp_ports_be, &self.udp_ports)?;
         abi.tcp_workers = fill(&mut abi.tcp_ports_be, &self.tcp_ports)?;
+        abi.l7_listeners = fill(&mut abi.l7_ports_be, &self.l7_ports)?;
         Ok(abi)
     }
 }

@@ -116,7 +116,7 @@ pub struct Judged {
 pub enum Outcome {
     /// It passes.
     Allow,
-    /// It goes to the DNS proxy, which judges each name.
+    /// It goes to a proxy, which judges each name or request.
     Redirect,
     /// It is dropped, or refused by the proxy.
     Deny,
@@ -131,6 +131,8 @@ pub enum Reason {
     NotEnforced,
     /// A rule allows it.
     AllowRule,
+    /// Rules for HTTP, Kafka or TLS cover it.
+    L7Rule,
     /// A rule for DNS covers it.
     DnsRule,
     /// A rule for DNS covers it, and none lets the name be asked for.
@@ -265,6 +267,7 @@ impl Reason {
             Self::NoPolicy => "no-policy",
             Self::NotEnforced => "not-enforced",
             Self::AllowRule => "allow-rule",
+            Self::L7Rule => "l7-rule",
             Self::DnsRule => "dns-rule",
             Self::NameRefused => "name-refused",
             Self::Dropped(reason) => reason.as_str(),

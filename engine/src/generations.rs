@@ -126,7 +126,7 @@ impl Node {
         if !known {
             return true;
         }
-        let by_name = !view.table.rules().selectors().is_empty();
+        let by_name = view.table.rules().has_selectors();
         let by_name = by_name && old.is_outside() && new.is_outside();
         let levels = [old, new, Identity::ANY];
         let rows = levels.iter().flat_map(|identity| view.rows(*identity));
@@ -173,7 +173,7 @@ impl Node {
 }
 
 fn was_allowed(verdict: Option<Verdict>) -> bool {
-    matches!(verdict, Some(Verdict::Allow | Verdict::Dns))
+    verdict.is_some_and(|own| own != Verdict::Deny)
 }
 
 fn host(frontend: &Frontend) -> Prefix {

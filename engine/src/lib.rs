@@ -8,6 +8,7 @@
 mod addresses;
 mod advance;
 mod bindings;
+mod conversing;
 mod destinations;
 mod difference;
 mod endpoints;
@@ -36,6 +37,7 @@ mod world;
 
 pub use addresses::Addresses;
 pub use bindings::{BindingError, Bindings};
+pub use conversing::{Alternatives, L7Judgement};
 pub use difference::{Difference, difference};
 pub use identities::Meaning;
 pub use inventory::Inventory;

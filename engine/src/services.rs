@@ -316,7 +316,7 @@ impl Behind {
         }
         let each = self.ready.iter();
         let each = each.map(|&(identity, port)| view.verdict(identity, self.protocol, port));
-        each.reduce(|whole, own| Some(whole?.union(own?))).flatten()
+        each.reduce(|whole, own| Some(whole?.restrict(own?))).flatten()
     }
 
     /// Nothing but what rules for the service itself say.

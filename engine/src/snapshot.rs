@@ -222,7 +222,7 @@ impl TableView {
         match level.and_then(|level| level.filter(protocol, port)) {
             Some(filter) => holds(filter),
             // The kernel sends such a packet on; one may still be on its way to the proxy.
-            None => self.verdict(identity, protocol, port) == Some(Verdict::Allow),
+            None => self.verdict(identity, protocol, port).is_some_and(Verdict::is_direct),
         }
     }
 

@@ -58,7 +58,7 @@ fn policies(config: &Config) -> policy::Options {
         ScopeChoice::PolicyNamespace => policy::SelectorScope::PolicyNamespace,
         ScopeChoice::AllNamespaces => policy::SelectorScope::AllNamespaces,
     };
-    policy::Options { selector_scope }
+    policy::Options { selector_scope, l7: false }
 }
 
 /// The datapath's maps and how programs are attached.
@@ -111,6 +111,7 @@ pub fn kernel(
         flow_events: events(keys, keys.first_packets_per_second),
         udp_ports: proxy.map_or_else(Vec::new, |proxy| proxy.udp_ports().to_vec()),
         tcp_ports: proxy.map_or_else(Vec::new, |proxy| proxy.tcp_ports().to_vec()),
+        l7_ports: Vec::new(),
     }
 }
 

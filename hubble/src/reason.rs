@@ -28,6 +28,7 @@ pub const fn to_hubble(reason: DropReason) -> flow::DropReason {
         DropReason::IcmpUnrelated => Hubble::UnknownConnectionTrackingState,
         DropReason::EndpointUnknown => Hubble::UnknownSender,
         DropReason::EndpointPending => Hubble::DropEpNotReady,
+        DropReason::QuicNotInspected => Hubble::UnknownL4Protocol,
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Outcome {
     Forwarded,
     /// It went to the DNS proxy.
     Redirected,
+    /// It went to the L7 proxy.
+    Inspected,
     /// It was dropped.
     Dropped(DropReason),
 }

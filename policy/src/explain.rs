@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use model::{Labels, Name, NameRef, Prefix, Protocol, Source, Verdict};
+use model::{Labels, Name, NameRef, Prefix, Protocol, Requests, Source, Verdict};
 
 use crate::context::{Context, SelectedService, Wants, named_ports};
 use crate::rule::{
@@ -52,6 +52,7 @@ pub enum Destination<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// The verdict; none where no rule covers the packet and default deny is in force.
+    /// [`Verdict::Proxy`] of UDP: its connections would be judged, and UDP does not pass.
     pub verdict: Option<Verdict>,
     /// Whether what no rule allows is denied.
     pub enforced: bool,
@@ -129,7 +130,7 @@ pub fn explain(rules: &[Arc<Rule>], context: &Context, packet: &Packet<'_>) -> E
     let (verdict, asks) = found.verdict(enforced);
     let decided = found.decisions(verdict);
     let mut explanation = Explanation { verdict, enforced, asks, decided, near: Vec::new() };
-    if !explanation.passes() && verdict != Some(Verdict::Deny) {
+    if !explanation.passes(packet.protocol) && verdict != Some(Verdict::Deny) {
         near.sort_by_key(|near| near.lacks);
         near.truncate(MAX_NEAR);
         explanation.near = near;
@@ -143,6 +144,8 @@ enum Effect {
     Allow,
     /// A rule for DNS: whether the name may be asked for, if one is.
     Dns(Option<bool>),
+    /// Rules for what is said in other protocols.
+    Proxy,
     Deny,
 }
 
@@ -156,6 +159,7 @@ enum Judged {
 struct Found {
     allow: Vec<Decision>,
     dns: Vec<(Decision, Option<bool>)>,
+    proxy: Vec<Decision>,
     deny: Vec<Decision>,
 }
 
@@ -164,6 +168,7 @@ impl Found {
         match effect {
             Effect::Allow => self.allow.push(decision),
             Effect::Dns(asks) => self.dns.push((decision, asks)),
+            Effect::Proxy => self.proxy.push(decision),
             Effect::Deny => self.deny.push(decision),
         }
     }
@@ -173,8 +178,12 @@ impl Found {
             return (Some(Verdict::Deny), None);
         }
         if self.dns.is_empty() {
-            let allowed = !self.allow.is_empty() || !enforced;
-            return (allowed.then_some(Verdict::Allow), None);
+            let verdict = match (self.allow.is_empty(), self.proxy.is_empty()) {
+                (false, _) => Some(Verdict::Allow),
+                (true, false) => Some(Verdict::Proxy),
+                (true, true) => (!enforced).then_some(Verdict::Unruled),
+            };
+            return (verdict, None);
         }
         // A plain allow beside a rule for DNS lets every name be asked for.
         let mut asks = self.dns.iter().filter_map(|(_, asks)| *asks).reduce(|a, b| a || b);
@@ -187,7 +196,8 @@ impl Found {
     fn decisions(self, verdict: Option<Verdict>) -> Vec<Decision> {
         match verdict {
             Some(Verdict::Deny) => self.deny,
-            Some(Verdict::Allow | Verdict::Dns) | None => {
+            Some(Verdict::Proxy) => self.proxy,
+            Some(Verdict::Allow | Verdict::Dns | Verdict::Unruled) | None => {
                 self.dns.into_iter().map(|(decision, _)| decision).chain(self.allow).collect()
             }
         }
@@ -204,7 +214,7 @@ fn judge(
     let application = ports.application();
     let is_dns = matches!(application, Some(Application::Dns(_)));
     let reaches = reaches(context, &entry.peers, packet.destination, is_dns);
-    let covers = covers(packet, ports);
+    let covers = covers(packet, ports, application);
     let is_allow = direction == Direction::Allow;
     match (reaches, covers) {
         (true, true) => {}
@@ -216,9 +226,7 @@ fn judge(
         (Direction::Deny, _, _) => Judged::Covers(Effect::Deny),
         (Direction::Allow, Some(what), _) => Judged::Lacks(Lack::Enforcement(what)),
         (Direction::Allow, None, None) => Judged::Covers(Effect::Allow),
-        (Direction::Allow, None, Some(Application::L7(l7))) => {
-            Judged::Lacks(Lack::Enforcement(l7.field))
-        }
+        (Direction::Allow, None, Some(Application::L7(_))) => Judged::Covers(Effect::Proxy),
         (Direction::Allow, None, Some(Application::Unenforced(what))) => {
             Judged::Lacks(Lack::Enforcement(*what))
         }
@@ -233,14 +241,28 @@ fn opens_something(ports: PortRuleRef<'_>) -> bool {
     !ports.ports().is_empty() || !ports.named().is_empty()
 }
 
-fn covers(packet: &Packet<'_>, ports: PortRuleRef<'_>) -> bool {
-    if ports.ports().iter().any(|own| own.covers(packet.protocol, packet.port)) {
+/// Whether a port rule is about a packet. Rules for what is said are about TCP; and about UDP to
+/// the same port, unless they are for Kafka: that could be QUIC, and is not let through.
+fn covers(packet: &Packet<'_>, ports: PortRuleRef<'_>, application: Option<&Application>) -> bool {
+    let as_protocol = |protocol| has_port(packet, protocol, ports);
+    let Some(Application::L7(l7)) = application else { return as_protocol(packet.protocol) };
+    let is_kafka = matches!(l7.rule.requests, Requests::Kafka(_));
+    match packet.protocol {
+        Protocol::TCP => as_protocol(Protocol::TCP),
+        Protocol::UDP => !is_kafka && (as_protocol(Protocol::TCP) || as_protocol(Protocol::UDP)),
+        _ => false,
+    }
+}
+
+/// Whether a port rule names a packet's port for a protocol.
+fn has_port(packet: &Packet<'_>, protocol: Protocol, ports: PortRuleRef<'_>) -> bool {
+    if ports.ports().iter().any(|own| own.covers(protocol, packet.port)) {
         return true;
     }
     let Destination::Inside(labels) = packet.destination else { return false };
     let named = named_ports(labels);
     named.iter().any(|(name, port)| {
-        name.protocol == packet.protocol && *port == packet.port && ports.named().contains(name)
+        name.protocol == protocol && *port == packet.port && ports.named().contains(name)
     })
 }
 
@@ -332,10 +354,11 @@ impl Decision {
 }
 
 impl Explanation {
-    /// Whether the packet passes, be it through a proxy.
-    pub fn passes(&self) -> bool {
+    /// Whether the packet, of this protocol, passes, be it through a proxy.
+    pub fn passes(&self, protocol: Protocol) -> bool {
         match self.verdict {
-            Some(Verdict::Allow) => true,
+            Some(Verdict::Allow | Verdict::Unruled) => true,
+            Some(Verdict::Proxy) => protocol == Protocol::TCP,
             Some(Verdict::Dns) => self.asks != Some(false),
             Some(Verdict::Deny) | None => false,
         }

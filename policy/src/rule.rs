@@ -195,19 +195,25 @@ pub struct NamedPort {
 pub enum Application {
     /// The names that may be asked for; none where it is empty.
     Dns(Vec<Pattern>),
-    /// What may be said in other protocols. As long as nothing sends connections to a proxy that
-    /// judges it, the ports are not opened.
+    /// What may be said in other protocols.
     L7(Arc<L7>),
     /// Rules that nothing here judges: the ports are not opened by them.
     Unenforced(Unenforced),
 }
 
 impl Application {
+    /// The same rules where there is a proxy for other protocols than DNS, or none.
+    pub(crate) fn judged_where(self, there_is_a_proxy: bool) -> Self {
+        match self {
+            Self::L7(l7) if !there_is_a_proxy => Self::Unenforced(l7.field),
+            own => own,
+        }
+    }
+
     /// The field for which the ports are not opened, if they are not.
     pub fn unenforced(&self) -> Option<Unenforced> {
         match self {
-            Self::Dns(_) => None,
-            Self::L7(l7) => Some(l7.field),
+            Self::Dns(_) | Self::L7(_) => None,
             Self::Unenforced(what) => Some(*what),
         }
     }

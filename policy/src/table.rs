@@ -29,7 +29,7 @@ use build::Build;
 use conversation::Conversations;
 use filter::Filters;
 pub use filter::NameFilter;
-use fold::{Effect, Fold};
+use fold::{Effect, Effects, Fold, Numbered};
 
 /// The verdicts of endpoints that the same rules select.
 #[derive(Debug)]
@@ -88,6 +88,9 @@ pub struct TableRow {
     /// The names that may be asked for, where the verdict is [`Verdict::Dns`], as far as this
     /// level alone says. [`Table::name_filter`] asks several levels.
     pub filter: Option<Arc<NameFilter>>,
+    /// What may be said, where the verdict is [`Verdict::Proxy`], as far as this level alone says:
+    /// the rows of several levels are alternatives.
+    pub conversations: Vec<Arc<L7>>,
 }
 
 /// Ports that are allowed or denied together, in the same way. Rules share them.
@@ -142,7 +145,26 @@ impl Table {
         if matches!(subject, Subject::Any) && !self.enforces {
             fold.allow_the_rest();
         }
-        fold.rows(&self.filters)
+        fold.rows(self.numbered())
+    }
+
+    /// What one level says of one port; none: nothing.
+    pub fn row_at(&self, subject: Subject<'_>, protocol: Protocol, port: u16) -> Option<TableRow> {
+        let mut effects = Effects::default();
+        if matches!(subject, Subject::Any) && !self.enforces {
+            effects.allow_the_rest();
+        }
+        self.visit(subject, |ports, effect| {
+            if ports.covers(protocol, port) {
+                effects.add(effect);
+            }
+        });
+        let says_something = effects != Effects::default();
+        says_something.then(|| effects.row(PortPrefix::port(protocol, port), self.numbered()))
+    }
+
+    fn numbered(&self) -> Numbered<'_> {
+        Numbered { filters: &self.filters, conversations: &self.conversations }
     }
 
     /// The names that may be asked for at a port of a destination that is on all these levels;
@@ -172,24 +194,6 @@ impl Table {
             });
         }
         (!denied && !lists.is_empty()).then(|| self.filters.filter(allowed, &lists))
-    }
-
-    /// What rules let be said at a port of a destination that is on all these levels, beside what
-    /// they let through whatever is said. Rules without a destination count too.
-    pub fn conversations(
-        &self,
-        levels: &[Subject<'_>],
-        protocol: Protocol,
-        port: u16,
-    ) -> Vec<Arc<L7>> {
-        let mut found = BTreeSet::new();
-        for subject in levels.iter().copied().chain([Subject::Any]) {
-            self.visit(subject, |ports, effect| match effect {
-                Effect::L7(id) if ports.covers(protocol, port) => drop(found.insert(*id)),
-                Effect::L7(_) | Effect::Allow | Effect::Dns(_) | Effect::Deny => {}
-            });
-        }
-        found.into_iter().map(|id| Arc::clone(self.conversations.get(id))).collect()
     }
 
     /// The prefixes that rules name, their exceptions too, in order.
@@ -242,6 +246,13 @@ impl Table {
 
     /// Calls `found` with the ports and effects of everything that is said at one level.
     fn visit(&self, subject: Subject<'_>, mut found: impl FnMut(PortPrefix, &Effect)) {
+        let mut found = |ports: PortPrefix, effect: &Effect| match effect {
+            Effect::L7(id) => {
+                let carriers = self.conversations.get(*id).carriers(ports);
+                carriers.for_each(|ports| found(ports, effect));
+            }
+            Effect::Allow | Effect::Dns(_) | Effect::Deny => found(ports, effect),
+        };
         let grants = self.grants(subject);
         for grant in grants.iter().map(|id| &self.grants[id.0]) {
             grant.ports.iter().for_each(|ports| found(*ports, &grant.effect));

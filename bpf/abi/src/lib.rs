@@ -10,7 +10,7 @@
 use std::mem::{offset_of, size_of};
 
 /// The version of everything here: the directory under the pin path.
-pub const VERSION: &str = "v2";
+pub const VERSION: &str = "v3";
 /// How many workers the settings hold.
 pub const MAX_WORKERS: usize = 64;
 /// How many drop reasons the counters hold; reasons count from 1.
@@ -96,7 +96,7 @@ impl<T: Zero, const N: usize> Zero for [T; N] {
 
 layout! {
     /// The one element of `settings`.
-    Settings: 336 {
+    Settings: 464 {
         /// How long an established TCP or SCTP flow may be silent.
         0 tcp_idle_ns: u64,
         /// How long a TCP flow may be silent before its first reply and after a FIN or RST.
@@ -124,8 +124,10 @@ layout! {
         76 udp_ports_be: [u16; MAX_WORKERS],
         /// The proxy's TCP ports likewise.
         204 tcp_ports_be: [u16; MAX_WORKERS],
-        /// Zero.
-        332 pad: u32,
+        /// How many of `l7_ports_be` are in use.
+        332 l7_listeners: u32,
+        /// The L7 proxy's TCP ports likewise.
+        336 l7_ports_be: [u16; MAX_WORKERS],
     }
 }
 
@@ -372,7 +374,7 @@ layout! {
 
 layout! {
     /// A value of `counters`, by endpoint and CPU. Endpoint 0 stands for unknown interfaces.
-    Counters: 344 {
+    Counters: 352 {
         /// Packets dropped, by reason.
         0 drops: [u64; DROP_REASONS],
         /// Flows put into the outbound and the inbound table.
@@ -383,10 +385,12 @@ layout! {
         288 begun: [u64; 2],
         /// First packets that went to the DNS proxy.
         304 redirected: u64,
+        /// First packets that went to the L7 proxy.
+        312 inspected: u64,
         /// Events of each kind not written because of the endpoint's budget.
-        312 events_suppressed: [u64; EVENT_KINDS],
+        320 events_suppressed: [u64; EVENT_KINDS],
         /// Events of each kind not written because the ring was full.
-        328 events_lost: [u64; EVENT_KINDS],
+        336 events_lost: [u64; EVENT_KINDS],
     }
 }
 
@@ -413,6 +417,8 @@ pub const OUTCOME_FORWARDED: u8 = 1;
 pub const OUTCOME_REDIRECTED: u8 = 2;
 /// [`Event::outcome`]: it was dropped.
 pub const OUTCOME_DROPPED: u8 = 3;
+/// [`Event::outcome`]: it went to the L7 proxy.
+pub const OUTCOME_INSPECTED: u8 = 4;
 
 layout! {
     /// A record of `events`.

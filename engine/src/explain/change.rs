@@ -86,6 +86,7 @@ impl Case<'_> {
             | Reason::NoPolicy
             | Reason::NotEnforced
             | Reason::AllowRule
+            | Reason::L7Rule
             | Reason::DnsRule => None,
         }
     }

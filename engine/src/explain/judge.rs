@@ -172,7 +172,11 @@ impl Ruling {
         let proxied = matches!(protocol, Protocol::UDP | Protocol::TCP);
         let denied = |reason| (Outcome::Deny, Reason::Dropped(reason));
         let (outcome, reason) = match verdict {
-            Some(Verdict::Allow) if decided.is_empty() => (Outcome::Allow, Reason::NotEnforced),
+            Some(Verdict::Unruled) => (Outcome::Allow, Reason::NotEnforced),
+            Some(Verdict::Proxy) if protocol == Protocol::TCP => {
+                (Outcome::Redirect, Reason::L7Rule)
+            }
+            Some(Verdict::Proxy) => denied(DropReason::QuicNotInspected),
             Some(Verdict::Allow) => (Outcome::Allow, Reason::AllowRule),
             Some(Verdict::Dns) if !proxied => denied(DropReason::PolicyDenied),
             Some(Verdict::Dns) if asks == Some(false) => (Outcome::Deny, Reason::NameRefused),
@@ -192,8 +196,9 @@ impl Ruling {
             Reason::NoPolicy
             | Reason::NotEnforced
             | Reason::AllowRule
-            | Reason::DnsRule
+            | Reason::L7Rule
             | Reason::NameRefused => 0,
+            Reason::DnsRule => 1,
         };
         (self.outcome, weight)
     }

@@ -467,6 +467,10 @@ const LANGUAGE: &[&str] = &[
     "egress: [{toEndpoints: [{matchLabels: {k8s-app: kube-dns}}], toPorts: [{ports: [{port: '1053', protocol: ANY}], rules: {dns: [{matchPattern: '*'}]}}]}]",
     "egress: [{toCIDR: [203.0.113.0/24]}]\nenableDefaultDeny: {egress: false}",
     "egressDeny: [{toCIDR: [203.0.113.0/24]}]\nenableDefaultDeny: {egress: false}",
+    "egress: [{toEndpoints: [{matchLabels: {app: db}}], toPorts: [{ports: [{port: '15432', protocol: TCP}], rules: {kafka: [{}]}}]}, {toEntities: [world]}]",
+    "egress: [{toEndpoints: [{}], toPorts: [{ports: [{port: '0', protocol: ANY}], serverNames: [a.com]}]}, {toEndpoints: [{matchLabels: {app: db}}]}]",
+    "egress: [{toEntities: [world], toPorts: [{ports: [{port: '443', protocol: TCP}], rules: {http: [{}]}}]}]\nenableDefaultDeny: {egress: false}",
+    "egress: [{toPorts: [{ports: [{port: sql, protocol: TCP}], rules: {http: [{}]}}]}]",
 ];
 
 #[test]
@@ -492,7 +496,16 @@ fn explanations_say_what_the_kernel_does() {
         "fd96::2",
         "2001:db8::1",
     ];
-    let ports = ["80/TCP", "53/UDP", "1053/UDP", "443/TCP", "5432/TCP", "15432/TCP", "30443/TCP"];
+    let ports = [
+        "80/TCP",
+        "53/UDP",
+        "1053/UDP",
+        "443/TCP",
+        "443/UDP",
+        "5432/TCP",
+        "15432/TCP",
+        "30443/TCP",
+    ];
     let mut compared = 0;
     for spec in LANGUAGE {
         let cluster = Cluster::new(spec);
@@ -503,7 +516,7 @@ fn explanations_say_what_the_kernel_does() {
             for port in ports.iter().chain(&["8/ICMP"]) {
                 let said = cluster.ask(address, port, &[]);
                 let told = judged(&kernel, &question(address, port, &[]));
-                // To the kernel, what passes for want of default deny has a row like any other.
+                // What passes for want of default deny passes like all else.
                 let reason = match said.reason {
                     Reason::NotEnforced => Reason::AllowRule,
                     other => other,
@@ -513,7 +526,7 @@ fn explanations_say_what_the_kernel_does() {
             }
         }
     }
-    assert_eq!(compared, LANGUAGE.len() * addresses.len() * 8);
+    assert_eq!(compared, LANGUAGE.len() * addresses.len() * (ports.len() + 1));
 }
 
 /// What the programs do by these maps.
@@ -542,7 +555,10 @@ fn judged(kernel: &State, question: &Question) -> (Outcome, Reason) {
         }
     };
     match verdict {
-        Some(Verdict::Allow) => (Outcome::Allow, Reason::AllowRule),
+        Some(Verdict::Allow | Verdict::Unruled) => (Outcome::Allow, Reason::AllowRule),
+        Some(Verdict::Proxy) if protocol == Protocol::TCP => (Outcome::Redirect, Reason::L7Rule),
+        Some(Verdict::Proxy) if protocol == Protocol::UDP => dropped(DropReason::QuicNotInspected),
+        Some(Verdict::Proxy) => dropped(DropReason::PolicyDenied),
         Some(Verdict::Dns) if protocol == Protocol::ICMP => dropped(DropReason::PolicyDenied),
         Some(Verdict::Dns) => (Outcome::Redirect, Reason::DnsRule),
         Some(Verdict::Deny) => dropped(DropReason::DenyRule),

@@ -35,6 +35,9 @@ pub(crate) struct Check {
     /// configured.
     #[arg(long, value_enum, value_name = "SCOPE", default_value = "policy-namespace")]
     selector_scope: Scope,
+    /// The node has no proxy for HTTP, Kafka and TLS, as the daemon is configured.
+    #[arg(long)]
+    without_l7: bool,
 }
 
 /// Where a toEndpoints selector without a namespace looks for pods.
@@ -98,7 +101,7 @@ impl Check {
 
     fn check(&self, path: &Path, text: &str) -> Vec<Verdict> {
         let file = Arc::from(path);
-        let options = Options { selector_scope: self.selector_scope.into() };
+        let options = Options { selector_scope: self.selector_scope.into(), l7: !self.without_l7 };
         let reports = policy::check(&file, text, options).into_iter();
         let relevant = reports.filter(|report| report.is_policy || !report.is_accepted());
         relevant.map(|report| Verdict::new(path, report)).collect()

@@ -100,6 +100,9 @@ struct Cluster {
         requires = "manifests"
     )]
     selector_scope: Scope,
+    /// The node has no proxy for HTTP, Kafka and TLS.
+    #[arg(long, requires = "manifests")]
+    without_l7: bool,
 }
 
 /// A port and protocol, as people write them.
@@ -132,7 +135,10 @@ impl Explain {
 
     fn offline(&self, query: &ExplainQuery) -> anyhow::Result<api::Explanation> {
         let cluster = &self.cluster;
-        let options = policy::Options { selector_scope: cluster.selector_scope.into() };
+        let options = policy::Options {
+            selector_scope: cluster.selector_scope.into(),
+            l7: !cluster.without_l7,
+        };
         let read = kubernetes::Inventory::read(&self.manifests, options)?;
         for problem in &read.problems {
             eprintln!("Warning: not read: {problem}");

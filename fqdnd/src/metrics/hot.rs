@@ -48,7 +48,7 @@ impl Hot {
             counts.extend([
                 ((id, Count::BegunOutbound), own.outbound),
                 ((id, Count::BegunInbound), own.inbound),
-                ((id, Count::Redirected), own.redirected),
+                ((id, Count::Redirected), own.redirected + own.inspected),
             ]);
         }
         shared.names.visit(|id, leases| {

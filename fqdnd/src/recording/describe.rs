@@ -47,7 +47,9 @@ impl Describer {
         };
         let (verdict, kind, drop_reason) = match event.outcome {
             Outcome::Forwarded => (Verdict::Forwarded, EventKind::PolicyVerdict, None),
-            Outcome::Redirected => (Verdict::Redirected, EventKind::PolicyVerdict, None),
+            Outcome::Redirected | Outcome::Inspected => {
+                (Verdict::Redirected, EventKind::PolicyVerdict, None)
+            }
             Outcome::Dropped(reason) => (Verdict::Dropped, EventKind::Drop, Some(reason)),
         };
         let Policies { allow, deny } = self.policies_of_packet(event, &source, &destination);
@@ -96,7 +98,7 @@ impl Describer {
     fn policies_of_packet(&mut self, event: &PacketEvent, from: &Side, to: &Side) -> Policies {
         let outcome = match event.outcome {
             Outcome::Forwarded => Explained::Allow,
-            Outcome::Redirected => Explained::Redirect,
+            Outcome::Redirected | Outcome::Inspected => Explained::Redirect,
             Outcome::Dropped(DropReason::PolicyDenied | DropReason::DenyRule) => Explained::Deny,
             Outcome::Dropped(_) => return Policies::default(),
         };

@@ -87,7 +87,11 @@ fn outcome(protocol: Protocol, verdict: Result<Option<Verdict>, DropReason>) -> 
     match verdict {
         Err(reason) => Some(reason),
         Ok(None) => Some(DropReason::PolicyDenied),
-        Ok(Some(Verdict::Allow)) => None,
+        Ok(Some(Verdict::Allow | Verdict::Unruled)) => None,
+        // A test run is at no ingress, so no socket can be assigned, with a listener or without.
+        Ok(Some(Verdict::Proxy)) if protocol == Protocol::TCP => Some(DropReason::ProxyUnavailable),
+        Ok(Some(Verdict::Proxy)) if protocol == Protocol::UDP => Some(DropReason::QuicNotInspected),
+        Ok(Some(Verdict::Proxy)) => Some(DropReason::PolicyDenied),
         Ok(Some(Verdict::Deny)) => Some(DropReason::DenyRule),
         Ok(Some(Verdict::Dns)) if [Protocol::UDP, Protocol::TCP].contains(&protocol) => {
             Some(DropReason::ProxyUnavailable)
@@ -116,7 +120,8 @@ fn read(text: &str) -> Arc<Policy> {
 impl Seen {
     fn count(&mut self, verdict: Result<Option<Verdict>, DropReason>) {
         *match verdict {
-            Ok(Some(Verdict::Allow)) => &mut self.allowed,
+            Ok(Some(Verdict::Allow | Verdict::Unruled)) => &mut self.allowed,
+            Ok(Some(Verdict::Proxy)) => &mut self.asked,
             Ok(Some(Verdict::Dns)) => &mut self.asked,
             Ok(Some(Verdict::Deny)) => &mut self.denied,
             Ok(None) | Err(_) => &mut self.dropped,
@@ -129,6 +134,8 @@ impl Seen {
 
     fn is_varied(&self) -> bool {
         let least = self.total() / 200;
-        [self.allowed, self.asked, self.denied, self.dropped].into_iter().all(|own| own > least)
+        [self.allowed, self.asked, self.denied, self.dropped]
+            .into_iter()
+            .all(|own| own > least)
     }
 }

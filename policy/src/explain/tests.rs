@@ -1,16 +1,20 @@
 use model::{Label, Pattern};
 
 use super::*;
-use crate::{Document, Policy};
+use crate::{Document, Options, Policy};
 
 /// The rules of a policy of the namespace `prod`, in a file of their own.
 fn rules(spec: &str) -> Vec<Arc<Rule>> {
+    rules_with(spec, Options::default())
+}
+
+fn rules_with(spec: &str, options: Options) -> Vec<Arc<Rule>> {
     let text = format!(
         "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\n\
          metadata: {{name: web, namespace: prod}}\nspec:\n{spec}\n"
     );
     let (documents, _) = Document::read_all(&Arc::from(Path::new("web.yaml")), &text);
-    Policy::read(&documents[0]).unwrap().rules
+    Policy::read_with(&documents[0], options).unwrap().rules
 }
 
 fn pod(app: &str) -> Labels {
@@ -50,7 +54,7 @@ fn names_the_rules_that_allow_and_those_that_deny() {
     let db = pod("db");
     let ask = |port| explain(&rules, &Context::default(), &to_pod(&db, Protocol::TCP, port));
     let allowed = ask(5432);
-    assert!(allowed.passes() && allowed.enforced);
+    assert!(allowed.passes(Protocol::TCP) && allowed.enforced);
     assert_eq!(
         decided(&allowed),
         ["allow web.yaml:7 all", "allow web.yaml:8 spec.egress[1].toPorts[0]"]
@@ -63,7 +67,7 @@ fn names_the_rules_that_allow_and_those_that_deny() {
 
 #[test]
 fn a_denial_by_default_names_what_nearly_allows() {
-    let rules = rules(
+    let rules = rules_with(
         "  endpointSelector: {}
   egress:
   - toEndpoints: [{matchLabels: {app: db}}]
@@ -76,10 +80,11 @@ fn a_denial_by_default_names_what_nearly_allows() {
     authentication: {mode: required}
   - toEndpoints: [{matchLabels: {app: other}}]
     toPorts: [{ports: [{port: '1', protocol: TCP}]}]",
+        Options { l7: false, ..Options::default() },
     );
     let web = pod("web");
     let explanation = explain(&rules, &Context::default(), &to_pod(&web, Protocol::TCP, 443));
-    assert_eq!((explanation.verdict, explanation.passes()), (None, false));
+    assert_eq!((explanation.verdict, explanation.passes(Protocol::TCP)), (None, false));
     assert_eq!(
         near(&explanation),
         [
@@ -110,7 +115,7 @@ fn a_name_that_may_not_be_asked_for_is_told_from_one_that_may() {
     };
     assert_eq!(ask("b.a").asks, Some(true));
     let refused = ask("b.c");
-    assert_eq!((refused.verdict, refused.passes()), (Some(Verdict::Dns), false));
+    assert_eq!((refused.verdict, refused.passes(Protocol::UDP)), (Some(Verdict::Dns), false));
     assert_eq!(near(&refused)[0].1, Lack::Name);
 }
 
@@ -141,7 +146,9 @@ fn an_address_is_reached_by_prefix_and_by_name() {
 #[test]
 fn without_default_deny_what_no_rule_covers_passes() {
     let explanation = explain(&[], &Context::default(), &to_pod(&pod("a"), Protocol::SCTP, 9));
-    assert!(explanation.passes() && !explanation.enforced && explanation.decided.is_empty());
+    assert_eq!(explanation.verdict, Some(Verdict::Unruled));
+    assert!(explanation.passes(Protocol::SCTP) && !explanation.enforced);
+    assert!(explanation.decided.is_empty());
 }
 
 #[test]
@@ -162,9 +169,35 @@ fn an_external_service_is_its_name() {
         names: &names,
     };
     let packet = Packet { destination, protocol: Protocol::TCP, port: 443, asks: None };
-    assert!(explain(&rules, &context, &packet).passes());
-    assert!(!explain(&rules, &Context::default(), &packet).passes());
+    assert!(explain(&rules, &context, &packet).passes(packet.protocol));
+    assert!(!explain(&rules, &Context::default(), &packet).passes(packet.protocol));
     let table = crate::Table::compile(&rules, &context);
     let patterns: Vec<&str> = table.selectors().iter().map(Pattern::as_str).collect();
     assert_eq!(patterns, ["a.com"]);
+}
+
+#[test]
+fn rules_for_what_is_said_send_tcp_to_the_proxy_unless_a_plain_allow_covers_it() {
+    let rules = rules(
+        "  endpointSelector: {}
+  egress:
+  - toEndpoints: [{matchLabels: {app: web}}]
+    toPorts:
+    - {ports: [{port: '80', protocol: TCP}], rules: {http: [{method: GET}]}}
+    - {ports: [{port: '9092', protocol: TCP}], rules: {kafka: [{role: produce}]}}
+    - {ports: [{port: '81', protocol: TCP}], rules: {http: [{method: GET}]}}
+    - ports: [{port: '81', protocol: TCP}]",
+    );
+    let web = pod("web");
+    let ask = |protocol, port| {
+        let explanation = explain(&rules, &Context::default(), &to_pod(&web, protocol, port));
+        (explanation.verdict, explanation.passes(protocol), decided(&explanation))
+    };
+    let by = |item: usize| vec![format!("allow web.yaml:7 spec.egress[0].toPorts[{item}]")];
+    assert_eq!(ask(Protocol::TCP, 80), (Some(Verdict::Proxy), true, by(0)));
+    assert_eq!(ask(Protocol::UDP, 80), (Some(Verdict::Proxy), false, by(0)));
+    assert_eq!(ask(Protocol::SCTP, 80), (None, false, vec![]));
+    assert_eq!(ask(Protocol::TCP, 9092), (Some(Verdict::Proxy), true, by(1)));
+    assert_eq!(ask(Protocol::UDP, 9092), (None, false, vec![]));
+    assert_eq!(ask(Protocol::TCP, 81), (Some(Verdict::Allow), true, by(3)));
 }

@@ -28,7 +28,7 @@ fn warn_of_world(check: &mut Check, rule: &Rule) {
     };
     let Some(world) = rule.egress.iter().find(opens) else { return };
     let named = rule.egress.iter().filter(|entry| matches!(&entry.peers, Peers::Names(_)));
-    for entry in named.filter(|entry| share_ports(entry, world)) {
+    for entry in named.filter(|entry| opens_in_vain(entry, world)) {
         let line = world.at.line;
         let message = format!(
             "does not narrow what the entity in line {line} opens: that allows every address at \
@@ -42,20 +42,26 @@ fn opens_world(entity: Entity) -> bool {
     entity == Entity::All || entity.as_str().starts_with("world")
 }
 
-fn share_ports(one: &Egress, other: &Egress) -> bool {
-    let (one, other) = (open_ports(one), open_ports(other));
+/// Whether an entry opens ports, or limits what is said there, that a wider one opens anyway.
+fn opens_in_vain(entry: &Egress, wider: &Egress) -> bool {
+    let opens =
+        |rule: &PortRuleRef<'_>| !matches!(rule.application(), Some(Application::Unenforced(_)));
+    let opens_whatever_is_said =
+        |rule: &PortRuleRef<'_>| matches!(rule.application(), None | Some(Application::Dns(_)));
+    share_ports(&ports(entry, opens), &ports(wider, opens_whatever_is_said))
+}
+
+fn share_ports(one: &BTreeSet<PortPrefix>, other: &BTreeSet<PortPrefix>) -> bool {
     let within = |inner: &BTreeSet<PortPrefix>, outer: &BTreeSet<PortPrefix>| {
         inner
             .iter()
             .any(|ports| outer.contains(ports) || wider(*ports).any(|wider| outer.contains(&wider)))
     };
-    within(&one, &other) || within(&other, &one)
+    within(one, other) || within(other, one)
 }
 
-fn open_ports(entry: &Egress) -> BTreeSet<PortPrefix> {
-    let is_open =
-        |rule: &PortRuleRef<'_>| rule.application().and_then(Application::unenforced).is_none();
-    entry.port_rules().filter(is_open).flat_map(PortRuleRef::ports).copied().collect()
+fn ports(entry: &Egress, of: impl Fn(&PortRuleRef<'_>) -> bool) -> BTreeSet<PortPrefix> {
+    entry.port_rules().filter(of).flat_map(PortRuleRef::ports).copied().collect()
 }
 
 /// A name that may not be asked for never resolves, so its addresses are never learned.

@@ -59,6 +59,7 @@ fn port_rule(check: &mut Check, at: &At<'_>, direction: Direction) -> Option<Por
         None => None,
     };
     let application = application(rules.as_ref().map(|(_, rules)| &rules.spoken), around);
+    let application = application.map(|own| own.judged_where(check.options.l7));
     let written = match (written, &rules) {
         (None, Some((at, rules))) => meant_ports(check, at, rules.kind),
         (written, Some((at, rules))) => {

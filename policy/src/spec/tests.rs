@@ -7,17 +7,25 @@ use proptest::prelude::*;
 use crate::{Context, Document, Options, Policy, Problem, Rule, SelectorScope, Subject, Table};
 
 fn read(text: &str) -> Result<Policy, Vec<Problem>> {
+    read_with(text, Options::default())
+}
+
+fn read_with(text: &str, options: Options) -> Result<Policy, Vec<Problem>> {
     let (documents, problems) = Document::read_all(&Arc::from(Path::new("p.yaml")), text);
     assert_eq!(problems, [], "{text}");
-    Policy::read(&documents[0])
+    Policy::read_with(&documents[0], options)
 }
 
 fn policy(spec: &str) -> Policy {
+    policy_with(spec, Options::default())
+}
+
+fn policy_with(spec: &str, options: Options) -> Policy {
     let text = format!(
         "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\n\
          metadata: {{name: web, namespace: prod}}\nspec: {spec}\n"
     );
-    read(&text).unwrap()
+    read_with(&text, options).unwrap()
 }
 
 fn clusterwide(spec: &str) -> Policy {
@@ -333,7 +341,7 @@ fn selectors_reach_all_namespaces_where_that_is_chosen() {
     let text = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: a}\n\
                 spec: {endpointSelector: {}, egress: [{toEndpoints: [{matchLabels: {a: b}}]}]}\n";
     let (documents, _) = Document::read_all(&Arc::from(Path::new("p.yaml")), text);
-    let options = Options { selector_scope: SelectorScope::AllNamespaces };
+    let options = Options { selector_scope: SelectorScope::AllNamespaces, ..Options::default() };
     let policy = Policy::read_with(&documents[0], options).unwrap();
     let everywhere = "pods([any:a=b,k8s:io.kubernetes.pod.namespace]) ports(all)";
     assert_eq!(meaning(&policy)[1], everywhere);
@@ -342,10 +350,10 @@ fn selectors_reach_all_namespaces_where_that_is_chosen() {
 
 #[test]
 fn what_is_not_enforced_is_a_warning_and_is_listed() {
-    let policy = policy(
-        "{endpointSelector: {}, egress: [{toEntities: [world], authentication: {mode: required}, \
-         toPorts: [{ports: [{port: '443', protocol: TCP}], serverNames: [a.com]}]}]}",
-    );
+    let text = "{endpointSelector: {}, egress: [{toEntities: [world], authentication: {mode: required}, \
+         toPorts: [{ports: [{port: '443', protocol: TCP}], serverNames: [a.com]}]}]}";
+    let judged: Vec<String> = policy(text).unenforced.iter().map(ToString::to_string).collect();
+    let policy = policy_with(text, Options { l7: false, ..Options::default() });
     let expected = [
         "p.yaml:4:77: spec.egress[0].authentication: authentication is not enforced here, so the \
          entry allows nothing",
@@ -354,6 +362,7 @@ fn what_is_not_enforced_is_a_warning_and_is_listed() {
     ];
     let shown: Vec<String> = policy.unenforced.iter().map(ToString::to_string).collect();
     assert_eq!(shown, expected);
+    assert_eq!(judged, expected[..1], "where there is a proxy, it judges server names");
     assert_eq!(warnings(&policy), expected);
     assert!(!policy.is_enforced_whole());
     let nodes = clusterwide("{nodeSelector: {}, egress: [{}]}");
@@ -394,8 +403,6 @@ fn warns_of_what_is_probably_wrong() {
     assert_eq!(
         warned("{toPorts: [{rules: {http: [{path: '/v1/*'}]}}]}")[1..],
         [
-            "spec.egress[0].toPorts[0].rules: rules.http is not enforced here, so these ports are \
-          not opened",
             "spec.egress[0].toPorts[0].rules.http[0].path: `/v1/*` reads like a file pattern, and is \
           a regular expression: its `*` repeats what stands before it; for any text write \
           `/v1/.*`"

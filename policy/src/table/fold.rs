@@ -1,11 +1,12 @@
 //! Overlapping ports to rows that longest-prefix match can read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use model::{PortPrefix, Verdict};
 
 use crate::table::TableRow;
-use crate::table::conversation::ConversationId;
+use crate::table::conversation::{ConversationId, Conversations};
 use crate::table::filter::{Filters, ListId};
 
 /// What a rule does with the packets to its ports.
@@ -15,8 +16,7 @@ pub(super) enum Effect {
     Allow,
     /// Their questions are judged by a list of names.
     Dns(ListId),
-    /// What is said on them would be judged. Nothing sends them there yet, so they are not let
-    /// through by this.
+    /// What is said on them is judged. Only TCP can carry it.
     L7(ConversationId),
     /// They are dropped, whatever else is said.
     Deny,
@@ -30,7 +30,7 @@ pub(super) struct Fold {
 
 /// What several rules do with the same packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Effects {
+pub(super) struct Effects {
     /// A rule drops them.
     deny: bool,
     /// A rule lets them pass.
@@ -39,20 +39,20 @@ struct Effects {
     rest: bool,
     /// Rules for DNS.
     lists: BTreeSet<ListId>,
+    /// Rules for what is said in other protocols.
+    conversations: BTreeSet<ConversationId>,
+}
+
+/// What the numbers in effects stand for.
+#[derive(Clone, Copy)]
+pub(super) struct Numbered<'a> {
+    pub(super) filters: &'a Filters,
+    pub(super) conversations: &'a Conversations,
 }
 
 impl Fold {
     pub(super) fn add(&mut self, ports: PortPrefix, effect: &Effect) {
-        if matches!(effect, Effect::L7(_)) {
-            return;
-        }
-        let effects = self.rows.entry(ports).or_default();
-        match effect {
-            Effect::Allow => effects.allow = true,
-            Effect::Deny => effects.deny = true,
-            Effect::Dns(list) => drop(effects.lists.insert(*list)),
-            Effect::L7(_) => {}
-        }
+        self.rows.entry(ports).or_default().add(effect);
     }
 
     /// Lets everything pass that no rule speaks of.
@@ -61,7 +61,7 @@ impl Fold {
     }
 
     /// The rows: each with what all wider ones say, and none that says what the next wider says.
-    pub(super) fn rows(&self, filters: &Filters) -> Vec<TableRow> {
+    pub(super) fn rows(&self, numbered: Numbered<'_>) -> Vec<TableRow> {
         let mut united: BTreeMap<PortPrefix, Effects> = BTreeMap::new();
         let mut prefixes: Vec<PortPrefix> = self.rows.keys().copied().collect();
         prefixes.sort_by_key(|prefix| prefix.len());
@@ -71,7 +71,7 @@ impl Fold {
             let outer = wider(prefix).find_map(|wider| united.get(&wider));
             let effects = outer.map_or_else(|| own.clone(), |outer| own.union(outer));
             if outer.is_none_or(|outer| outer.meaning() != effects.meaning()) {
-                rows.push(effects.row(prefix, filters));
+                rows.push(effects.row(prefix, numbered));
             }
             united.insert(prefix, effects);
         }
@@ -98,30 +98,54 @@ fn parent(prefix: PortPrefix) -> Option<PortPrefix> {
 }
 
 impl Effects {
+    pub(super) fn add(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Allow => self.allow = true,
+            Effect::Deny => self.deny = true,
+            Effect::Dns(list) => drop(self.lists.insert(*list)),
+            Effect::L7(id) => drop(self.conversations.insert(*id)),
+        }
+    }
+
+    /// They pass if no rule says anything.
+    pub(super) fn allow_the_rest(&mut self) {
+        self.rest = true;
+    }
+
     fn union(&self, other: &Self) -> Self {
         Self {
             deny: self.deny || other.deny,
             allow: self.allow || other.allow,
             rest: self.rest || other.rest,
             lists: self.lists.union(&other.lists).copied().collect(),
+            conversations: self.conversations.union(&other.conversations).copied().collect(),
         }
     }
 
-    /// The verdict, and the lists where they matter.
-    fn meaning(&self) -> (Verdict, Option<&BTreeSet<ListId>>) {
-        if self.deny {
-            return (Verdict::Deny, None);
-        }
-        match (self.lists.is_empty(), self.allow) {
-            (true, _) => (Verdict::Allow, None),
-            (false, true) => (Verdict::Dns, None),
-            (false, false) => (Verdict::Dns, Some(&self.lists)),
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self { deny: true, .. } => Verdict::Deny,
+            Self { lists, .. } if !lists.is_empty() => Verdict::Dns,
+            Self { allow: true, .. } => Verdict::Allow,
+            Self { conversations, .. } if !conversations.is_empty() => Verdict::Proxy,
+            Self { .. } => Verdict::Unruled,
         }
     }
 
-    fn row(&self, ports: PortPrefix, filters: &Filters) -> TableRow {
-        let (verdict, _) = self.meaning();
-        let filter = (verdict == Verdict::Dns).then(|| filters.filter(self.allow, &self.lists));
-        TableRow { ports, verdict, filter }
+    /// The verdict, and the lists or conversations where they matter.
+    fn meaning(&self) -> (Verdict, Option<&BTreeSet<ListId>>, Option<&BTreeSet<ConversationId>>) {
+        let verdict = self.verdict();
+        let lists = (verdict == Verdict::Dns && !self.allow).then_some(&self.lists);
+        (verdict, lists, (verdict == Verdict::Proxy).then_some(&self.conversations))
+    }
+
+    pub(super) fn row(&self, ports: PortPrefix, numbered: Numbered<'_>) -> TableRow {
+        let (verdict, _, conversations) = self.meaning();
+        let filter =
+            (verdict == Verdict::Dns).then(|| numbered.filters.filter(self.allow, &self.lists));
+        let conversations = conversations.into_iter().flatten();
+        let conversations =
+            conversations.map(|id| Arc::clone(numbered.conversations.get(*id))).collect();
+        TableRow { ports, verdict, filter, conversations }
     }
 }

@@ -7,7 +7,7 @@ use model::{CidrGroup, EndpointName, Label, Name, Service};
 use super::*;
 use crate::rule::{Egress, EndpointPeer, Origin, Peers, PolicyKey, PortRule, PrefixPeer, Spot};
 use crate::selector::{LabelSelector, Requirement};
-use crate::{Document, Policy};
+use crate::{Document, Options, Policy};
 
 mod reference;
 
@@ -21,7 +21,12 @@ fn pod(namespace: &str, app: &str) -> Labels {
 
 /// The table of all endpoints of the namespace `prod`, in a cluster with one DNS pod.
 fn table(specs: &[&str]) -> Table {
-    let rules: Vec<Arc<Rule>> = specs.iter().flat_map(|spec| policy(spec).rules).collect();
+    table_with(specs, Options::default())
+}
+
+fn table_with(specs: &[&str], options: Options) -> Table {
+    let rules: Vec<Arc<Rule>> =
+        specs.iter().flat_map(|spec| policy_with(spec, options).rules).collect();
     Table::compile(&rules, &context())
 }
 
@@ -30,12 +35,16 @@ fn context() -> Context {
 }
 
 fn policy(spec: &str) -> Policy {
+    policy_with(spec, Options::default())
+}
+
+fn policy_with(spec: &str, options: Options) -> Policy {
     let text = format!(
         "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\n\
          metadata: {{name: web, namespace: prod}}\nspec: {spec}\n"
     );
     let (documents, _) = Document::read_all(&Arc::from(Path::new("p.yaml")), &text);
-    Policy::read(&documents[0]).unwrap()
+    Policy::read_with(&documents[0], options).unwrap()
 }
 
 fn shown(rows: &[TableRow]) -> Vec<String> {
@@ -399,21 +408,63 @@ fn icmp_types_stand_in_the_place_of_ports() {
     assert_eq!(shown(&table.rows(Subject::Labels(&pod("prod", "db")))), ["any allow"]);
 }
 
-#[test]
-fn what_is_not_enforced_allows_nothing_and_hides_nothing() {
-    let table = table(&["
+const JUDGED: &str = "
   endpointSelector: {}
   egress:
   - toCIDR: [9.0.0.0/8]
     toPorts:
     - {ports: [{port: '80', protocol: TCP}], rules: {http: [{method: GET}]}}
-    - {ports: [{port: '443', protocol: TCP}], serverNames: [a.com]}
+    - {ports: [{port: '443', protocol: ANY}], serverNames: [a.com]}
+    - {ports: [{port: '9092', protocol: TCP}], rules: {kafka: [{role: produce}]}}
     - ports: [{port: '81', protocol: TCP}]
   - toCIDR: [9.1.0.0/16]
     toPorts: [{ports: [{port: '80', protocol: TCP}]}]
   - toCIDR: [8.0.0.0/8]
     authentication: {mode: required}
-  - toGroups: [{aws: {region: r}}]"]);
+  - toGroups: [{aws: {region: r}}]";
+
+#[test]
+fn rules_for_what_is_said_send_tcp_to_the_proxy_and_keep_quic_out() {
+    let table = table(&[JUDGED]);
+    let outer = ["80/TCP proxy", "81/TCP allow", "443/TCP proxy", "9092/TCP proxy", "80/UDP proxy"];
+    assert_eq!(shown(&table.rows(outside("9.0.0.0/8"))), [&outer[..], &["443/UDP proxy"]].concat());
+    let inner = shown(&table.rows(outside("9.1.0.0/16")));
+    assert_eq!(inner[0], "80/TCP allow", "a plain allow leaves nothing to judge");
+}
+
+#[test]
+fn rules_for_what_is_said_count_beside_absent_default_deny() {
+    let table = table(&["
+  endpointSelector: {}
+  enableDefaultDeny: {egress: false}
+  egress: [{toCIDR: [9.0.0.0/8], toPorts: [{rules: {http: [{}]}}]}]"]);
+    assert_eq!(shown(&table.rows(outside("9.0.0.0/8"))), ["80/TCP proxy", "80/UDP proxy"]);
+    assert_eq!(shown(&table.rows(Subject::Any)), ["any unruled"]);
+}
+
+#[test]
+fn alternatives_of_wider_ports_count_for_narrower_ones() {
+    let table = table(&["
+  endpointSelector: {}
+  egress:
+  - toPorts:
+    - {ports: [{port: '8000', endPort: 8191, protocol: TCP}], serverNames: [a.com]}
+    - {ports: [{port: '8080', protocol: TCP}], serverNames: [b.com]}"]);
+    let said = |port| {
+        let row = table.row_at(Subject::Any, Protocol::TCP, port);
+        row.map(|row| (row.verdict, row.conversations.len()))
+    };
+    assert_eq!(said(8080), Some((Verdict::Proxy, 2)));
+    assert_eq!(said(8081), Some((Verdict::Proxy, 1)));
+    assert_eq!(said(8192), None);
+    let rows = table.rows(Subject::Any);
+    let at = |port| row_for(&rows, Protocol::TCP, port).map(|row| row.conversations.len());
+    assert_eq!((at(8080), at(8081)), (Some(2), Some(1)));
+}
+
+#[test]
+fn what_is_not_enforced_allows_nothing_and_hides_nothing() {
+    let table = table_with(&[JUDGED], Options { l7: false, ..Options::default() });
     assert_eq!(shown(&table.rows(outside("9.0.0.0/8"))), ["81/TCP allow"]);
     assert_eq!(shown(&table.rows(outside("9.1.0.0/16"))), ["80/TCP allow", "81/TCP allow"]);
     assert_eq!(table.rows(outside("8.0.0.0/8")), []);
@@ -426,7 +477,7 @@ fn what_is_not_enforced_allows_nothing_and_hides_nothing() {
 fn no_rules_leave_everything_open() {
     let table = Table::compile(&[], &Context::default());
     assert!(!table.enforces());
-    assert_eq!(shown(&table.rows(Subject::Any)), ["any allow"]);
+    assert_eq!(shown(&table.rows(Subject::Any)), ["any unruled"]);
 }
 
 #[test]
@@ -502,6 +553,10 @@ fn on_cpu() -> Duration {
     Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }
 
+fn row_for(rows: &[TableRow], protocol: Protocol, port: u16) -> Option<&TableRow> {
+    rows.iter().filter(|row| row.ports.covers(protocol, port)).max_by_key(|row| row.ports.len())
+}
+
 fn entry(peers: Peers, ports: Option<Vec<PortRule>>) -> Egress {
     let at = Spot { line: 1, column: 1, field: "egress".into() };
     Egress { peers_at: at.clone(), at, peers, ports, unenforced: None }
@@ -527,7 +582,7 @@ fn rule(egress: Vec<Egress>, allow_private: bool, default_deny: bool) -> Arc<Rul
 }
 
 #[test]
-fn what_may_be_said_is_kept_with_the_ports_that_it_does_not_open_yet() {
+fn what_may_be_said_is_kept_with_the_ports() {
     let table = table(&["
   endpointSelector: {}
   egress:
@@ -545,9 +600,9 @@ fn what_may_be_said_is_kept_with_the_ports_that_it_does_not_open_yet() {
       rules: {http: [{headerMatches: [{name: X-Token, secret: {name: token}, mismatch: REPLACE}]}]}"]);
     let db = labels(&[("app", "db"), (Labels::NAMESPACE, "prod")]);
     let db: Labels = db.iter().cloned().chain(pod("prod", "x").iter().cloned()).collect();
-    assert_eq!(shown(&table.rows(Subject::Labels(&db))), Vec::<String>::new());
     let said = |port| {
-        let all = table.conversations(&[Subject::Labels(&db)], Protocol::TCP, port);
+        let row = table.row_at(Subject::Labels(&db), Protocol::TCP, port);
+        let all = row.map_or_else(Vec::new, |row| row.conversations);
         all.iter().map(|own| L7::clone(own)).collect::<Vec<_>>()
     };
     let [http] = &said(80)[..] else { panic!() };

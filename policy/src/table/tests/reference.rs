@@ -2,15 +2,15 @@
 
 use std::net::IpAddr;
 
-use model::{CidrGroup, EndpointName, Label, Name, Service};
+use model::{CidrGroup, EndpointName, L7Rule, Label, Name, Requests, Service};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{entry, name, open, rule};
+use super::{entry, name, open, row_for, rule};
 use crate::explain::{Destination, Packet, explain};
 use crate::rule::{
-    Application, Direction, Egress, EndpointPeer, Entity, Peers, PortRule, PrefixBase, PrefixPeer,
-    ServicePeer, Unenforced,
+    Application, Direction, Egress, EndpointPeer, Entity, L7, Peers, PortRule, PrefixBase,
+    PrefixPeer, ServicePeer, Unenforced,
 };
 use crate::selector::{LabelSelector, Operator, Requirement};
 use crate::table::*;
@@ -107,13 +107,26 @@ fn any_peers() -> impl Strategy<Value = Peers> {
     ]
 }
 
+fn any_l7() -> impl Strategy<Value = L7> {
+    let requests = vec![
+        (Unenforced::Http, Requests::Http(vec![])),
+        (Unenforced::Kafka, Requests::Kafka(vec![])),
+        (Unenforced::ServerNames, Requests::Any),
+    ];
+    select(requests).prop_map(|(field, requests)| {
+        let rule = L7Rule { server_names: None, terminate: None, originate: None, requests };
+        L7 { field, rule, terminating: None, originating: None, headers: Vec::new() }
+    })
+}
+
 fn any_entry(direction: Direction) -> impl Strategy<Value = Egress> {
     let application = match direction {
         Direction::Deny => Just(None).boxed(),
         Direction::Allow => prop_oneof![
             3 => Just(None),
             3 => any_patterns().prop_map(|patterns| Some(Application::Dns(patterns))),
-            1 => Just(Some(Application::Unenforced(Unenforced::Http))),
+            2 => any_l7().prop_map(|l7| Some(Application::L7(Arc::new(l7)))),
+            1 => Just(Some(Application::Unenforced(Unenforced::Protocol))),
         ]
         .boxed(),
     };
@@ -225,10 +238,6 @@ fn with_levels<T>(table: &Table, to: &Owned, ask: impl FnOnce(&[Subject<'_>]) ->
     }
 }
 
-fn row_for(rows: &[TableRow], protocol: Protocol, port: u16) -> Option<&TableRow> {
-    rows.iter().filter(|row| row.ports.covers(protocol, port)).max_by_key(|row| row.ports.len())
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
@@ -276,6 +285,29 @@ proptest! {
         };
         let expected = explain(&rules, &context, &packet);
         prop_assert_eq!(filter.map(|filter| filter.allows(asked.as_ref())), expected.asks);
+    }
+
+    #[test]
+    fn one_port_is_said_the_same_of_as_in_the_rows(
+        rules in prop::collection::vec(any_rule(), 0..5),
+        context in any_context(),
+        destination in any_destination(),
+        port in 0u16..90,
+    ) {
+        let table = Table::compile(&rules, &context);
+        with_levels(&table, &destination, |levels| {
+            for level in levels.iter().chain([&Subject::Any]) {
+                let rows = table.rows(*level);
+                for protocol in [Protocol::TCP, Protocol::UDP, Protocol::SCTP] {
+                    let at = table.row_at(*level, protocol, port);
+                    let ports = PortPrefix::port(protocol, port);
+                    let row = row_for(&rows, protocol, port);
+                    let row = row.map(|row| TableRow { ports, ..row.clone() });
+                    prop_assert_eq!(at, row);
+                }
+            }
+            Ok(())
+        })?;
     }
 
     #[test]

@@ -1,0 +1,148 @@
+//! What may be said on a connection that the kernel sent to the L7 proxy.
+//!
+//! The same levels are read as the kernel reads: a service port before addresses, the destination
+//! before every destination, names only outside the cluster. So what the kernel would let through
+//! directly, or not at all, comes out as such here too.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use model::{EndpointId, Frontend, Identity, Prefix, Protocol, Verdict};
+use policy::{L7, Subject};
+
+use crate::snapshot::{Snapshot, TableView, find};
+
+/// What becomes of a connection to the L7 proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum L7Judgement {
+    /// The client is no endpoint of this node.
+    Unknown,
+    /// No rule lets the endpoint connect there, or one forbids it.
+    Refused(EndpointId),
+    /// Whatever is said passes: a plain rule covers the port, or none does and none need.
+    Anything(EndpointId),
+    /// What one of these allows passes.
+    Limited(EndpointId, Alternatives),
+}
+
+/// Rules of which any may allow what is said, in the order of the policies' own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Alternatives {
+    /// Those that hold by what the destination is, whatever name the endpoint has for it.
+    pub by_address: Vec<Arc<L7>>,
+    /// Those that hold only for names that the endpoint resolved to the destination.
+    pub by_name: Vec<Arc<L7>>,
+}
+
+/// What a table says of one destination.
+enum Said {
+    Nothing,
+    Anything,
+    Limited(Alternatives),
+}
+
+impl Snapshot {
+    /// Judges a TCP connection. `resolved` tells the name sets that the endpoint's own leases give
+    /// an address; it is asked only for destinations outside the cluster.
+    pub fn converse(
+        &self,
+        client: IpAddr,
+        destination: SocketAddr,
+        resolved: impl FnOnce(EndpointId, IpAddr) -> [Option<Identity>; 2],
+    ) -> L7Judgement {
+        let Some(client) = self.clients.get(&client) else { return L7Judgement::Unknown };
+        let endpoint = client.endpoint;
+        let Some(table) = client.table else { return L7Judgement::Anything(endpoint) };
+        let said = self.views.get(&table).map_or(Said::Nothing, |view| {
+            self.said(view, destination, |address| resolved(endpoint, address))
+        });
+        match said {
+            Said::Nothing => L7Judgement::Refused(endpoint),
+            Said::Anything => L7Judgement::Anything(endpoint),
+            Said::Limited(alternatives) => L7Judgement::Limited(endpoint, alternatives),
+        }
+    }
+
+    fn said(
+        &self,
+        view: &TableView,
+        destination: SocketAddr,
+        resolved: impl FnOnce(IpAddr) -> [Option<Identity>; 2],
+    ) -> Said {
+        let (address, port) = (destination.ip(), destination.port());
+        let frontend = Frontend { address, protocol: Protocol::TCP, port };
+        if let Some(service) = self.frontends.get(&frontend) {
+            let backends = self.backends.get(service).map_or(&[][..], |backends| &**backends);
+            let each =
+                backends.iter().map(|&(identity, port)| view.said(identity, port, [None; 2]));
+            // With no ready backend there is nobody to say anything to.
+            return each.reduce(Said::and).unwrap_or(Said::Nothing);
+        }
+        match self.prefixes.longest(Prefix::host(address)) {
+            None | Some(&Identity::NO_SERVICE) => Said::Nothing,
+            Some(identity) if identity.is_outside() => {
+                view.said(*identity, port, resolved(address))
+            }
+            Some(identity) => view.said(*identity, port, [None; 2]),
+        }
+    }
+}
+
+impl TableView {
+    /// What is said of a destination that has one identity, and these name sets.
+    fn said(&self, identity: Identity, port: u16, sets: [Option<Identity>; 2]) -> Said {
+        let levels = [identity, Identity::ANY];
+        let rows = levels.iter().filter_map(|own| find(self.rows(*own), Protocol::TCP, port));
+        let named = self.named(port, sets);
+        let verdicts = rows.clone().chain(&named).map(|row| row.verdict);
+        match verdicts.reduce(Verdict::union) {
+            // Whatever the DNS proxy judges is not for this one.
+            None | Some(Verdict::Deny | Verdict::Dns) => Said::Nothing,
+            Some(Verdict::Allow | Verdict::Unruled) => Said::Anything,
+            Some(Verdict::Proxy) => Said::Limited(Alternatives {
+                by_address: unique(rows.flat_map(|row| &row.conversations)),
+                by_name: unique(named.iter().flat_map(|row| &row.conversations)),
+            }),
+        }
+    }
+
+    fn named(&self, port: u16, sets: [Option<Identity>; 2]) -> Vec<policy::TableRow> {
+        if sets == [None; 2] {
+            return Vec::new();
+        }
+        let known = self.table.sets();
+        let selectors = sets.into_iter().flatten().filter_map(|set| known.selectors(set));
+        let at = |own| self.table.rules().row_at(Subject::Names(own), Protocol::TCP, port);
+        selectors.filter_map(at).collect()
+    }
+}
+
+impl Said {
+    /// What may be said to either of two destinations, of which it is not known to whom it goes.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Nothing, _) | (_, Self::Nothing) => Self::Nothing,
+            (Self::Anything, other) | (other, Self::Anything) => other,
+            (Self::Limited(one), Self::Limited(other)) => Self::Limited(one.and(&other)),
+        }
+    }
+}
+
+impl Alternatives {
+    /// Those of both: what each of them allows, both destinations allow.
+    fn and(mut self, other: &Self) -> Self {
+        self.by_address.retain(|own| other.by_address.contains(own));
+        self.by_name.retain(|own| other.by_name.contains(own));
+        self
+    }
+}
+
+fn unique<'a>(all: impl Iterator<Item = &'a Arc<L7>>) -> Vec<Arc<L7>> {
+    let mut seen: Vec<Arc<L7>> = Vec::new();
+    for one in all {
+        if !seen.contains(one) {
+            seen.push(Arc::clone(one));
+        }
+    }
+    seen
+}
