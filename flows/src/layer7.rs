@@ -1,6 +1,7 @@
 //! What a proxy read: questions of DNS with their answers, and requests of other protocols.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{DnsFailure, Name};
@@ -14,6 +15,8 @@ pub struct Layer7 {
     pub latency: Option<Duration>,
     /// What it said.
     pub record: Record,
+    /// Why the proxy refused it or could not carry it, in a word, and perhaps what to do about it.
+    pub refused: Option<Arc<str>>,
 }
 
 /// Which half of an exchange a message is.
@@ -36,6 +39,8 @@ pub enum Record {
     Kafka(Kafka),
     /// The start of a TLS connection.
     Tls(Tls),
+    /// A connection of which no more is known.
+    Connection,
 }
 
 /// A question of DNS, and what was answered.

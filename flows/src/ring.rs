@@ -46,6 +46,8 @@ pub enum LossSource {
     KernelRing,
     /// The queue between the DNS proxy and the recorder was full.
     DnsQueue,
+    /// The queue between the L7 proxy and the recorder was full.
+    L7Queue,
     /// They left this ring before the reader came to them.
     Ring,
 }
@@ -87,7 +89,8 @@ impl Capacity {
 
 impl LossSource {
     /// All sources.
-    pub const ALL: [Self; 4] = [Self::Suppressed, Self::KernelRing, Self::DnsQueue, Self::Ring];
+    pub const ALL: [Self; 5] =
+        [Self::Suppressed, Self::KernelRing, Self::DnsQueue, Self::L7Queue, Self::Ring];
 
     /// The source's name as people read it.
     pub const fn as_str(self) -> &'static str {
@@ -95,6 +98,7 @@ impl LossSource {
             Self::Suppressed => "endpoint-budget",
             Self::KernelRing => "kernel-ring",
             Self::DnsQueue => "dns-queue",
+            Self::L7Queue => "l7-queue",
             Self::Ring => "ring",
         }
     }

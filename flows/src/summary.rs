@@ -15,7 +15,8 @@ impl Flow {
             (None, Some(l4)) => l4.summary(),
             (None, None) => String::new(),
         };
-        if let Some(reason) = self.drop_reason {
+        let told = self.l7.as_ref().is_some_and(|l7| l7.refused.is_some());
+        if let Some(reason) = self.drop_reason.filter(|_| !told) {
             let gap = if text.is_empty() { "" } else { " " };
             let _ = write!(text, "{gap}({reason})");
         }
@@ -39,14 +40,19 @@ impl Layer4 {
 
 impl Layer7 {
     fn summary(&self) -> String {
-        match &self.record {
+        let mut text = match &self.record {
             Record::Dns(dns) => dns.summary(self.kind),
             Record::Http(http) => http.summary(),
             Record::Kafka(kafka) => kafka.summary(),
             Record::Tls(tls) => {
                 format!("TLS SNI: {}", tls.sni.as_deref().unwrap_or("none"))
             }
+            Record::Connection => "L7 connection".to_owned(),
+        };
+        if let Some(refused) = &self.refused {
+            let _ = write!(text, " ({refused})");
         }
+        text
     }
 }
 
@@ -136,7 +142,11 @@ mod tests {
             failure: None,
         };
         change(&mut dns);
-        flow(None, Some(Layer7 { kind, latency: None, record: Record::Dns(dns) }), None)
+        flow(
+            None,
+            Some(Layer7 { kind, latency: None, record: Record::Dns(dns), refused: None }),
+            None,
+        )
     }
 
     #[test]

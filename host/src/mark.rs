@@ -1,8 +1,9 @@
 //! The two bits of a packet's mark that are ours, and what their values mean.
 //!
 //! `redirect` is set by the program on a pod's veth: the packet is for a local proxy socket.
-//! `answer` is set by the proxy on what it sends to pods in a server's name. A packet with neither
-//! is none of our business; the proxy's own queries to servers are such packets, so that service
+//! `answer` is set by the proxy on what it sends to pods in a server's name. Both together are on
+//! what the L7 proxy sends to a destination by a pod's own address. A packet with neither is none
+//! of our business; the proxy's own queries to servers are such packets, so that service
 //! addresses are translated for them as for everybody.
 
 use std::fmt;
@@ -52,6 +53,11 @@ impl Marks {
     /// What marks a proxy's packet to a pod.
     pub const fn answer(self) -> u32 {
         1 << self.mask.trailing_zeros()
+    }
+
+    /// What marks a proxy's packet to a destination that has a pod's address.
+    pub const fn upstream(self) -> u32 {
+        self.mask
     }
 }
 

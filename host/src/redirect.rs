@@ -12,6 +12,11 @@
 //! - *no way around*: a marked packet that is about to be forwarded (someone has removed the rule
 //!   or the route) would reach the server unjudged. The table drops it.
 //!
+//! Where the L7 proxy uses pods' own addresses, what destinations answer has to come to its sockets
+//! and not to the pods: connection tracking remembers the mark of such a connection, `upstream`,
+//! and what comes back is marked `redirect`, whichever device it comes by and however it was
+//! translated.
+//!
 //! What is right is not touched; what is ours and differs is replaced; others' rules are left
 //! alone. Ours are known by their routing protocol number and by the name of the nftables table.
 //!
@@ -137,11 +142,13 @@ pub struct Redirect {
     pub table: u32,
     /// The priority of the rules: before those of network plugins, after the local table's.
     pub priority: u32,
+    /// Whether a proxy uses pods' own addresses.
+    pub from_pods: bool,
 }
 
 impl Default for Redirect {
     fn default() -> Self {
-        Self { marks: Marks::default(), table: 2005, priority: 90 }
+        Self { marks: Marks::default(), table: 2005, priority: 90, from_pods: false }
     }
 }
 
@@ -151,7 +158,7 @@ impl Redirect {
     pub async fn install(&self) -> Result<Installed, RedirectError> {
         self.validate()?;
         let families = families();
-        let mut changed = table::install(self.marks).await?;
+        let mut changed = table::install(self).await?;
         let handle = netlink::connect()?;
         for family in families {
             changed |= routing::install(&handle, self, *family).await?;
@@ -179,7 +186,7 @@ impl Redirect {
         for family in families() {
             faults.extend(routing::check(&handle, self, *family).await?);
         }
-        faults.extend(table::check(self.marks).await?);
+        faults.extend(table::check(self).await?);
         Ok(faults)
     }
 

@@ -83,7 +83,7 @@ pub fn lost(lost: &Lost) -> proto::LostEvent {
         LossSource::Suppressed | LossSource::KernelRing => {
             proto::LostEventSource::PerfEventRingBuffer
         }
-        LossSource::DnsQueue => proto::LostEventSource::ObserverEventsQueue,
+        LossSource::DnsQueue | LossSource::L7Queue => proto::LostEventSource::ObserverEventsQueue,
         LossSource::Ring => proto::LostEventSource::HubbleRingBuffer,
     };
     proto::LostEvent {
@@ -241,7 +241,7 @@ fn layer7(l7: &Layer7) -> proto::Layer7 {
         Record::Http(own) => Some(Message::Http(http(own))),
         Record::Kafka(own) => Some(Message::Kafka(kafka(own))),
         // Hubble has no message for it: the summary tells.
-        Record::Tls(_) => None,
+        Record::Tls(_) | Record::Connection => None,
     };
     let kind = match l7.kind {
         MessageKind::Request => proto::L7FlowType::Request,

@@ -96,7 +96,8 @@ impl Criterion {
             Self::Protocol(wanted) => wanted.iter().any(|protocol| protocol.is_of(flow)),
             Self::DnsQuery(wanted) => match record(flow) {
                 Some(Record::Dns(dns)) => any(wanted, &dns.query.to_string()),
-                Some(Record::Http(_) | Record::Kafka(_) | Record::Tls(_)) | None => false,
+                Some(Record::Http(_) | Record::Kafka(_) | Record::Tls(_) | Record::Connection)
+                | None => false,
             },
             Self::StatusCode(wanted) => http(flow).and_then(|own| own.code).is_some_and(|own| {
                 let own = format!("{own:03}");
@@ -220,7 +221,7 @@ fn record(flow: &Flow) -> Option<&Record> {
 fn http(flow: &Flow) -> Option<&Http> {
     match record(flow)? {
         Record::Http(http) => Some(http),
-        Record::Dns(_) | Record::Kafka(_) | Record::Tls(_) => None,
+        Record::Dns(_) | Record::Kafka(_) | Record::Tls(_) | Record::Connection => None,
     }
 }
 

@@ -73,7 +73,12 @@ fn asked(name: &str) -> Flow {
         cut: false,
         failure: None,
     };
-    let l7 = Layer7 { kind: MessageKind::Response, latency: None, record: Record::Dns(dns) };
+    let l7 = Layer7 {
+        kind: MessageKind::Response,
+        latency: None,
+        record: Record::Dns(dns),
+        refused: None,
+    };
     Flow {
         verdict: Verdict::Forwarded,
         drop_reason: None,
@@ -92,7 +97,12 @@ fn fetched(code: u16, url: &str) -> Flow {
         protocol: "HTTP/1.1".into(),
         headers: vec![("X-Team".into(), "blue".into())],
     };
-    let l7 = Layer7 { kind: MessageKind::Response, latency: None, record: Record::Http(http) };
+    let l7 = Layer7 {
+        kind: MessageKind::Response,
+        latency: None,
+        record: Record::Http(http),
+        refused: None,
+    };
     Flow { event: EventKind::L7, l7: Some(Box::new(l7)), ..dropped() }
 }
 

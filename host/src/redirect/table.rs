@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Fault;
+use super::{Fault, Redirect};
 use crate::mark::Marks;
 use crate::nft::{self, NftError};
 
@@ -12,11 +12,13 @@ const FAMILY: &str = "inet";
 
 /// Priority `raw`: before connection tracking, and so before every NAT rule.
 const RAW: i32 = -300;
+/// Priority `mangle`: behind connection tracking, before translation.
+const MANGLE: i32 = -150;
 
 /// Installs the table unless it is there as wanted; says whether it had to. The replacement is one
 /// transaction, so that no packet meets half a table.
-pub(super) async fn install(marks: Marks) -> Result<bool, NftError> {
-    let wanted = objects(marks);
+pub(super) async fn install(redirect: &Redirect) -> Result<bool, NftError> {
+    let wanted = objects(redirect);
     if nft::list(FAMILY, NAME).await?.is_some_and(|found| is_as_wanted(&found, &wanted)) {
         return Ok(false);
     }
@@ -32,10 +34,10 @@ pub(super) async fn remove() -> Result<(), NftError> {
 }
 
 /// Whether the table is missing or not what it must be.
-pub(super) async fn check(marks: Marks) -> Result<Option<Fault>, NftError> {
+pub(super) async fn check(redirect: &Redirect) -> Result<Option<Fault>, NftError> {
     Ok(match nft::list(FAMILY, NAME).await? {
         None => Some(Fault::TableMissing),
-        Some(found) if is_as_wanted(&found, &objects(marks)) => None,
+        Some(found) if is_as_wanted(&found, &objects(redirect)) => None,
         Some(_) => Some(Fault::TableDiffers),
     })
 }
@@ -46,7 +48,8 @@ fn emptied() -> Vec<Value> {
     vec![json!({ "add": table }), json!({ "delete": table })]
 }
 
-fn objects(marks: Marks) -> Vec<Value> {
+fn objects(redirect: &Redirect) -> Vec<Value> {
+    let marks = redirect.marks;
     let untracked = || vec![json!({ "notrack": null })];
     let dropped = vec![json!({ "counter": null }), json!({ "drop": null })];
     let mut objects = vec![json!({ "table": { "family": FAMILY, "name": NAME } })];
@@ -68,7 +71,36 @@ fn objects(marks: Marks) -> Vec<Value> {
         "meant for a proxy and not delivered to one",
         dropped,
     ));
+    if redirect.from_pods {
+        objects.extend(upstreams(marks));
+        objects.extend(returns(marks));
+    }
     objects
+}
+
+/// Connections that have a pod's address are remembered as a proxy's.
+fn upstreams(marks: Marks) -> [Value; 2] {
+    let known = json!({ "|": [{ "ct": { "key": "mark" } }, marks.upstream()] });
+    let remember = json!({ "mangle": { "key": { "ct": { "key": "mark" } }, "value": known } });
+    base_chain(
+        ("upstreams", "output", MANGLE),
+        "a proxy's connections that have a pod's address",
+        [carries("meta", marks, marks.upstream()), remember],
+    )
+}
+
+/// What comes back on them is the proxy's.
+fn returns(marks: Marks) -> [Value; 2] {
+    let direction = json!({ "ct": { "key": "direction" } });
+    let is_reply = json!({ "match": { "op": "==", "left": direction, "right": "reply" } });
+    let others = json!({ "&": [{ "meta": { "key": "mark" } }, !marks.mask()] });
+    let marked = json!({ "|": [others, marks.redirect()] });
+    let mark = json!({ "mangle": { "key": { "meta": { "key": "mark" } }, "value": marked } });
+    base_chain(
+        ("returns", "prerouting", MANGLE),
+        "what comes back on them, by whichever device",
+        [is_reply, carries("ct", marks, marks.upstream()), mark],
+    )
 }
 
 /// A base chain with the one rule for packets that carry the mark.
@@ -76,15 +108,29 @@ fn chain(
     (name, hook): (&str, &str),
     (marks, mark): (Marks, u32),
     comment: &str,
-    mut statements: Vec<Value>,
+    statements: Vec<Value>,
 ) -> [Value; 2] {
-    let bits = json!({ "&": [{ "meta": { "key": "mark" } }, marks.mask()] });
-    let mut expression = vec![json!({ "match": { "op": "==", "left": bits, "right": mark } })];
-    expression.append(&mut statements);
+    let condition = std::iter::once(carries("meta", marks, mark));
+    base_chain((name, hook, RAW), comment, condition.chain(statements))
+}
+
+/// Whether our bits of a packet's own mark (`meta`), or of its connection's (`ct`), are these.
+fn carries(whose: &str, marks: Marks, mark: u32) -> Value {
+    let bits = json!({ "&": [{ whose: { "key": "mark" } }, marks.mask()] });
+    json!({ "match": { "op": "==", "left": bits, "right": mark } })
+}
+
+/// A base chain with one rule.
+fn base_chain(
+    (name, hook, priority): (&str, &str, i32),
+    comment: &str,
+    expression: impl IntoIterator<Item = Value>,
+) -> [Value; 2] {
+    let expression: Vec<Value> = expression.into_iter().collect();
     [
         json!({ "chain": {
             "family": FAMILY, "table": NAME, "name": name,
-            "type": "filter", "hook": hook, "prio": RAW, "policy": "accept",
+            "type": "filter", "hook": hook, "prio": priority, "policy": "accept",
         }}),
         json!({ "rule": {
             "family": FAMILY, "table": NAME, "chain": name,
@@ -121,7 +167,7 @@ mod tests {
 
     #[test]
     fn handles_and_counts_are_no_difference() {
-        let wanted = objects(Marks::default());
+        let wanted = objects(&Redirect::default());
         let mut found = wanted.clone();
         for object in &mut found {
             for value in object.as_object_mut().unwrap().values_mut() {
@@ -134,8 +180,11 @@ mod tests {
 
     #[test]
     fn another_mark_a_rule_more_or_less_or_a_sleeping_table_are() {
-        let wanted = objects(Marks::default());
-        assert!(!is_as_wanted(&objects(Marks::new(0x300).unwrap()), &wanted));
+        let wanted = objects(&Redirect::default());
+        assert!(!is_as_wanted(
+            &objects(&Redirect { marks: Marks::new(0x300).unwrap(), ..Redirect::default() }),
+            &wanted
+        ));
         assert!(!is_as_wanted(&wanted[..wanted.len() - 1], &wanted));
         let more = [wanted.clone(), wanted[1..2].to_vec()].concat();
         assert!(!is_as_wanted(&more, &wanted));

@@ -79,10 +79,25 @@ fn says_what_is_missing_and_puts_back_only_that() {
 }
 
 #[test]
+fn pods_own_addresses_take_two_chains_more_that_come_and_go() {
+    in_own_namespace(|| async {
+        let from_pods = Redirect { from_pods: true, ..Redirect::default() };
+        from_pods.install().await.unwrap();
+        assert_eq!(from_pods.check().await.unwrap(), []);
+        assert!(!from_pods.install().await.unwrap().changed);
+        assert_eq!(Redirect::default().check().await.unwrap(), [Fault::TableDiffers]);
+        Redirect::default().install().await.unwrap();
+        let table = run("nft", "list table inet fqdnd");
+        assert!(!table.contains("ct mark"), "{table}");
+    });
+}
+
+#[test]
 fn other_settings_replace_the_earlier_ones() {
     in_own_namespace(|| async {
         Redirect::default().install().await.unwrap();
-        let other = Redirect { marks: Marks::new(0x30).unwrap(), table: 100, priority: 80 };
+        let marks = Marks::new(0x30).unwrap();
+        let other = Redirect { marks, table: 100, priority: 80, from_pods: true };
         other.install().await.unwrap();
         assert_eq!(other.check().await.unwrap(), []);
         let rules = ip_output("rule");

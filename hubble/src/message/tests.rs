@@ -75,6 +75,7 @@ fn an_answer_of_dns_is_told_whole() {
             cut: false,
             failure: None,
         }),
+        refused: None,
     };
     let message = flow(&Flow { event: EventKind::L7, l7: Some(Box::new(answer)), ..forwarded(1) });
     assert_eq!(message.r#type(), proto::FlowType::L7);
