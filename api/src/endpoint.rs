@@ -51,6 +51,9 @@ pub struct Endpoint {
     /// Queries over a limit on what is asked under patterns, by limit.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub over_limits: BTreeMap<String, u64>,
+    /// How many connections it has begun that passed, but for those to the DNS proxy.
+    #[serde(default)]
+    pub connections: u64,
     /// Dropped packets by reason.
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,

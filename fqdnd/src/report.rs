@@ -55,6 +55,7 @@ pub fn status(
         drops: by_reason(drops.iter().map(|((_, reason), count)| (*reason, *count))),
         hubble: shared.observer.as_ref().map(Observer::report),
         metrics: shared.metrics.clone(),
+        page: shared.page.clone(),
     })
 }
 
@@ -115,6 +116,7 @@ fn limits(shared: &Shared) -> Result<BTreeMap<String, u64>> {
     if let Some(metering) = shared.names.metering() {
         limits.extend(metering.counts());
     }
+    limits.insert("page-clients-refused".to_owned(), shared.page_clients.refused());
     limits.extend(shared.datapath_limits().context("flow counters cannot be read")?);
     limits.retain(|_, count| *count > 0);
     Ok(limits)
@@ -123,6 +125,7 @@ fn limits(shared: &Shared) -> Result<BTreeMap<String, u64>> {
 /// This node's endpoints, by name.
 pub fn endpoints(shared: &Shared, reconciler: &Reconciler) -> Result<Vec<api::Endpoint>> {
     let drops = shared.datapath.drops().context("drop counters cannot be read")?;
+    let begun = shared.datapath.counts().context("flow counters cannot be read")?;
     let mut held: BTreeMap<EndpointId, (u64, u64)> = BTreeMap::new();
     shared.names.visit(|id, leases| {
         let stats = leases.stats();
@@ -134,7 +137,8 @@ pub fn endpoints(shared: &Shared, reconciler: &Reconciler) -> Result<Vec<api::En
         let (names, leases) = held.get(&id).copied().unwrap_or_default();
         let metering = shared.names.metering();
         let over_limits = metering.map_or_else(BTreeMap::new, |own| own.counts_of(id));
-        Held { names, leases, over_limits, drops }
+        let connections = begun.get(&id).map_or(0, |own| own.outbound);
+        Held { names, leases, over_limits, connections, drops }
     };
     let unbound = unbound(reconciler);
     let bound = listed(reconciler, &unbound)
@@ -222,6 +226,7 @@ fn unbound_endpoint(
         names: held.names,
         leases: held.leases,
         over_limits: held.over_limits,
+        connections: held.connections,
         drops: held.drops,
     }
 }
@@ -235,6 +240,7 @@ struct Held {
     names: u64,
     leases: u64,
     over_limits: BTreeMap<String, u64>,
+    connections: u64,
     drops: BTreeMap<String, u64>,
 }
 
@@ -270,6 +276,7 @@ fn endpoint(
         names: held.names,
         leases: held.leases,
         over_limits: held.over_limits,
+        connections: held.connections,
         drops: held.drops,
     }
 }
@@ -328,8 +335,8 @@ pub fn names(shared: &Shared, reconciler: &Reconciler) -> Vec<api::NameEntry> {
             let Some(table) = &local.table else { continue };
             let mut matching = Vec::new();
             table.rules().selectors_of(name, &mut matching);
-            let patterns = table.rules().selectors();
-            selectors.extend(matching.iter().map(|id| patterns[id.0 as usize].to_string()));
+            let patterns = matching.iter().filter_map(|id| table.rules().selector(*id));
+            selectors.extend(patterns.map(ToString::to_string));
         }
     });
     names
