@@ -10,6 +10,7 @@ use model::{CidrGroup, ClusterNode, EndpointName, Objects, Pod, Service};
 use policy::{Document, Policy, PolicyKey, Problem};
 
 use crate::cluster::{Kind, Watched};
+use crate::secret::Secret;
 
 /// Everything that the manifests describe at one moment.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,8 @@ pub struct Inventory {
     pub cidr_groups: Objects<String, CidrGroup>,
     /// Policies.
     pub policies: Objects<PolicyKey, Policy>,
+    /// Secrets that policies name, and no others.
+    pub secrets: Objects<EndpointName, Secret>,
     /// What is wrong, in the order of files and lines.
     pub problems: Vec<Problem>,
     /// What is legal, and perhaps not what was meant.

@@ -13,6 +13,7 @@ use crate::backends::{Backends, Endpoints, Slice};
 use crate::inventory::Inventory;
 use crate::pod::Pod;
 use crate::reading::{Found, Object, ObjectKey};
+use crate::secret::{Secret, meant};
 use crate::service::Service;
 
 /// The key of a pod's service account.
@@ -34,6 +35,7 @@ pub(crate) struct Join<'a> {
     endpoints: HashMap<&'a EndpointName, &'a Endpoints>,
     nodes: Vec<&'a Arc<ClusterNode>>,
     cidr_groups: Vec<&'a Arc<CidrGroup>>,
+    secrets: HashMap<&'a EndpointName, &'a Arc<Secret>>,
     policies: Vec<&'a Arc<policy::Policy>>,
 }
 
@@ -63,6 +65,11 @@ impl<'a> Join<'a> {
             Object::Endpoints(endpoints) => {
                 self.endpoints.insert(&endpoints.service, endpoints);
             }
+            Object::Secret(secret) => {
+                if let ObjectKey::Secret(name) = key {
+                    self.secrets.insert(name, secret);
+                }
+            }
             Object::Node(node) => self.nodes.push(node),
             Object::CidrGroup(group) => self.cidr_groups.push(group),
             Object::Policy(policy) => self.policies.push(policy),
@@ -89,6 +96,11 @@ impl<'a> Join<'a> {
             inventory.cidr_groups.insert(group.name.clone(), Arc::clone(group));
         }
         for policy in self.policies {
+            for name in policy.secrets().filter_map(meant) {
+                if let Some(secret) = self.secrets.get(&name) {
+                    inventory.secrets.insert(name, Arc::clone(secret));
+                }
+            }
             inventory.policies.insert(policy.key.clone(), Arc::clone(policy));
         }
     }

@@ -1,7 +1,7 @@
 //! Directories of Kubernetes manifests as the source of pods, services and policies.
 //!
-//! Namespaces, Pods, Nodes, Services with their EndpointSlices or Endpoints, and Cilium's network
-//! policies and CIDR groups are read, several documents a file; other kinds are skipped with a
+//! Namespaces, Pods, Nodes, Services with their EndpointSlices or Endpoints, Secrets that policies
+//! name, and Cilium's network policies and CIDR groups are read, several documents a file; other kinds are skipped with a
 //! note. The directories are watched by inotify, and every change gives a new [`Inventory`].
 //!
 //! What cannot be read never takes away what could be read before: a broken document names its
@@ -30,6 +30,7 @@ mod pod;
 mod reading;
 mod runtime;
 mod scan;
+mod secret;
 mod service;
 mod settle;
 mod sources;
@@ -44,4 +45,5 @@ pub use cluster::{
 pub use inventory::{FileState, Inventory, Skipped};
 pub use once::ReadError;
 pub use runtime::{RuntimeError, RuntimeSource, Sandboxes};
+pub use secret::{Secret, meant};
 pub use watch::{Manifests, Options, WatchError};

@@ -8,7 +8,7 @@ use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 
-use model::{CidrGroup, ClusterNode};
+use model::{CidrGroup, ClusterNode, EndpointName};
 use policy::{Document, Policy, PolicyKey, Problem};
 use serde::Deserialize;
 
@@ -16,8 +16,9 @@ use crate::backends::{Endpoints, Slice};
 use crate::inventory::Skipped;
 use crate::metadata::Metadata;
 use crate::pod::Pod;
+use crate::secret::Secret;
 use crate::service::Service;
-use crate::{cidr_group, node};
+use crate::{cidr_group, node, secret};
 
 /// How many problems of one file are kept; what is beyond is only counted.
 pub(crate) const MAX_PROBLEMS: usize = 100;
@@ -43,6 +44,7 @@ pub(crate) enum ObjectKey {
     Service(String, String),
     Slice(String, String),
     Endpoints(String, String),
+    Secret(EndpointName),
     Node(String),
     CidrGroup(String),
     Policy(PolicyKey),
@@ -66,6 +68,7 @@ pub(crate) enum Object {
     /// Nothing where the slice stands behind no service.
     Slice(Option<Arc<Slice>>),
     Endpoints(Arc<Endpoints>),
+    Secret(Arc<Secret>),
     Node(Arc<ClusterNode>),
     CidrGroup(Arc<CidrGroup>),
     Policy(Arc<Policy>),
@@ -127,6 +130,9 @@ impl Reading {
                     )
                 })
             }
+            ("", "Secret") => alone(secret::read(document), |(name, secret)| {
+                (ObjectKey::Secret(name), Object::Secret(Arc::new(secret)))
+            }),
             ("", "Node") => alone(node::read(document), |node| {
                 (ObjectKey::Node(node.name.clone()), Object::Node(Arc::new(node)))
             }),

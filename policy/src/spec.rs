@@ -129,6 +129,7 @@ fn read(check: &mut Check, document: &Document, root: &At<'_>) -> Option<Policy>
         check.problem(root, message);
         return None;
     };
+    check.namespace.clone_from(&key.namespace);
     let fields = check.fields(root, DOCUMENT)?;
     if document.api_version != API_VERSION {
         check.problem(fields.at("apiVersion"), format!("must be {API_VERSION}"));

@@ -269,7 +269,8 @@ impl Store {
                 }
                 share(&mut self.inventory.policies, policy.key.clone(), policy);
             }
-            Object::Endpoints(_) => {}
+            // Not watched.
+            Object::Endpoints(_) | Object::Secret(_) => {}
         }
     }
 

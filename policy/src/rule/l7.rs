@@ -2,7 +2,7 @@
 
 use model::L7Rule;
 
-use crate::rule::Unenforced;
+use crate::rule::{Application, Policy, Unenforced};
 
 /// Rules for HTTP, Kafka or TLS at a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,13 +33,17 @@ pub struct TlsContext {
     pub trusted_ca: Option<String>,
 }
 
-/// The name of a secret.
+/// The name of a secret, as one policy asks for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretKey {
-    /// Its namespace, if the document names one.
+    /// Its namespace: the policy's own where the document names none. None where a clusterwide
+    /// policy names none, so that no secret is meant.
     pub namespace: Option<String>,
     /// Its name.
     pub name: String,
+    /// The policy's namespace; none for a clusterwide policy. Whoever may write policies in one
+    /// namespace does not thereby read the secrets of another.
+    pub asked_in: Option<String>,
 }
 
 /// The secret of one item of `headerMatches`.
@@ -51,6 +55,26 @@ pub struct HeaderSecret {
     pub header: usize,
     /// The secret.
     pub secret: SecretKey,
+}
+
+impl L7 {
+    /// The secrets that it needs.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretKey> {
+        let contexts = self.terminating.iter().chain(&self.originating);
+        contexts.map(|own| &own.secret).chain(self.headers.iter().map(|own| &own.secret))
+    }
+}
+
+impl Policy {
+    /// The secrets that its rules need, as often as they need them.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretKey> {
+        let ports = self.rules.iter().flat_map(|rule| &rule.egress).flat_map(|own| &own.ports);
+        let spoken = ports.flatten().filter_map(|rule| match &rule.application {
+            Some(Application::L7(l7)) => Some(l7),
+            Some(Application::Dns(_) | Application::Unenforced(_)) | None => None,
+        });
+        spoken.flat_map(|l7| l7.secrets())
+    }
 }
 
 impl std::fmt::Display for SecretKey {

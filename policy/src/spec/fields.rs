@@ -19,6 +19,8 @@ const MAX_COMPARED: usize = 64;
 /// What has been found so far.
 pub(super) struct Check {
     pub(super) options: Options,
+    /// The policy's namespace; none for a clusterwide one.
+    pub(super) namespace: Option<String>,
     file: Arc<Path>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
@@ -129,6 +131,7 @@ impl Check {
     pub(super) fn new(file: &Arc<Path>, options: Options) -> Self {
         Self {
             options,
+            namespace: None,
             file: Arc::clone(file),
             problems: Vec::new(),
             warnings: Vec::new(),

@@ -108,7 +108,9 @@ pub(super) fn secret(check: &mut Check, at: &At<'_>) -> Option<SecretKey> {
     let name = check.required_text(&fields, "name");
     let namespace = check.optional_text(&fields, "namespace").map(|(_, own)| own.to_owned());
     let namespace = namespace.filter(|namespace| !namespace.is_empty());
-    Some(SecretKey { namespace, name: name?.1.to_owned() })
+    let asked_in = check.namespace.clone();
+    let namespace = namespace.or_else(|| asked_in.clone());
+    Some(SecretKey { namespace, name: name?.1.to_owned(), asked_in })
 }
 
 fn check_listener(check: &mut Check, at: &At<'_>) {
