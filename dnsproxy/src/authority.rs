@@ -43,6 +43,8 @@ pub struct Settled<'a> {
     pub query: Query<'a>,
     /// When it went upstream, if it did.
     pub forwarded: Option<Moment>,
+    /// When it was settled.
+    pub at: Moment,
     /// What was answered.
     pub ending: Ending<'a>,
 }

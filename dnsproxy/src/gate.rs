@@ -7,15 +7,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dnsproxy_core::{
-    Answer, Asked, ExtendedError, Flags, Header, Outline, Question, Rcode, Refused, Rejection,
-    Screened, Unsolicited, screen, set_id,
+    Answer, Asked, Course, ExtendedError, Flags, Header, Outline, Question, Rcode, Refused,
+    Rejection, Screened, Unsolicited, screen, set_id,
 };
 use model::{DnsFailure, EndpointId, Moment, Transport};
 use tracing::debug;
 
 use crate::authority::{Authority, Ending, Judgement, Query, Settled};
+use crate::clock;
+use crate::latency::Stage;
 use crate::options::{Options, Refusal};
-use crate::stats::{Counter, Counters};
+use crate::stats::Counters;
 
 /// What one thread judges by.
 pub(crate) struct Gate {
@@ -34,8 +36,8 @@ pub(crate) struct Route {
 
 /// What becomes of a client's message.
 pub(crate) enum Passage<'a> {
-    /// It goes upstream.
-    Forward(EndpointId, Outline<'a>),
+    /// It may go upstream.
+    Forward(EndpointId, Outline<'a>, Course),
     /// It is answered with an error.
     Refuse(Option<EndpointId>, Outline<'a>, Rcode, ExtendedError),
     /// It is no query and gets no answer.
@@ -64,10 +66,10 @@ enum Withheld {
 }
 
 impl Gate {
-    /// Judges a client's message.
-    pub fn query<'a>(&self, route: Route, message: &'a [u8]) -> Passage<'a> {
+    /// Judges a client's message that was received then.
+    pub fn query<'a>(&self, route: Route, received: Moment, message: &'a [u8]) -> Passage<'a> {
         match screen(message) {
-            Screened::Query(question, outline) => self.judge(route, &question, outline),
+            Screened::Query(question, outline) => self.judge(route, received, &question, outline),
             Screened::Reject(rejection) => self.reject(rejection, message),
             Screened::Ignore => self.ignore(),
         }
@@ -87,6 +89,7 @@ impl Gate {
     fn judge<'a>(
         &self,
         route: Route,
+        received: Moment,
         question: &Question<'_>,
         outline: Outline<'a>,
     ) -> Passage<'a> {
@@ -95,14 +98,18 @@ impl Gate {
             Transport::Tcp => self.counters.tcp_queries.count(),
         }
         let query = route.query(question);
-        match self.authority.judge(&query) {
+        let begun = clock::now();
+        let judgement = self.authority.judge(&query);
+        let judged = clock::now();
+        self.counters.latencies.count(Stage::Policy, begun, judged);
+        match judgement {
             Judgement::Forward(endpoint) => {
                 self.counters.allowed.count();
-                Passage::Forward(endpoint, outline)
+                Passage::Forward(endpoint, outline, Course { received, forwarded: judged })
             }
             Judgement::Refuse(endpoint) => {
                 self.counters.refused.count();
-                self.note(Some(endpoint), query, None, Ending::Refused);
+                self.note(Some(endpoint), query, None, judged, Ending::Refused);
                 let rcode = match self.options.refusal {
                     Refusal::Refused => Rcode::REFUSED,
                     Refusal::NxDomain => Rcode::NXDOMAIN,
@@ -112,12 +119,12 @@ impl Gate {
             // NXDOMAIN would be untrue: the name may be asked for at another time.
             Judgement::OverLimit(endpoint) => {
                 self.counters.over_query_limit.count();
-                self.note(Some(endpoint), query, None, Ending::OverLimit);
+                self.note(Some(endpoint), query, None, judged, Ending::OverLimit);
                 Passage::Refuse(Some(endpoint), outline, Rcode::REFUSED, ExtendedError::Blocked)
             }
             Judgement::Unknown => {
                 self.counters.unknown_clients.count();
-                self.note(None, query, None, Ending::Refused);
+                self.note(None, query, None, judged, Ending::Refused);
                 Passage::Refuse(None, outline, Rcode::REFUSED, ExtendedError::Prohibited)
             }
         }
@@ -137,8 +144,10 @@ impl Gate {
         };
         let route = Route { client: asked.client.address, server: asked.client.server, transport };
         let query = route.query(&question);
-        let (release, ending) = match self.take(asked, &query, message, answer) {
-            Ok(()) => (Release::Whole, Ending::Answered(answer, message)),
+        let taken = self.take(asked, &query, message, answer);
+        let settled = taken.as_ref().copied().unwrap_or_else(|_| clock::now());
+        let (release, ending) = match taken {
+            Ok(_) => (Release::Whole, Ending::Answered(answer, message)),
             // The client is not done: it asks again.
             Err(Withheld::Cut) => return Release::Truncated,
             Err(Withheld::Malformed) => {
@@ -148,17 +157,25 @@ impl Gate {
                 (Release::Fail(ExtendedError::Other), Ending::Failed(DnsFailure::NotEnforced))
             }
         };
-        self.note(Some(asked.endpoint), query, Some(self.forwarded(asked)), ending);
+        self.settle(asked, query, settled, ending);
         release
     }
 
+    /// Counts how long a query took that went upstream, and notes what became of it.
+    fn settle(&self, asked: &Asked, query: Query<'_>, settled: Moment, ending: Ending<'_>) {
+        let Course { received, forwarded } = asked.course;
+        self.counters.latencies.count(Stage::Total, received, settled);
+        self.note(Some(asked.endpoint), query, Some(forwarded), settled, ending);
+    }
+
+    /// Reads an answer and learns from it; says when that was done.
     fn take(
         &self,
         asked: &Asked,
         query: &Query<'_>,
         message: &mut [u8],
         answer: &mut Answer,
-    ) -> Result<(), Withheld> {
+    ) -> Result<Moment, Withheld> {
         if answer.read(message, self.options.max_ttl).is_err() {
             self.counters.malformed_answers.count();
             // Some servers cut an answer in the middle of a record and set TC. Nothing of it can
@@ -171,30 +188,37 @@ impl Gate {
         if answer.chain_cut {
             self.counters.chains_cut.count();
         }
-        self.learn(asked.endpoint, query, answer)?;
+        let came = clock::now();
+        self.counters.latencies.count(Stage::Upstream, asked.course.forwarded, came);
+        let learned = self.learn(asked.endpoint, query, answer, came)?;
         set_id(message, asked.client.id);
         self.counters.answered.count();
         self.counters.answered_with(answer.rcode).count();
-        Ok(())
+        Ok(learned)
     }
 
+    /// Learns from an answer that came then; says when that was done.
     fn learn(
         &self,
         endpoint: EndpointId,
         query: &Query<'_>,
         answer: &Answer,
-    ) -> Result<(), Withheld> {
+        came: Moment,
+    ) -> Result<Moment, Withheld> {
         if answer.rcode != Rcode::NOERROR || answer.addresses.is_empty() {
-            return Ok(());
+            return Ok(came);
         }
         if !self.authority.may_teach(endpoint, query) {
             self.counters.answers_not_learned.count();
-            return Ok(());
+            return Ok(came);
         }
-        match self.authority.learn(endpoint, query, &answer.addresses) {
+        let result = self.authority.learn(endpoint, query, &answer.addresses);
+        let learned = clock::now();
+        self.counters.latencies.count(Stage::KernelWrite, came, learned);
+        match result {
             Ok(()) => {
                 self.counters.learned.count();
-                Ok(())
+                Ok(learned)
             }
             Err(error) => {
                 self.counters.learn_failed.count();
@@ -207,8 +231,11 @@ impl Gate {
     /// Counts and notes a query whose answer will not come, and which gets SERVFAIL.
     pub fn give_up(&self, asked: &Asked, transport: Transport, failure: DnsFailure) {
         let route = Route { client: asked.client.address, server: asked.client.server, transport };
-        let forwarded = Some(self.forwarded(asked));
-        self.fail(asked.endpoint, route, asked.question(), forwarded, failure);
+        self.count_failure(failure);
+        if let Ok(question) = Question::from_wire(asked.question()) {
+            let query = route.query(&question);
+            self.settle(asked, query, clock::now(), Ending::Failed(failure));
+        }
     }
 
     /// Counts and notes a query that did not go upstream though policy allows it, and which gets
@@ -220,36 +247,23 @@ impl Gate {
         question: &[u8],
         failure: DnsFailure,
     ) {
-        self.fail(endpoint, route, question, None, failure);
-    }
-
-    fn fail(
-        &self,
-        endpoint: EndpointId,
-        route: Route,
-        question: &[u8],
-        forwarded: Option<Moment>,
-        failure: DnsFailure,
-    ) {
-        if let Some(counter) = self.counter(failure) {
-            counter.count();
-        }
+        self.count_failure(failure);
         if let Ok(question) = Question::from_wire(question) {
             let query = route.query(&question);
-            self.note(Some(endpoint), query, forwarded, Ending::Failed(failure));
+            self.note(Some(endpoint), query, None, clock::now(), Ending::Failed(failure));
         }
     }
 
-    /// What counts the queries that are lost in this way, where it is not counted elsewhere.
-    fn counter(&self, failure: DnsFailure) -> Option<&Counter> {
+    /// Counts a query that is lost in this way, where it is not counted elsewhere.
+    fn count_failure(&self, failure: DnsFailure) {
         match failure {
-            DnsFailure::Timeout => Some(&self.counters.timeouts),
-            DnsFailure::Unreachable => Some(&self.counters.unreachable),
-            DnsFailure::Stopped => Some(&self.counters.stopped),
+            DnsFailure::Timeout => self.counters.timeouts.count(),
+            DnsFailure::Unreachable => self.counters.unreachable.count(),
+            DnsFailure::Stopped => self.counters.stopped.count(),
             DnsFailure::OverLimit
             | DnsFailure::TooMany
             | DnsFailure::Malformed
-            | DnsFailure::NotEnforced => None,
+            | DnsFailure::NotEnforced => {}
         }
     }
 
@@ -258,14 +272,10 @@ impl Gate {
         endpoint: Option<EndpointId>,
         query: Query<'_>,
         forwarded: Option<Moment>,
+        at: Moment,
         ending: Ending<'_>,
     ) {
-        self.authority.note(&Settled { endpoint, query, forwarded, ending });
-    }
-
-    /// When a query went upstream.
-    fn forwarded(&self, asked: &Asked) -> Moment {
-        asked.deadline - self.options.upstream_timeout
+        self.authority.note(&Settled { endpoint, query, forwarded, at, ending });
     }
 
     /// Counts a message from upstream that answers nothing.

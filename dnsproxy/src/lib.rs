@@ -14,6 +14,7 @@ mod batch;
 mod clock;
 mod datagram;
 mod gate;
+mod latency;
 mod options;
 mod proxy;
 mod socket;
@@ -24,6 +25,7 @@ mod worker;
 
 pub use authority::{Authority, Ending, Judgement, LearnError, Query, Settled};
 pub use dnsproxy_core::{Address, Answer};
+pub use latency::{Bucket, LATENCY_BOUNDS, Latency, Stage};
 pub use options::{Options, Refusal, TcpOptions};
 pub use proxy::{Error, Proxy, start};
 pub use stats::Stats;

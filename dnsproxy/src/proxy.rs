@@ -11,6 +11,7 @@ use tracing::error;
 
 use crate::authority::Authority;
 use crate::gate::Gate;
+use crate::latency::{Latency, Stage};
 use crate::options::Options;
 use crate::socket;
 use crate::stats::{Counters, Stats};
@@ -98,6 +99,18 @@ impl Proxy {
             stats.add(counters);
         }
         stats
+    }
+
+    /// How long a stage took up to now.
+    pub fn latency(&self, stage: Stage) -> Latency {
+        let mut latency = Latency::default();
+        for counters in &self.counters {
+            for (sum, own) in latency.iter_mut().zip(counters.latencies.read(stage)) {
+                sum.count += own.count;
+                sum.nanos += own.nanos;
+            }
+        }
+        latency
     }
 
     /// Whether every thread still serves. One that does not has died of a defect; its queries

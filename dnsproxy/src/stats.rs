@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use dnsproxy_core::Rcode;
 
+use crate::latency::Latencies;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Counts since the start, over all threads.
@@ -16,6 +18,8 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub $name: Counter,)*
+            /// How long queries took.
+            pub latencies: Latencies,
         }
 
         impl Stats {
@@ -25,7 +29,7 @@ macro_rules! counters {
             }
 
             pub(crate) fn add(&mut self, counters: &Counters) {
-                $(self.$name += counters.$name.0.load(Relaxed);)*
+                $(self.$name += counters.$name.read();)*
             }
         }
     };
@@ -116,7 +120,8 @@ counters! {
     tcp_broken,
 }
 
-/// A count that one thread writes and others read.
+/// A count that one thread writes and others read. So adding to it needs no atomic addition, which
+/// would cost as much as all the rest of counting.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -126,7 +131,11 @@ impl Counter {
     }
 
     pub fn add(&self, count: u64) {
-        self.0.fetch_add(count, Relaxed);
+        self.0.store(self.read().wrapping_add(count), Relaxed);
+    }
+
+    pub fn read(&self) -> u64 {
+        self.0.load(Relaxed)
     }
 }
 

@@ -10,7 +10,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use dnsproxy_core::{
-    Answer, Asked, Client, ExtendedError, Key, Limits, Outline, Pending, Rcode, Slot, set_id,
+    Answer, Asked, Client, Course, ExtendedError, Key, Limits, Outline, Pending, Rcode, Slot,
+    set_id,
 };
 use model::{DnsFailure, EndpointId, Moment, Transport};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -180,14 +181,14 @@ impl Worker {
 impl Desk {
     fn query(&mut self, end: usize, client: SocketAddr, server: SocketAddr, message: &[u8]) {
         let route = Route { client, server, transport: Transport::Udp };
-        match self.gate.query(route, message) {
+        match self.gate.query(route, self.now, message) {
             Passage::Ignore => {}
             Passage::Refuse(_, outline, rcode, reason) => {
                 self.refuse(client, server, &outline, rcode, reason);
             }
-            Passage::Forward(endpoint, outline) => {
+            Passage::Forward(endpoint, outline, course) => {
                 let client = Client { address: client, server, id: outline.id };
-                self.forward(end, client, endpoint, &outline, message);
+                self.forward(end, client, endpoint, &outline, course, message);
             }
         }
     }
@@ -198,6 +199,7 @@ impl Desk {
         client: Client,
         endpoint: EndpointId,
         outline: &Outline<'_>,
+        course: Course,
         message: &[u8],
     ) {
         if let Some(key) = self.pending.repeated(&client, outline.question) {
@@ -212,8 +214,7 @@ impl Desk {
             return self.fail(&client, outline, ExtendedError::NoReachableAuthority);
         };
         let rng = &mut self.rng;
-        let admitted =
-            self.pending.admit(client, endpoint, outline, slot, || rng.random(), self.now);
+        let admitted = self.pending.admit(client, endpoint, outline, slot, || rng.random(), course);
         let key = match admitted {
             Ok(key) => key,
             Err(refused) => {

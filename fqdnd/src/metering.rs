@@ -73,10 +73,19 @@ impl Metering {
         !self.enforces
     }
 
-    /// How often each limit was exceeded since the start, by the name that `fqdnctl status` shows.
+    /// Whether what is over a limit is refused.
+    pub fn enforces(&self) -> bool {
+        self.enforces
+    }
+
+    /// How often a limit was exceeded since the start.
+    pub fn count(&self, limit: QueryLimit) -> u64 {
+        self.over[limit as usize].load(Ordering::Relaxed)
+    }
+
+    /// The same of all limits, by the name that `fqdnctl status` shows.
     pub fn counts(&self) -> BTreeMap<String, u64> {
-        let count = |limit: QueryLimit| self.over[limit as usize].load(Ordering::Relaxed);
-        self.named(count)
+        self.named(|limit| self.count(limit))
     }
 
     /// The same of one endpoint; nothing for limits that it kept.

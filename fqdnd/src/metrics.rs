@@ -1,15 +1,16 @@
 //! Metrics for Prometheus, on a listener of their own.
 //!
-//! - Everything but latencies is counted already, where it happens; it is read when it is asked
-//!   for. No label has a value that pods could choose: no names, no addresses, no pods.
+//! - Everything is counted where it happens, whoever looks; it is read when it is asked for, and
+//!   told to the `metrics` facade, whose recorder is the scrape's own. No label has a value that pods could choose: no names, no addresses, no pods.
 //! - A listener that cannot be opened is told of and gone without, as the Hubble API's.
 //! - A scrape that cannot be whole fails, so that nothing old or partial is taken for the state.
 
 mod cold;
 mod dns;
-mod families;
+mod family;
 mod hot;
 mod process;
+mod sheet;
 mod totals;
 
 use std::net::SocketAddr;
@@ -34,8 +35,8 @@ use tracing::{debug, error, warn};
 use crate::config;
 use crate::daemon::Shared;
 use cold::Cold;
-use families::Families;
 use hot::Hot;
+use sheet::Sheet;
 
 /// How many clients may be connected at once, to each listener.
 const CLIENTS: usize = 8;
@@ -159,7 +160,7 @@ fn router(metrics: Arc<Metrics>) -> Router {
 
 async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
     match metrics.scrape().await {
-        Ok(text) => ([(header::CONTENT_TYPE, families::CONTENT_TYPE)], text).into_response(),
+        Ok(text) => ([(header::CONTENT_TYPE, sheet::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
             warn!(error = format!("{error:#}"), "metrics cannot be read");
             (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response()
@@ -168,7 +169,7 @@ async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
 }
 
 impl Metrics {
-    async fn scrape(self: Arc<Self>) -> Result<Vec<u8>> {
+    async fn scrape(self: Arc<Self>) -> Result<String> {
         let cold = {
             let reconciler = self.shared.reconciler.lock().await;
             Cold::read(&reconciler)
@@ -178,15 +179,21 @@ impl Metrics {
         read.await.context("the reading failed")?
     }
 
-    fn read(&self, cold: &Cold) -> Result<Vec<u8>> {
-        let mut families = Families::default();
-        cold.add(&mut families, &self.shared);
-        dns::add(&mut families, &self.shared.proxy.stats());
+    fn read(&self, cold: &Cold) -> Result<String> {
+        let sheet = Sheet::new(dns::bounds());
+        metrics::with_local_recorder(&sheet, || self.tell(cold))?;
+        Ok(sheet.write())
+    }
+
+    /// Tells the thread's recorder of everything.
+    fn tell(&self, cold: &Cold) -> Result<()> {
+        cold.tell(&self.shared);
+        dns::tell(&self.shared);
         let mut hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
         hot.look(&self.shared)?;
-        hot.add(&mut families, &self.shared)?;
-        process::add(&mut families, self.shared.started_at);
-        families.encode()
+        hot.tell(&self.shared)?;
+        process::tell(self.shared.started_at);
+        Ok(())
     }
 
     fn look(&self) -> Result<()> {

@@ -57,6 +57,15 @@ pub struct Limits {
     pub timeout: Duration,
 }
 
+/// When a query passed which point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Course {
+    /// When the batch came that it was read with.
+    pub received: Moment,
+    /// When it was let go on upstream.
+    pub forwarded: Moment,
+}
+
 /// One waiting query.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -64,6 +73,8 @@ pub struct Asked {
     pub client: Client,
     /// The endpoint that the query was judged for.
     pub endpoint: EndpointId,
+    /// When it came and went on.
+    pub course: Course,
     /// When waiting ends.
     pub deadline: Moment,
     flags: Flags,
@@ -138,12 +149,19 @@ impl Asked {
         Outline { id: client.id, flags, edns, question: self.question() }
     }
 
-    fn new(client: Client, endpoint: EndpointId, outline: &Outline<'_>, deadline: Moment) -> Self {
+    fn new(
+        client: Client,
+        endpoint: EndpointId,
+        outline: &Outline<'_>,
+        course: Course,
+        timeout: Duration,
+    ) -> Self {
+        let deadline = course.forwarded + timeout;
         let mut question = [0; Question::MAX_LEN];
         let question_len = outline.question.len().min(Question::MAX_LEN);
         question[..question_len].copy_from_slice(&outline.question[..question_len]);
         let Outline { flags, edns, .. } = *outline;
-        Self { client, endpoint, deadline, flags, edns, question, question_len }
+        Self { client, endpoint, course, deadline, flags, edns, question, question_len }
     }
 }
 
@@ -194,7 +212,7 @@ impl Pending {
         outline: &Outline<'_>,
         slot: Slot,
         draw: impl FnMut() -> u16,
-        now: Moment,
+        course: Course,
     ) -> Result<Key, Refused> {
         if self.len() >= self.limits.total {
             return Err(Refused::Total);
@@ -204,7 +222,7 @@ impl Pending {
             return Err(Refused::Endpoint);
         }
         let key = self.free_key(slot, draw).ok_or(Refused::Total)?;
-        let asked = Asked::new(client, endpoint, outline, now + self.limits.timeout);
+        let asked = Asked::new(client, endpoint, outline, course, self.limits.timeout);
         let index = self.insert(Entry { asked, key, previous: self.newest, next: None });
         self.by_key.insert(key, index);
         self.by_client.insert(client, index);

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dnsproxy_core::{
-    Answer, Client, ExtendedError, FrameError, Frames, Limits, Outline, Pending, Rcode, Slot,
-    set_id,
+    Answer, Client, Course, ExtendedError, FrameError, Frames, Limits, Outline, Pending, Rcode,
+    Slot, set_id,
 };
 use model::{DnsFailure, EndpointId, Moment, Transport};
 use rand::rngs::StdRng;
@@ -284,16 +284,16 @@ impl Desk {
         upstream: &mut Upstream,
     ) -> Result<(), End> {
         let gate = Arc::clone(&self.gate);
-        match gate.query(self.route(), message) {
+        match gate.query(self.route(), now, message) {
             Passage::Ignore => Ok(()),
             Passage::Refuse(endpoint, outline, rcode, reason) => {
                 endpoint.map_or(Ok(()), |endpoint| self.belong_to(endpoint))?;
                 self.refuse(&outline, rcode, reason, out);
                 Ok(())
             }
-            Passage::Forward(endpoint, outline) => {
+            Passage::Forward(endpoint, outline, course) => {
                 self.belong_to(endpoint)?;
-                self.forward(endpoint, &outline, message, now, out, upstream);
+                self.forward(endpoint, &outline, course, message, out, upstream);
                 Ok(())
             }
         }
@@ -317,15 +317,15 @@ impl Desk {
         &mut self,
         endpoint: EndpointId,
         outline: &Outline<'_>,
+        course: Course,
         message: &[u8],
-        now: Moment,
         out: &mut Backlog,
         upstream: &mut Upstream,
     ) {
         let client = Client { address: self.client, server: self.server, id: outline.id };
         let rng = &mut self.rng;
         let draw = || rng.random();
-        match self.pending.admit(client, endpoint, outline, SLOT, draw, now) {
+        match self.pending.admit(client, endpoint, outline, SLOT, draw, course) {
             Ok(key) => {
                 self.draft.clear();
                 self.draft.extend_from_slice(message);

@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use super::families::{Families, number};
+use super::family::{counter, gauge};
 use crate::daemon::Shared;
 use crate::observer::Observer;
 use crate::reconcile::Reconciler;
@@ -36,90 +36,82 @@ impl Cold {
         }
     }
 
-    /// The same as families, with what the manifests say.
-    pub fn add(&self, families: &mut Families, shared: &Shared) {
-        self.add_revisions(families);
-        self.add_endpoints(families);
-        add_manifests(families, self.problems, shared);
-        add_daemon(families, shared);
+    /// Tells of it, and of what the manifests say.
+    pub fn tell(&self, shared: &Shared) {
+        self.tell_revisions();
+        self.tell_endpoints();
+        tell_manifests(self.problems, shared);
+        tell_daemon(shared);
     }
 
-    fn add_revisions(&self, families: &mut Families) {
-        families
-            .gauge("fqdnd_revision_planned", "The last revision of what is to be enforced.")
-            .is(number(self.planned));
-        families
-            .gauge("fqdnd_revision_applied", "The revision that the kernel enforces.")
-            .is(number(self.applied));
-        families
-            .gauge(
-                "fqdnd_revision_applied_timestamp_seconds",
-                "When that revision came into force, in seconds since 1970.",
-            )
-            .is(self.applied_at);
-        families
-            .counter(
-                "fqdnd_reconcile_errors_total",
-                "Revisions that could not be decided or not be written; what was enforced stayed.",
-            )
-            .is(number(self.failed));
+    fn tell_revisions(&self) {
+        gauge("fqdnd_revision_planned", "The last revision of what is to be enforced.")
+            .counts(self.planned);
+        gauge("fqdnd_revision_applied", "The revision that the kernel enforces.")
+            .counts(self.applied);
+        gauge(
+            "fqdnd_revision_applied_timestamp_seconds",
+            "When that revision came into force, in seconds since 1970.",
+        )
+        .is(self.applied_at);
+        counter(
+            "fqdnd_reconcile_errors_total",
+            "Revisions that could not be decided or not be written; what was enforced stayed.",
+        )
+        .is(self.failed);
     }
 
-    fn add_endpoints(&self, families: &mut Families) {
+    fn tell_endpoints(&self) {
         let api::EndpointCounts { open, enforced, denied } = self.endpoints;
-        families
-            .gauge(
+        gauge(
                 "fqdnd_endpoints",
                 "Endpoints of this node: selected by no policy, judged by policies, or denied everything because they are not bound as their record says.",
             )
             .by("state", [("open", open), ("enforced", enforced), ("denied", denied)]);
-        families
-            .gauge("fqdnd_identities", "Identities in use, those with fixed meanings included.")
-            .is(number(self.identities));
+        gauge("fqdnd_identities", "Identities in use, those with fixed meanings included.")
+            .counts(self.identities);
     }
 }
 
-fn add_manifests(families: &mut Families, problems: u64, shared: &Shared) {
+fn tell_manifests(problems: u64, shared: &Shared) {
     let manifests = shared.manifests.borrow().clone();
     let stale = manifests.files.values();
     let stale = stale.filter(|state| matches!(state, kubernetes::FileState::Stale { .. })).count();
     let unenforced = manifests.policies.values().map(|policy| policy.unenforced.len()).sum();
-    let mut gauge = |name, help, count: usize| {
-        families.gauge(name, help).is(number(count as u64));
+    let gauge_of = |name, help, count: usize| {
+        gauge(name, help).counts(count as u64);
     };
-    gauge("fqdnd_policies", "Policies in force.", manifests.policies.len());
-    gauge("fqdnd_manifest_files", "Manifest files that are read.", manifests.files.len());
-    gauge(
+    gauge_of("fqdnd_policies", "Policies in force.", manifests.policies.len());
+    gauge_of("fqdnd_manifest_files", "Manifest files that are read.", manifests.files.len());
+    gauge_of(
         "fqdnd_stale_manifest_files",
         "Manifest files that are broken, so that their last good version is in force.",
         stale,
     );
-    gauge(
+    gauge_of(
         "fqdnd_unenforced_rules",
         "Rules that are valid and need what is not enforced here, so that they allow nothing.",
         unenforced,
     );
-    families
-        .gauge("fqdnd_problems", "What is wrong: in the sources, or with what was made of them.")
+    gauge("fqdnd_problems", "What is wrong: in the sources, or with what was made of them.")
         .by("where", [("sources", manifests.problems.len() as u64), ("inventory", problems)]);
 }
 
-fn add_daemon(families: &mut Families, shared: &Shared) {
-    let attach_mode = shared.attach_mode().to_string();
-    families.gauge("fqdnd_build_info", "1, with the version and what it runs on.").with(
-        &[
-            ("version", env!("CARGO_PKG_VERSION")),
-            ("kernel", &shared.kernel),
-            ("attach_mode", &attach_mode),
+fn tell_daemon(shared: &Shared) {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let kernel = shared.kernel.clone();
+    gauge("fqdnd_build_info", "1, with the version and what it runs on.").with(
+        [
+            ("version", version),
+            ("kernel", kernel),
+            ("attach_mode", shared.attach_mode().to_string()),
         ],
         1.0,
     );
     if let Some(hubble) = shared.observer.as_ref().map(Observer::report) {
-        families
-            .gauge("fqdnd_hubble_clients", "Connected clients of the Hubble API.")
-            .is(number(hubble.clients));
-        families
-            .counter("fqdnd_hubble_clients_refused_total", "Clients turned away as too many.")
-            .is(number(hubble.clients_refused));
+        gauge("fqdnd_hubble_clients", "Connected clients of the Hubble API.")
+            .counts(hubble.clients);
+        counter("fqdnd_hubble_clients_refused_total", "Clients turned away as too many.")
+            .is(hubble.clients_refused);
     }
 }

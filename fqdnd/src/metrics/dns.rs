@@ -1,8 +1,13 @@
-//! What the DNS proxy counts, as families: each of its counts is one reading of one of them.
+//! What the DNS proxy counts: each of its counts is one reading of one family, and the times of its
+//! stages are series of one histogram.
 
-use dnsproxy::Stats;
+use dnsproxy::{LATENCY_BOUNDS, Proxy, Stage, Stats};
+use engine::querying::QueryLimit;
+use metrics::{Unit, describe_histogram, histogram};
 
-use super::families::{Families, number};
+use super::family::counter;
+use crate::daemon::Shared;
+use crate::metering::Metering;
 
 /// A family, and which count is its reading at which label.
 struct Spec {
@@ -119,17 +124,60 @@ const SPECS: &[Spec] = &[
 #[cfg(test)]
 const SUMS: &[&str] = &["answered"];
 
-/// The counts as families.
-pub fn add(families: &mut Families, stats: &Stats) {
+const LATENCY: &str = "fqdnd_dns_latency_seconds";
+
+/// Tells of the proxy and of what is asked through it.
+pub fn tell(shared: &Shared) {
+    tell_counts(&shared.proxy.stats());
+    tell_latency(&shared.proxy);
+    if let Some(metering) = shared.names.metering() {
+        tell_query_limits(metering);
+    }
+}
+
+fn tell_query_limits(metering: &Metering) {
+    let outcome = if metering.enforces() { "refused" } else { "audited" };
+    let mut family = counter(
+        "fqdnd_dns_over_query_limit_total",
+        "Queries under patterns that were over a limit; where limits are audited, they passed all the same.",
+    );
+    for limit in QueryLimit::ALL {
+        let labels = [("limit", limit.as_str()), ("outcome", outcome)];
+        family = family.with(labels, metering.count(limit));
+    }
+}
+
+fn tell_counts(stats: &Stats) {
     let reading = |count: &str| stats.iter().find(|(name, _)| *name == count).map(|(_, own)| own);
     for spec in SPECS {
-        let mut family = families.counter(spec.name, spec.help);
-        for (count, value) in spec.readings {
-            if let Some(reading) = reading(count) {
-                family.with(&[(spec.label, value)], number(reading));
-            }
+        let readings = spec.readings.iter();
+        let readings = readings.filter_map(|(count, value)| Some((*value, reading(count)?)));
+        counter(spec.name, spec.help).by(spec.label, readings);
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
+fn tell_latency(proxy: &Proxy) {
+    describe_histogram!(
+        LATENCY,
+        Unit::Nanoseconds,
+        "How long DNS queries take, by stage: to be judged, to be answered by their server, for the answer's addresses to be in the kernel, and from the first to the last.",
+    );
+    for stage in Stage::ALL {
+        let series = histogram!(LATENCY, "stage" => stage.as_str());
+        let filled = proxy.latency(stage).into_iter().filter(|bucket| bucket.count > 0);
+        for bucket in filled {
+            // The mean of what is in a bucket is in that bucket too, and gives the same sum.
+            let mean = bucket.nanos as f64 / bucket.count as f64;
+            series.record_many(mean, bucket.count as usize);
         }
     }
+}
+
+/// The bounds of the latency's buckets, in the unit in which it is told.
+#[allow(clippy::cast_precision_loss, reason = "they are far below 2^53")]
+pub fn bounds() -> Vec<f64> {
+    LATENCY_BOUNDS.iter().map(|bound| *bound as f64).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use flows::LossSource;
 use model::{DropReason, EndpointId};
 
-use super::families::{Families, number};
+use super::family::{counter, gauge};
 use super::totals::Totals;
 use crate::daemon::Shared;
 
@@ -63,14 +63,14 @@ impl Hot {
         Ok(())
     }
 
-    /// Everything as families.
-    pub fn add(&mut self, families: &mut Families, shared: &Shared) -> Result<()> {
+    /// Tells of everything.
+    pub fn tell(&mut self, shared: &Shared) -> Result<()> {
         self.look_at_flow_tables(shared)?;
-        self.add_packets(families);
-        self.add_evictions(families);
-        add_names(families, shared);
-        add_records(families, shared);
-        add_maps(families, shared)
+        self.tell_packets();
+        self.tell_evictions();
+        tell_names(shared);
+        tell_records(shared);
+        tell_maps(shared)
     }
 
     fn look_at_flow_tables(&mut self, shared: &Shared) -> Result<()> {
@@ -88,35 +88,29 @@ impl Hot {
         Ok(())
     }
 
-    fn add_packets(&self, families: &mut Families) {
+    fn tell_packets(&self) {
         let dropped =
             |reason: &DropReason| (reason.as_str(), self.counts.of(Count::Dropped(*reason)));
-        families
-            .counter("fqdnd_dropped_packets_total", "Packets dropped, by reason.")
+        counter("fqdnd_dropped_packets_total", "Packets dropped, by reason.")
             .by("reason", DropReason::ALL.iter().map(dropped));
-        families
-            .counter("fqdnd_flows_total", "Flows whose first packet passed or went to a proxy.")
+        counter("fqdnd_flows_total", "Flows whose first packet passed or went to a proxy.")
             .with(
-                &[("direction", "egress"), ("verdict", "forwarded")],
-                number(self.counts.of(Count::BegunOutbound)),
+                [("direction", "egress"), ("verdict", "forwarded")],
+                self.counts.of(Count::BegunOutbound),
             )
             .with(
-                &[("direction", "egress"), ("verdict", "redirected")],
-                number(self.counts.of(Count::Redirected)),
+                [("direction", "egress"), ("verdict", "redirected")],
+                self.counts.of(Count::Redirected),
             )
             .with(
-                &[("direction", "ingress"), ("verdict", "forwarded")],
-                number(self.counts.of(Count::BegunInbound)),
+                [("direction", "ingress"), ("verdict", "forwarded")],
+                self.counts.of(Count::BegunInbound),
             );
     }
 
-    fn add_evictions(&self, families: &mut Families) {
+    fn tell_evictions(&self) {
         let own = |what| self.counts.of(Count::Evicted(what));
-        families
-            .counter(
-                "fqdnd_evictions_total",
-                "What gave way because an endpoint had too much of it.",
-            )
+        counter("fqdnd_evictions_total", "What gave way because an endpoint had too much of it.")
             .by(
                 "what",
                 [
@@ -130,7 +124,7 @@ impl Hot {
     }
 }
 
-fn add_names(families: &mut Families, shared: &Shared) {
+fn tell_names(shared: &Shared) {
     let (mut names, mut addresses, mut leases, mut kept) = (0, 0, 0, 0);
     shared.names.visit(|_, own| {
         let stats = own.stats();
@@ -139,55 +133,45 @@ fn add_names(families: &mut Families, shared: &Shared) {
         leases += stats.leases as u64;
         kept += own.entries().filter(|entry| entry.kept_alive).count() as u64;
     });
-    let mut gauge = |name, help, count| families.gauge(name, help).is(number(count));
-    gauge("fqdnd_names", "Resolved names, over all endpoints.", names);
-    gauge("fqdnd_addresses", "Addresses of resolved names, over all endpoints.", addresses);
-    gauge("fqdnd_leases", "Addresses that resolved names opened in the kernel.", leases);
-    gauge(
+    let gauge_of = |name, help, count| gauge(name, help).counts(count);
+    gauge_of("fqdnd_names", "Resolved names, over all endpoints.", names);
+    gauge_of("fqdnd_addresses", "Addresses of resolved names, over all endpoints.", addresses);
+    gauge_of("fqdnd_leases", "Addresses that resolved names opened in the kernel.", leases);
+    gauge_of(
         "fqdnd_kept_addresses",
         "Addresses that have expired and that living connections keep.",
         kept,
     );
-    families
-        .counter("fqdnd_addresses_refused_total", "Answers or addresses that were not learned.")
+    counter("fqdnd_addresses_refused_total", "Answers or addresses that were not learned.")
         .by("reason", shared.names.counts().read());
 }
 
-fn add_records(families: &mut Families, shared: &Shared) {
+fn tell_records(shared: &Shared) {
     let Some(flows) = &shared.flows else { return };
     let (recorded, held, capacity, lost) = flows.look(|ring| {
         let lost = LossSource::ALL.into_iter().filter(|source| *source != LossSource::Ring);
         let lost: Vec<_> = lost.map(|source| (source.as_str(), ring.lost(source))).collect();
         (ring.flows(), ring.len(), ring.capacity().get(), lost)
     });
-    families
-        .counter("fqdnd_flow_records_total", "Records of flows that were made.")
-        .is(number(recorded));
-    families
-        .counter(
-            "fqdnd_flow_records_lost_total",
-            "Records that were not made, by where they were lost.",
-        )
-        .by("source", lost);
-    families
-        .gauge("fqdnd_flow_records", "Records that are held for whoever looks.")
-        .is(number(held as u64));
-    families
-        .gauge("fqdnd_flow_records_limit", "Records that can be held.")
-        .is(number(capacity as u64));
+    counter("fqdnd_flow_records_total", "Records of flows that were made.").is(recorded);
+    counter(
+        "fqdnd_flow_records_lost_total",
+        "Records that were not made, by where they were lost.",
+    )
+    .by("source", lost);
+    gauge("fqdnd_flow_records", "Records that are held for whoever looks.").counts(held as u64);
+    gauge("fqdnd_flow_records_limit", "Records that can be held.").counts(capacity as u64);
 }
 
-fn add_maps(families: &mut Families, shared: &Shared) -> Result<()> {
+fn tell_maps(shared: &Shared) -> Result<()> {
     let maps = shared.datapath.maps().context("the maps cannot be read")?;
     let entries = maps.iter().filter_map(|map| Some((map.name, map.entries? as u64)));
-    families.gauge("fqdnd_map_entries", "Entries of each BPF map.").by("map", entries);
+    gauge("fqdnd_map_entries", "Entries of each BPF map.").by("map", entries);
     // Of the ring and the like no entries are known, and their sizes are no numbers of entries.
     let limits = maps.iter().filter(|map| map.entries.is_some());
-    families
-        .gauge("fqdnd_map_entries_limit", "Entries that each BPF map can take.")
+    gauge("fqdnd_map_entries_limit", "Entries that each BPF map can take.")
         .by("map", limits.map(|map| (map.name, map.size.into())));
-    families
-        .gauge("fqdnd_map_memory_bytes", "Kernel memory of each BPF map.")
+    gauge("fqdnd_map_memory_bytes", "Kernel memory of each BPF map.")
         .by("map", maps.iter().map(|map| (map.name, map.bytes)));
     Ok(())
 }

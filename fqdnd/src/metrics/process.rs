@@ -2,32 +2,31 @@
 
 use std::fs;
 
+use metrics::{Unit, describe_counter};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeVal;
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::families::{Families, number};
+use super::family::gauge;
 
 /// What the kernel says of the process; what it does not say is left out.
-pub fn add(families: &mut Families, started_at: u64) {
-    families
-        .gauge("process_start_time_seconds", "When the process began, in seconds since 1970.")
-        .is(number(started_at));
+pub fn tell(started_at: u64) {
+    gauge("process_start_time_seconds", "When the process began, in seconds since 1970.")
+        .counts(started_at);
     if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
-        families
-            .counter("process_cpu_seconds_total", "Processor time spent, in seconds.")
-            .is(seconds(usage.user_time()) + seconds(usage.system_time()));
+        let spent = micros(usage.user_time()) + micros(usage.system_time());
+        let (name, help) = ("process_cpu_seconds_total", "Processor time spent, in seconds.");
+        describe_counter!(name, Unit::Microseconds, help);
+        metrics::counter!(name).absolute(spent);
     }
     if let Some(bytes) = resident_memory() {
-        families.gauge("process_resident_memory_bytes", "Resident memory.").is(number(bytes));
+        gauge("process_resident_memory_bytes", "Resident memory.").counts(bytes);
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        families
-            .gauge("process_open_fds", "Open file descriptors.")
-            .is(number(open.count() as u64));
+        gauge("process_open_fds", "Open file descriptors.").counts(open.count() as u64);
     }
     if let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        families.gauge("process_max_fds", "File descriptors that may be open.").is(number(limit));
+        gauge("process_max_fds", "File descriptors that may be open.").counts(limit);
     }
 }
 
@@ -38,7 +37,6 @@ fn resident_memory() -> Option<u64> {
     Some(pages * u64::try_from(page).ok()?)
 }
 
-#[allow(clippy::cast_precision_loss, reason = "processor time is far below 2^53 microseconds")]
-fn seconds(time: TimeVal) -> f64 {
-    time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6
+fn micros(time: TimeVal) -> u64 {
+    time.tv_sec().unsigned_abs() * 1_000_000 + time.tv_usec().unsigned_abs()
 }

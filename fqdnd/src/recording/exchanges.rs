@@ -14,7 +14,6 @@ use model::{DnsFailure, EndpointId, Moment, Name, NameRef, Transport};
 
 use super::budget::Budget;
 use super::losses::Queries;
-use crate::clock;
 
 /// How many records wait in one queue: at 40,000 queries a second, for 50 ms.
 const LANE: usize = 2048;
@@ -92,8 +91,7 @@ impl Exchanges {
 
     /// Takes down a settled query.
     pub fn note(&self, settled: &Settled<'_>) {
-        let now = clock::now();
-        if !self.budget.take(settled.endpoint, now) {
+        if !self.budget.take(settled.endpoint, settled.at) {
             self.suppressed.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -103,7 +101,7 @@ impl Exchanges {
             lane
         });
         let lane = &self.lanes[lane % self.lanes.len()];
-        if lane.push(Exchange::new(settled, now)).is_err() {
+        if lane.push(Exchange::new(settled)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -122,8 +120,8 @@ impl Exchanges {
 }
 
 impl Exchange {
-    fn new(settled: &Settled<'_>, at: Moment) -> Self {
-        let Settled { endpoint, query, forwarded, ending } = *settled;
+    fn new(settled: &Settled<'_>) -> Self {
+        let Settled { endpoint, query, forwarded, at, ending } = *settled;
         let mut own = Self {
             at,
             forwarded,
@@ -255,8 +253,8 @@ mod tests {
             name: name.as_ref(),
             qtype: 1,
         };
-        let forwarded = Some(Moment::ZERO);
-        exchanges.note(&Settled { endpoint: Some(EndpointId(3)), query, forwarded, ending });
+        let (forwarded, at) = (Some(Moment::from_secs(99)), Moment::from_secs(100));
+        exchanges.note(&Settled { endpoint: Some(EndpointId(3)), query, forwarded, at, ending });
     }
 
     /// An answer to `a.` with an alias `b.` and so many addresses of each family.

@@ -53,11 +53,17 @@ pub struct Policies {
 /// What was explained, and what explanations are made from.
 pub struct Explainer {
     shared: Arc<Shared>,
-    explained: HashMap<Case, (Outcome, Policies)>,
+    explained: HashMap<Case, Explained>,
     /// What the policies were when `explained` was begun.
     manifests: Arc<kubernetes::Inventory>,
     grounds: Option<Grounds>,
     allowance: Allowance,
+}
+
+/// What the policies come to, and which of them.
+struct Explained {
+    outcome: Outcome,
+    policies: Policies,
 }
 
 /// The cluster at one revision.
@@ -98,20 +104,22 @@ impl Explainer {
         to: IpAddr,
         outcome: Outcome,
     ) -> Option<Policies> {
-        if !self.explained.contains_key(case) {
-            let begun = Instant::now();
-            if !self.allowance.has_any(begun) {
-                return None;
-            }
-            let explained = self.explain(case, from, to);
-            self.allowance.spend(begun.elapsed());
-            if self.explained.len() >= KEPT {
-                self.explained.clear();
-            }
-            self.explained.insert(case.clone(), explained?);
+        if let Some(known) = self.explained.get(case) {
+            return Some(known.if_it_came_to(outcome));
         }
-        let (explained, policies) = self.explained.get(case)?;
-        Some(if *explained == outcome { policies.clone() } else { Policies::default() })
+        let begun = Instant::now();
+        if !self.allowance.has_any(begun) {
+            return None;
+        }
+        let explained = self.explain(case, from, to);
+        self.allowance.spend(begun.elapsed());
+        let explained = explained?;
+        if self.explained.len() >= KEPT {
+            self.explained.clear();
+        }
+        let policies = explained.if_it_came_to(outcome);
+        self.explained.insert(case.clone(), explained);
+        Some(policies)
     }
 
     fn explain(
@@ -119,7 +127,7 @@ impl Explainer {
         case: &Case,
         from: &EndpointName,
         to: IpAddr,
-    ) -> Option<(Outcome, Policies)> {
+    ) -> Option<Explained> {
         let shared = Arc::clone(&self.shared);
         let Grounds { revision, inventory, settings } = self.grounds()?;
         let known = Known { inventory, settings, guard: shared.names.guard() };
@@ -134,7 +142,8 @@ impl Explainer {
             closed: None,
         };
         let explanation = explain(known, &question).ok()?;
-        Some((explanation.outcome, Policies::of(&explanation, *revision)))
+        let policies = Policies::of(&explanation, *revision);
+        Some(Explained { outcome: explanation.outcome, policies })
     }
 
     /// The cluster as it is now, unless a revision is being carried out.
@@ -148,6 +157,13 @@ impl Explainer {
             });
         }
         self.grounds.as_ref()
+    }
+}
+
+impl Explained {
+    /// The policies, unless it came to something else: then they have changed meanwhile.
+    fn if_it_came_to(&self, outcome: Outcome) -> Policies {
+        if self.outcome == outcome { self.policies.clone() } else { Policies::default() }
     }
 }
 

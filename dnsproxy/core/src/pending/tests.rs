@@ -30,6 +30,10 @@ fn query(id: u16) -> Vec<u8> {
     message(id, 0x0100, b"\x03wWw")
 }
 
+fn at(now: Moment) -> Course {
+    Course { received: now, forwarded: now }
+}
+
 fn admit(
     pending: &mut Pending,
     client: Client,
@@ -39,7 +43,7 @@ fn admit(
 ) -> Result<Key, Refused> {
     let query = query(client.id);
     let outline = Outline::read(&query).unwrap();
-    pending.admit(client, endpoint, &outline, SLOT, || id, now)
+    pending.admit(client, endpoint, &outline, SLOT, || id, at(now))
 }
 
 #[test]
@@ -101,7 +105,7 @@ fn draws_another_id_when_one_is_in_use_and_gives_up_in_the_end() {
     let outline = Outline::read(&bytes).unwrap();
     let mut ids = [1, 1, 9].into_iter();
     let draw = || ids.next().unwrap();
-    let key = pending.admit(client(2, 0), POD, &outline, SLOT, draw, Moment::ZERO).unwrap();
+    let key = pending.admit(client(2, 0), POD, &outline, SLOT, draw, at(Moment::ZERO)).unwrap();
     assert_eq!(key, Key { slot: SLOT, id: 9 });
 }
 
