@@ -14,7 +14,7 @@ use std::sync::Arc;
 use model::{
     Changed, ClusterNode, EndpointName, Label, Labels, Pod, Prefix, Service, Source, changes,
 };
-use policy::{Table, Wants};
+use policy::{Asked, Table, Wants};
 
 use crate::inventory::Inventory;
 use crate::node::Settings;
@@ -66,7 +66,7 @@ impl Addresses {
     pub(crate) fn of(inventory: &Inventory, settings: &Settings, table: &Table) -> Self {
         let (mut this, mut touched) = (Self::new(settings, &mut Touched::new()), Touched::new());
         this.take(&Inventory::default(), inventory, &mut touched);
-        this.add_table(table, inventory, &mut touched);
+        this.add(&table.asked(), inventory, &mut touched);
         this
     }
 
@@ -237,37 +237,37 @@ impl Addresses {
         touched.extend(named.take_while(|prefix| range.contains(*prefix)));
     }
 
-    /// Takes in what a table that comes into use asks for.
-    pub(crate) fn add_table(&mut self, table: &Table, known: &Inventory, touched: &mut Touched) {
-        for prefix in table.prefixes() {
-            *self.named.entry(prefix).or_default() += 1;
-            touched.insert(prefix);
+    /// Takes in what a table asks for from now on.
+    pub(crate) fn add(&mut self, asked: &Asked, known: &Inventory, touched: &mut Touched) {
+        for prefix in &asked.prefixes {
+            *self.named.entry(*prefix).or_default() += 1;
+            touched.insert(*prefix);
         }
-        for service in &table.wants().services {
+        for service in &asked.wants.services {
             *self.wanted_services.entry(service.clone()).or_default() += 1;
             let own = known.services.get(service).into_iter().flat_map(|own| &own.backends);
             own.for_each(|backend| self.add_backend(*backend, service, touched));
         }
-        for port in &table.wants().ports {
+        for port in &asked.wants.ports {
             *self.wanted_ports.entry(port.clone()).or_default() += 1;
             touch_with_port(known, port, touched);
         }
     }
 
-    /// Takes back what a table asked for that is not in use any more.
-    pub(crate) fn remove_table(&mut self, table: &Table, known: &Inventory, touched: &mut Touched) {
-        for prefix in table.prefixes() {
-            if take_one(&mut self.named, &prefix) {
-                touched.insert(prefix);
+    /// Takes back what a table does not ask for any more.
+    pub(crate) fn remove(&mut self, asked: &Asked, known: &Inventory, touched: &mut Touched) {
+        for prefix in &asked.prefixes {
+            if take_one(&mut self.named, prefix) {
+                touched.insert(*prefix);
             }
         }
-        for service in &table.wants().services {
+        for service in &asked.wants.services {
             if take_one(&mut self.wanted_services, service) {
                 let own = known.services.get(service).into_iter().flat_map(|own| &own.backends);
                 own.for_each(|backend| self.remove_backend(*backend, service, touched));
             }
         }
-        for port in &table.wants().ports {
+        for port in &asked.wants.ports {
             if take_one(&mut self.wanted_ports, port) {
                 touch_with_port(known, port, touched);
             }

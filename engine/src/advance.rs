@@ -158,7 +158,7 @@ impl Node {
                 roster.acquire(&key, || key, record)?;
                 if self.leaving.remove(&key).is_none() {
                     let touched = &mut progress.prefixes;
-                    self.world.addresses.add_table(table.rules(), new, touched);
+                    self.world.addresses.add(&table.rules().asked(), new, touched);
                 }
                 table.enter();
                 progress.entered.insert(key);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use model::{Identity, Label, Labels, Prefix, Source};
-use policy::{LabelSelector, Subject, Table};
+use policy::{Altered, LabelSelector, Subject};
 
 /// What an identity stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,20 +136,22 @@ impl Destinations {
         Some(known.destination)
     }
 
-    /// The destinations of which a table may say more than of all.
-    pub(crate) fn concerning(&self, table: &Table) -> BTreeSet<Identity> {
-        let mut found: BTreeSet<Identity> = if table.is_about_all_inside() {
+    /// The destinations of which a table may say something else, beside what it says of all.
+    pub(crate) fn concerning(&self, altered: &Altered) -> BTreeSet<Identity> {
+        let mut found: BTreeSet<Identity> = if altered.inside {
             self.inside.all.clone()
         } else {
-            let selectors = table.label_selectors();
+            let selectors = altered.selectors.iter();
             selectors.flat_map(|selector| self.inside.candidates(selector)).collect()
         };
-        if table.is_about_all_outside() {
+        if altered.is_about_all_outside() {
             found.extend(self.outside.values().flatten());
-        } else {
-            found.extend(&self.marked);
-            found.extend(table.prefixes().flat_map(|prefix| self.within(prefix)));
+            return found;
         }
+        if altered.inside || !altered.selectors.is_empty() {
+            found.extend(&self.marked);
+        }
+        found.extend(altered.prefixes.iter().flat_map(|prefix| self.within(*prefix)));
         found
     }
 

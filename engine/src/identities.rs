@@ -62,11 +62,11 @@ impl Node {
             (Identity(number), Meaning::Service { name, protocol, port, ipv6 })
         }));
         for table in self.tables.values().map(LiveTable::table) {
-            let patterns = table.rules().selectors();
-            let text = |id: &policy::SelectorId| patterns[id.0 as usize].to_string();
-            all.extend(table.sets().iter().map(|(identity, members)| {
-                (identity, Meaning::Names(members.iter().map(text).collect()))
-            }));
+            let sets = table.sets();
+            all.extend(
+                sets.iter()
+                    .map(|(identity, _)| (identity, Meaning::Names(sets.patterns(identity)))),
+            );
         }
         all.sort_by_key(|(identity, _)| *identity);
         all.dedup();

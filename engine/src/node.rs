@@ -186,7 +186,7 @@ impl Node {
         self.tables.retain(|_, table| table.is_used());
         for table in std::mem::take(&mut self.leaving).into_values() {
             let world = &mut self.world;
-            world.addresses.remove_table(table.rules(), &self.known, &mut world.unplaced);
+            world.addresses.remove(&table.rules().asked(), &self.known, &mut world.unplaced);
         }
         self.rosters.labels.forget_idle();
         self.rosters.cidrs.forget_idle();

@@ -80,7 +80,7 @@ impl Writer<'_> {
         if let Some(level) = everywhere {
             self.put(Identity::ANY, &level.rows);
         }
-        let concerning = destinations.concerning(self.table.rules());
+        let concerning = destinations.concerning(&self.table.rules().places());
         let used = concerning.into_iter().filter(|own| destinations.is_used(*own));
         self.add(destinations, used);
         let ports = services.concerning(&self.table.view);

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use identity::Numbers;
-use model::{Change, Identity, NameRef, NumberKind, Row, TableId};
+use model::{Change, Identity, NameRef, NumberKind, Pattern, Row, TableId};
 use policy::{SelectorId, Subject};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -72,6 +72,19 @@ impl TableSets {
     /// All sets with their selectors, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (Identity, &[SelectorId])> {
         self.members.iter().map(|(set, members)| (*set, &**members))
+    }
+
+    /// The patterns of a set, in order.
+    pub fn patterns(&self, set: Identity) -> Vec<String> {
+        let members = self.selectors(set).unwrap_or_default();
+        self.texts(members).into_iter().map(str::to_owned).collect()
+    }
+
+    fn texts(&self, members: &[SelectorId]) -> Vec<&str> {
+        let patterns = members.iter().filter_map(|own| self.rules.selector(*own));
+        let mut texts: Vec<&str> = patterns.map(Pattern::as_str).collect();
+        texts.sort_unstable();
+        texts
     }
 
     /// Whether sets were first seen since the last [`confirm`](Self::confirm).
@@ -149,9 +162,7 @@ impl TableSets {
         if self.members.len() >= self.limit {
             return Err(SetsFull);
         }
-        let patterns = self.rules.selectors();
-        let texts = self.scratch.iter().map(|id| patterns[id.0 as usize].as_str());
-        let digest = identity::digest("names", texts);
+        let digest = identity::digest("names", self.texts(&self.scratch));
         let acquired = {
             let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
             numbers.acquire(&digest).map_err(|_| SetsFull)?

@@ -43,7 +43,7 @@ fn compile(policy: &Policy) {
     let table = Table::compile(&policy.rules, &Context::default());
     let labels = Labels::default();
     let selectors: Vec<SelectorId> =
-        (0..table.selectors().len().min(8) as u32).map(SelectorId).collect();
+        (0..table.selectors().count().min(8) as u32).map(SelectorId).collect();
     let prefixes: Vec<_> = table.prefixes().take(8).collect();
     let fixed = [Subject::Any, Subject::Labels(&labels), Subject::Names(&selectors)];
     for subject in fixed

@@ -8,8 +8,10 @@
 
 mod audit;
 mod context;
+mod counted;
 mod document;
 mod explain;
+mod meaning;
 mod options;
 mod pattern_index;
 mod problem;
@@ -24,6 +26,7 @@ pub use audit::{Population, audit};
 pub use context::{Concerns, Context, Wants};
 pub use document::Document;
 pub use explain::{Decision, Destination, Explanation, Lack, Near, Packet, explain};
+pub use meaning::Meaning;
 pub use options::{Options, SelectorScope};
 pub use pattern_index::{PatternIndex, SelectorId};
 pub use problem::Problem;
@@ -34,4 +37,4 @@ pub use rule::{
     TlsContext, Unenforced,
 };
 pub use selector::{LabelSelector, Operator, Requirement, SelectorIndex};
-pub use table::{NameFilter, Subject, Table, TableRow};
+pub use table::{Altered, AlteredNames, Asked, NameFilter, Subject, Table, TableRow};

@@ -6,55 +6,61 @@
 //! ([`Verdict::union`]). The rows of one level never hide each other: a row has already taken in
 //! what the wider rows say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use imbl::OrdMap;
 use model::{
     EndpointName, Label, Labels, NameRef, Pattern, PortPrefix, Prefix, Protocol, Source, Verdict,
 };
-use prefix_trie::joint::JointPrefixMap;
 
 use crate::context::{Context, Wants, named_ports};
-use crate::pattern_index::{PatternIndex, SelectorId};
+use crate::counted;
+use crate::counted::Bag;
+use crate::meaning::{Meaning, Spoken};
+use crate::pattern_index::SelectorId;
 use crate::rule::{L7, NamedPort, Rule};
-use crate::selector::{LabelSelector, SelectorIndex};
+use crate::selector::{Requirement, SelectorIndex};
 
-mod build;
+mod change;
 mod conversation;
 mod filter;
 pub(crate) mod fold;
+mod prefixes;
+mod selectors;
 
-use build::Build;
+pub use change::{Altered, AlteredNames, Asked};
 use conversation::Conversations;
 use filter::Filters;
 pub use filter::NameFilter;
 use fold::{Effect, Effects, Fold, Numbered};
+use prefixes::Prefixes;
+use selectors::Selectors;
 
-/// The verdicts of endpoints that the same rules select.
-#[derive(Debug)]
+type Grants = counted::Numbered<Grant>;
+
+/// The verdicts of endpoints that the same rules select. A copy of it costs nothing.
+#[derive(Clone, Debug, Default)]
 pub struct Table {
-    enforces: bool,
-    grants: Vec<Grant>,
-    any: Vec<GrantId>,
+    /// The rules that ask for default deny, of which only the number counts.
+    denying: Bag<()>,
+    grants: Grants,
+    any: Bag<GrantId>,
     /// Those of `any` with ports that each pod names itself.
-    any_named: Vec<GrantId>,
+    any_named: Bag<GrantId>,
     /// What `cluster` means: every label set in the cluster.
-    cluster: Vec<GrantId>,
+    cluster: Bag<GrantId>,
     labelled: SelectorIndex<GrantId>,
     /// Those of `labelled` that are for the backends of a service.
-    services: BTreeMap<EndpointName, BTreeSet<GrantId>>,
-    dns_pods: BTreeSet<Labels>,
-    /// Rules for DNS by selectors that hold whatever the namespace, for DNS pods only.
-    dns_by_pod: SelectorIndex<GrantId>,
-    prefixes: JointPrefixMap<IpNet, Vec<PrefixGrant>>,
-    excepts: Vec<Vec<Prefix>>,
-    selectors: Vec<Pattern>,
-    by_selector: Vec<Selected>,
-    index: PatternIndex,
+    services: OrdMap<EndpointName, Bag<GrantId>>,
+    /// By all the labels that pods have of their own.
+    pods: OrdMap<Labels, Bag<GrantId>>,
+    prefixes: Prefixes,
+    selectors: Selectors,
     filters: Filters,
     conversations: Conversations,
-    wants: Wants,
+    /// The names of ports that rules ask for.
+    ports: Bag<String>,
 }
 
 /// Destinations that a level of a table is about.
@@ -102,39 +108,19 @@ struct Grant {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct GrantId(usize);
-
-/// What the rules say of a prefix, unless an address lies in one of the exceptions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct PrefixGrant {
-    grant: GrantId,
-    except: Option<ExceptId>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct ExceptId(usize);
-
-/// What the rules say of a selector of names.
-#[derive(Clone, Debug, Default)]
-struct Selected {
-    grants: BTreeSet<GrantId>,
-    allow_private: bool,
-}
+struct GrantId(u32);
 
 impl Table {
     /// The table of endpoints that these rules select, in such a cluster.
     pub fn compile(rules: &[Arc<Rule>], context: &Context) -> Self {
-        let mut build = Build::new(context);
-        for rule in rules {
-            build.add(rule);
-        }
-        build.finish(rules.iter().any(|rule| rule.default_deny))
+        let meanings: Vec<Meaning> = rules.iter().map(|rule| rule.meaning(context)).collect();
+        Self::default().changed([], &meanings).0
     }
 
     /// Whether what no row allows is denied. Where it is not, [`Subject::Any`] has a row that
     /// allows the rest.
     pub fn enforces(&self) -> bool {
-        self.enforces
+        !self.denying.is_empty()
     }
 
     /// The rows of one level, in the order of their ports. The longest one that covers a packet
@@ -142,7 +128,7 @@ impl Table {
     pub fn rows(&self, subject: Subject<'_>) -> Vec<TableRow> {
         let mut fold = Fold::default();
         self.visit(subject, |ports, effect| fold.add(ports, effect));
-        if matches!(subject, Subject::Any) && !self.enforces {
+        if matches!(subject, Subject::Any) && !self.enforces() {
             fold.allow_the_rest();
         }
         fold.rows(self.numbered())
@@ -151,7 +137,7 @@ impl Table {
     /// What one level says of one port; none: nothing.
     pub fn row_at(&self, subject: Subject<'_>, protocol: Protocol, port: u16) -> Option<TableRow> {
         let mut effects = Effects::default();
-        if matches!(subject, Subject::Any) && !self.enforces {
+        if matches!(subject, Subject::Any) && !self.enforces() {
             effects.allow_the_rest();
         }
         self.visit(subject, |ports, effect| {
@@ -196,52 +182,62 @@ impl Table {
         (!denied && !lists.is_empty()).then(|| self.filters.filter(allowed, &lists))
     }
 
+    /// Everything that the table says something of, as where it differs from one without rules.
+    pub fn places(&self) -> Altered {
+        let pods = self.pods.keys().map(|own| own.iter().map(Requirement::from).collect());
+        Altered {
+            everywhere: true,
+            inside: !self.cluster.is_empty() || !self.any_named.is_empty(),
+            selectors: self.labelled.selectors().cloned().chain(pods).collect(),
+            services: self.services.keys().cloned().collect(),
+            prefixes: self.prefixes.iter().collect(),
+            come: self.asked(),
+            gone: Asked::default(),
+            names: if self.has_selectors() { AlteredNames::Wider } else { AlteredNames::Same },
+        }
+    }
+
     /// The prefixes that rules name, their exceptions too, in order.
     pub fn prefixes(&self) -> impl Iterator<Item = Prefix> {
-        self.prefixes.keys().filter_map(|net| Prefix::new(net.addr(), net.prefix_len()))
+        self.prefixes.iter()
     }
 
-    /// The selectors of labels: what none of them matches has no rows of its own, unless
-    /// [`Self::is_about_all_inside`].
-    pub fn label_selectors(&self) -> impl Iterator<Item = &LabelSelector> {
-        self.labelled.selectors().chain(self.dns_by_pod.selectors())
-    }
-
-    /// Whether anything in the cluster may have rows, whatever its labels are.
-    pub fn is_about_all_inside(&self) -> bool {
-        !self.cluster.is_empty() || !self.any_named.is_empty()
-    }
-
-    /// Whether anything outside the cluster may have rows, whatever its prefix is.
-    pub fn is_about_all_outside(&self) -> bool {
-        let matched =
-            |prefix| self.labelled.matching(&outside(prefix, &Labels::default())).next().is_some();
-        matched(Prefix::all_ipv4()) || matched(Prefix::all_ipv6())
+    /// What it has addresses told apart by.
+    pub fn asked(&self) -> Asked {
+        Asked { prefixes: self.prefixes.iter().collect(), wants: self.wants() }
     }
 
     /// The labels beside those of objects that must be given to [`Self::rows`] where they apply.
-    pub fn wants(&self) -> &Wants {
-        &self.wants
+    pub fn wants(&self) -> Wants {
+        Wants {
+            services: self.services.keys().cloned().collect(),
+            ports: self.ports.iter().cloned().collect(),
+        }
     }
 
-    /// The patterns of all toFQDNs rules, in order and no two the same. A [`SelectorId`] is an
-    /// index of this.
-    pub fn selectors(&self) -> &[Pattern] {
-        &self.selectors
+    /// Whether there are toFQDNs rules.
+    pub fn has_selectors(&self) -> bool {
+        !self.selectors.is_empty()
+    }
+
+    /// The patterns of all toFQDNs rules, no two the same, in the order of their numbers.
+    pub fn selectors(&self) -> impl Iterator<Item = (SelectorId, &Pattern)> {
+        self.selectors.iter()
+    }
+
+    /// The pattern of a number.
+    pub fn selector(&self, selector: SelectorId) -> Option<&Pattern> {
+        self.selectors.get(selector)
     }
 
     /// Adds the selectors that match a name, in order.
     pub fn selectors_of(&self, name: NameRef<'_>, into: &mut Vec<SelectorId>) {
-        self.index.collect(name, into);
+        self.selectors.collect(name, into);
     }
 
     /// Whether a policy that has this selector lets private addresses of outside names be learned.
     pub fn allow_private(&self, selector: SelectorId) -> bool {
-        self.selected(selector).is_some_and(|selected| selected.allow_private)
-    }
-
-    fn selected(&self, selector: SelectorId) -> Option<&Selected> {
-        self.by_selector.get(usize::try_from(selector.0).ok()?)
+        self.selectors.allow_private(selector)
     }
 
     /// Calls `found` with the ports and effects of everything that is said at one level.
@@ -254,7 +250,7 @@ impl Table {
             Effect::Allow | Effect::Dns(_) | Effect::Deny => found(ports, effect),
         };
         let grants = self.grants(subject);
-        for grant in grants.iter().map(|id| &self.grants[id.0]) {
+        for grant in grants.iter().filter_map(|id| self.grants.get(id.0)) {
             grant.ports.iter().for_each(|ports| found(*ports, &grant.effect));
         }
         let Subject::Labels(labels) = subject else { return };
@@ -264,7 +260,7 @@ impl Table {
         }
         let everywhere = self.any_named.iter().copied();
         for id in grants.into_iter().chain(everywhere).collect::<BTreeSet<_>>() {
-            let grant = &self.grants[id.0];
+            let Some(grant) = self.grants.get(id.0) else { continue };
             for (own, port) in named.iter().filter(|(own, _)| grant.named.contains(own)) {
                 found(PortPrefix::port(own.protocol, *port), &grant.effect);
             }
@@ -276,31 +272,35 @@ impl Table {
         match subject {
             Subject::Any => self.any.iter().copied().collect(),
             Subject::Labels(labels) => {
-                let is_dns = !self.dns_by_pod.is_empty() && self.dns_pods.contains(&own(labels));
-                let widened = is_dns.then(|| self.dns_by_pod.matching(labels).copied());
-                let selected = self.labelled.matching(labels).chain(&self.cluster).copied();
-                selected.chain(widened.into_iter().flatten()).collect()
+                let own = (!self.pods.is_empty()).then(|| self.pods.get(&own(labels))).flatten();
+                let own = own.into_iter().flat_map(Bag::iter);
+                self.labelled
+                    .matching(labels)
+                    .chain(self.cluster.iter())
+                    .chain(own)
+                    .copied()
+                    .collect()
             }
-            Subject::Service(name) => self.services.get(name).cloned().unwrap_or_default(),
+            Subject::Service(name) => {
+                self.services.get(name).into_iter().flat_map(|own| own.iter().copied()).collect()
+            }
             Subject::Outside { prefix, labels } => {
-                let covering = self.prefixes.cover_values(&prefix.net()).flatten();
-                let own = covering.filter(|own| !self.is_excepted(own.except, prefix));
                 let labelled = self.labelled.matching(&outside(prefix, labels)).copied();
                 let is_cluster = labels.values(&Source::Reserved, API_SERVER).next().is_some();
                 let cluster = self.cluster.iter().copied().filter(|_| is_cluster);
-                own.map(|own| own.grant).chain(labelled).chain(cluster).collect()
+                self.prefixes.grants_over(prefix).chain(labelled).chain(cluster).collect()
             }
-            Subject::Names(selectors) => selectors
-                .iter()
-                .filter_map(|selector| self.selected(*selector))
-                .flat_map(|selected| selected.grants.iter().copied())
-                .collect(),
+            Subject::Names(selectors) => {
+                selectors.iter().flat_map(|own| self.selectors.grants(*own)).collect()
+            }
         }
     }
+}
 
-    fn is_excepted(&self, except: Option<ExceptId>, prefix: Prefix) -> bool {
-        let excepts = except.map_or(&[][..], |id| &self.excepts[id.0]);
-        excepts.iter().any(|own| own.contains(prefix))
+impl Grant {
+    fn new(spoken: &Spoken, effect: Effect) -> Self {
+        let Spoken { ports, named, .. } = spoken;
+        Self { ports: ports.clone(), named: named.clone(), effect }
     }
 }
 

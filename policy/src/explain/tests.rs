@@ -1,4 +1,4 @@
-use model::{Label, Pattern};
+use model::Label;
 
 use super::*;
 use crate::{Document, Options, Policy};
@@ -172,7 +172,7 @@ fn an_external_service_is_its_name() {
     assert!(explain(&rules, &context, &packet).passes(packet.protocol));
     assert!(!explain(&rules, &Context::default(), &packet).passes(packet.protocol));
     let table = crate::Table::compile(&rules, &context);
-    let patterns: Vec<&str> = table.selectors().iter().map(Pattern::as_str).collect();
+    let patterns: Vec<&str> = table.selectors().map(|(_, own)| own.as_str()).collect();
     assert_eq!(patterns, ["a.com"]);
 }
 

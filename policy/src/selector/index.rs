@@ -4,74 +4,110 @@
 //! share a label with what is asked are looked at; the few without such a requirement are always
 //! looked at.
 
+use imbl::{HashMap, OrdMap, OrdSet};
 use model::Labels;
-use rustc_hash::FxHashMap;
 
+use crate::counted::{Bag, Numbered};
 use crate::selector::LabelSelector;
 
-/// A multimap from selectors to values.
+/// A multimap from selectors to values. A copy of it costs nothing.
 #[derive(Clone, Debug)]
-pub struct SelectorIndex<T> {
-    entries: Vec<(LabelSelector, Vec<T>)>,
-    known: FxHashMap<LabelSelector, usize>,
-    by_label: FxHashMap<String, FxHashMap<String, Vec<usize>>>,
-    others: Vec<usize>,
+pub struct SelectorIndex<T: Ord> {
+    selectors: Numbered<LabelSelector>,
+    /// By the number of the selector.
+    values: OrdMap<u32, Bag<T>>,
+    by_label: HashMap<String, HashMap<String, OrdSet<u32>>>,
+    others: OrdSet<u32>,
 }
 
-impl<T> Default for SelectorIndex<T> {
+impl<T: Ord> Default for SelectorIndex<T> {
     fn default() -> Self {
         Self {
-            entries: Vec::new(),
-            known: FxHashMap::default(),
-            by_label: FxHashMap::default(),
-            others: Vec::new(),
+            selectors: Numbered::default(),
+            values: OrdMap::new(),
+            by_label: HashMap::new(),
+            others: OrdSet::new(),
         }
     }
 }
 
-impl<T> SelectorIndex<T> {
-    /// Adds a value under a selector.
-    pub fn insert(&mut self, selector: &LabelSelector, value: T) {
-        if let Some(&entry) = self.known.get(selector) {
-            self.entries[entry].1.push(value);
-            return;
+impl<T: Ord + Clone> SelectorIndex<T> {
+    /// Adds a value under a selector; whether it is the first of its kind there.
+    pub fn insert(&mut self, selector: &LabelSelector, value: T) -> bool {
+        let (number, is_new) = self.selectors.acquire(selector.clone());
+        if is_new {
+            self.enter(selector, number);
         }
-        let entry = self.entries.len();
-        self.entries.push((selector.clone(), vec![value]));
-        self.known.insert(selector.clone(), entry);
+        self.values.entry(number).or_default().insert(value)
+    }
+
+    /// Takes one such value from under a selector; whether it was the last of its kind there.
+    pub fn remove(&mut self, selector: &LabelSelector, value: &T) -> bool {
+        let Some(number) = self.selectors.number(selector) else { return false };
+        let Some(own) = self.values.get_mut(&number) else { return false };
+        if !own.contains(value) {
+            return false;
+        }
+        let was_last = own.remove(value);
+        if self.selectors.release(number).is_some() {
+            self.values.remove(&number);
+            self.leave(selector, number);
+        }
+        was_last
+    }
+
+    fn enter(&mut self, selector: &LabelSelector, number: u32) {
         let Some((key, values)) = selector.narrowest() else {
-            self.others.push(entry);
+            self.others.insert(number);
             return;
         };
         let by_value = self.by_label.entry(key.to_owned()).or_default();
         for value in values {
-            by_value.entry(value.clone()).or_default().push(entry);
+            by_value.entry(value.clone()).or_default().insert(number);
         }
     }
 
-    /// The values whose selectors match, in the order of their selectors' first insertion.
+    fn leave(&mut self, selector: &LabelSelector, number: u32) {
+        let Some((key, values)) = selector.narrowest() else {
+            self.others.remove(&number);
+            return;
+        };
+        let Some(by_value) = self.by_label.get_mut(key) else { return };
+        for value in values {
+            let Some(numbers) = by_value.get_mut(value) else { continue };
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                by_value.remove(value);
+            }
+        }
+        if by_value.is_empty() {
+            self.by_label.remove(key);
+        }
+    }
+
+    /// The values whose selectors match, selector by selector.
     pub fn matching<'a>(&'a self, labels: &Labels) -> impl Iterator<Item = &'a T> + use<'a, T> {
-        let mut found = self.others.clone();
+        let mut found: Vec<u32> = self.others.iter().copied().collect();
         for label in labels.iter() {
             let by_value = self.by_label.get(&label.key);
-            found.extend(
-                by_value.and_then(|by_value| by_value.get(&label.value)).into_iter().flatten(),
-            );
+            let numbers = by_value.and_then(|by_value| by_value.get(&label.value));
+            found.extend(numbers.into_iter().flatten());
         }
         found.sort_unstable();
         found.dedup();
-        found.retain(|entry| self.entries[*entry].0.matches(labels));
-        found.into_iter().flat_map(|entry| self.entries[entry].1.iter())
+        found.retain(|number| self.selectors.get(*number).is_some_and(|own| own.matches(labels)));
+        let values = found.into_iter().filter_map(|number| self.values.get(&number));
+        values.flat_map(Bag::iter)
     }
 
-    /// The selectors, in the order of their first insertion.
+    /// The selectors.
     pub fn selectors(&self) -> impl Iterator<Item = &LabelSelector> {
-        self.entries.iter().map(|(selector, _)| selector)
+        self.selectors.iter().map(|(_, selector)| &**selector)
     }
 
     /// Whether there is no selector.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.values.is_empty()
     }
 }
 
@@ -109,11 +145,19 @@ mod tests {
         #[test]
         fn finds_what_asking_each_selector_finds(
             selectors in prop::collection::vec(selector(), 0..12),
+            gone in prop::collection::vec((selector(), any::<bool>()), 0..6),
             labels in labels(),
         ) {
             let mut index = SelectorIndex::default();
+            for (selector, _) in &gone {
+                prop_assert!(index.insert(selector, selectors.len()) || gone.len() > 1);
+            }
             for (number, selector) in selectors.iter().enumerate() {
-                index.insert(selector, number);
+                prop_assert!(index.insert(selector, number));
+            }
+            for (selector, is_asked) in &gone {
+                index.remove(selector, &selectors.len());
+                prop_assert!(!is_asked || !index.remove(selector, &usize::MAX));
             }
             let mut found: Vec<usize> = index.matching(&labels).copied().collect();
             found.sort_unstable();

@@ -3,35 +3,37 @@
 use std::sync::Arc;
 
 use model::{PortPrefix, Protocol, Requests};
-use rustc_hash::FxHashMap;
 
+use crate::counted::Numbered;
 use crate::rule::L7;
 
 /// One set of rules for what is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct ConversationId(usize);
+pub(super) struct ConversationId(u32);
 
 /// The rules of a table for what is said.
-#[derive(Debug, Default)]
-pub(super) struct Conversations {
-    all: Vec<Arc<L7>>,
-    ids: FxHashMap<Arc<L7>, ConversationId>,
-}
+#[derive(Clone, Debug, Default)]
+pub(super) struct Conversations(Numbered<L7>);
 
 impl Conversations {
-    /// The number of some rules.
-    pub(super) fn number(&mut self, rules: &Arc<L7>) -> ConversationId {
-        if let Some(id) = self.ids.get(rules) {
-            return *id;
-        }
-        let id = ConversationId(self.all.len());
-        self.all.push(Arc::clone(rules));
-        self.ids.insert(Arc::clone(rules), id);
-        id
+    /// The number of some rules, with one user more.
+    pub(super) fn acquire(&mut self, rules: &Arc<L7>) -> ConversationId {
+        ConversationId(self.0.acquire(Arc::clone(rules)).0)
+    }
+
+    /// One user of some rules less; the number they have, or had if that was the last.
+    pub(super) fn release(&mut self, rules: &L7) -> Option<ConversationId> {
+        let number = self.0.number(rules)?;
+        self.0.release(number);
+        Some(ConversationId(number))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub(super) fn get(&self, id: ConversationId) -> &Arc<L7> {
-        &self.all[id.0]
+        self.0.get(id.0).expect("rules are numbered as long as a grant has them")
     }
 }
 

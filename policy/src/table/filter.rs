@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use model::{NameRef, Pattern};
 use rustc_hash::FxHashMap;
 
+use crate::counted::Numbered;
 use crate::pattern_index::PatternIndex;
 
 /// The names that may be asked for at a port of a destination.
@@ -56,7 +57,7 @@ impl Eq for NameFilter {}
 
 /// One list of patterns that a rule has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct ListId(usize);
+pub(super) struct ListId(u32);
 
 /// The lists of a table, and the filters made of them.
 ///
@@ -64,24 +65,21 @@ pub(super) struct ListId(usize);
 /// after, so that what is kept is bounded by what is in use.
 #[derive(Debug, Default)]
 pub(super) struct Filters {
-    lists: Vec<Vec<Pattern>>,
-    ids: FxHashMap<Vec<Pattern>, ListId>,
+    lists: Numbered<Vec<Pattern>>,
     made: Mutex<FxHashMap<Vec<ListId>, Weak<NameFilter>>>,
 }
 
 impl Filters {
-    /// The number of a list of patterns.
-    pub(super) fn list(&mut self, patterns: &[Pattern]) -> ListId {
-        let mut list = patterns.to_vec();
-        list.sort();
-        list.dedup();
-        if let Some(id) = self.ids.get(&list) {
-            return *id;
-        }
-        let id = ListId(self.lists.len());
-        self.lists.push(list.clone());
-        self.ids.insert(list, id);
-        id
+    /// The number of a list of patterns, with one user more.
+    pub(super) fn acquire(&mut self, list: &Arc<Vec<Pattern>>) -> ListId {
+        ListId(self.lists.acquire(Arc::clone(list)).0)
+    }
+
+    /// One user of a list less; the number it has, or had if that was the last.
+    pub(super) fn release(&mut self, list: &Vec<Pattern>) -> Option<ListId> {
+        let number = self.lists.number(list)?;
+        self.lists.release(number);
+        Some(ListId(number))
     }
 
     /// The filter that allows what any of the lists allows, or every name.
@@ -96,10 +94,18 @@ impl Filters {
             return filter;
         }
         made.retain(|_, filter| filter.strong_count() > 0);
-        let patterns = lists.iter().flat_map(|list| self.lists[list.0].iter().cloned());
+        let lists = lists.iter().filter_map(|list| self.lists.get(list.0));
+        let patterns = lists.flat_map(|list| list.iter().cloned());
         let filter = Arc::new(NameFilter::new(false, patterns.collect()));
         made.insert(key, Arc::downgrade(&filter));
         filter
+    }
+}
+
+/// In a copy that goes on otherwise a number may stand for another list, so it makes its own.
+impl Clone for Filters {
+    fn clone(&self) -> Self {
+        Self { lists: self.lists.clone(), made: Mutex::default() }
     }
 }
 

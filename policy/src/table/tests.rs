@@ -9,6 +9,7 @@ use crate::rule::{Egress, EndpointPeer, Origin, Peers, PolicyKey, PortRule, Pref
 use crate::selector::{LabelSelector, Requirement};
 use crate::{Document, Options, Policy};
 
+mod change;
 mod reference;
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -99,7 +100,7 @@ fn destinations_are_answered_level_by_level() {
     let prefixes: Vec<String> = table.prefixes().map(|prefix| prefix.to_string()).collect();
     assert_eq!(prefixes, ["10.0.0.0/8", "10.1.0.0/16", "fd00::/8"]);
 
-    let selectors: Vec<&str> = table.selectors().iter().map(Pattern::as_str).collect();
+    let selectors: Vec<&str> = table.selectors().map(|(_, own)| own.as_str()).collect();
     assert_eq!(selectors, ["*.example.com", "example.com", "www.example.com"]);
     let mut ids = Vec::new();
     table.selectors_of(name("www.example.com").as_ref(), &mut ids);
@@ -191,7 +192,7 @@ fn without_default_deny_the_rest_is_allowed_and_names_are_still_filtered() {
                 [{ports: [{port: '53', protocol: UDP}], rules: {dns: [{matchName: a.com}]}}]}]}";
     let open = table(&[spec]);
     assert!(!open.enforces());
-    assert_eq!(shown(&open.rows(Subject::Any)), ["any allow", "53/UDP dns a.com"]);
+    assert_eq!(shown(&open.rows(Subject::Any)), ["any unruled", "53/UDP dns a.com"]);
     let filter = open.name_filter(&[], Protocol::UDP, 53).unwrap();
     assert!(filter.allows(name("a.com").as_ref()) && !filter.allows(name("b.com").as_ref()));
     assert_eq!(open.name_filter(&[], Protocol::TCP, 53), None);
@@ -317,7 +318,7 @@ fn named_ports_are_those_of_each_pod() {
   - toEndpoints: [{matchLabels: {k8s-app: web}}]
     toPorts: [{ports: [{port: HTTP, protocol: TCP}]}]
   - toPorts: [{ports: [{port: metrics}]}]"]);
-    let wanted: Vec<&str> = table.wants().ports.iter().map(String::as_str).collect();
+    let wanted: Vec<String> = table.wants().ports.into_iter().collect();
     assert_eq!(wanted, ["http", "metrics"]);
     let with = |app: &str, ports: &[(&str, u16)]| -> Labels {
         let named = ports.iter().map(|(name, port)| Wants::port_label(name, Protocol::TCP, *port));

@@ -140,7 +140,7 @@ fn any_entry(direction: Direction) -> impl Strategy<Value = Egress> {
         .prop_map(|(peers, ports, unenforced)| Egress { unenforced, ..entry(peers, ports) })
 }
 
-fn any_rule() -> impl Strategy<Value = Arc<Rule>> {
+pub(super) fn any_rule() -> impl Strategy<Value = Arc<Rule>> {
     let allowed = prop::collection::vec(any_entry(Direction::Allow), 0..4);
     let denied = prop::collection::vec(any_entry(Direction::Deny), 0..2);
     (allowed, denied, any::<bool>()).prop_map(|(egress, denied, deny)| {
@@ -166,7 +166,7 @@ fn reserved(name: &str) -> Label {
     Label { key: name.to_owned(), source: Source::Reserved, value: String::new() }
 }
 
-fn any_context() -> impl Strategy<Value = Context> {
+pub(super) fn any_context() -> impl Strategy<Value = Context> {
     (any_labels(), any_labels(), prop::collection::vec(any_prefix(), 0..3)).prop_map(
         |(dns, labels, prefixes)| {
             let service = |namespace: &str, name: &str, external: Option<&str>| {
@@ -194,7 +194,7 @@ fn any_context() -> impl Strategy<Value = Context> {
 
 /// A destination that owns what [`Destination`] borrows.
 #[derive(Clone, Debug)]
-enum Owned {
+pub(super) enum Owned {
     Inside(Labels),
     Outside(IpAddr, Labels, Vec<Name>),
 }
@@ -210,7 +210,7 @@ impl Owned {
     }
 }
 
-fn any_destination() -> impl Strategy<Value = Owned> {
+pub(super) fn any_destination() -> impl Strategy<Value = Owned> {
     let address = select(ADDRESSES).prop_map(|text| text.parse().unwrap());
     let names = prop::collection::vec(select(NAMES).prop_map(name), 0..3);
     prop_oneof![
@@ -221,7 +221,11 @@ fn any_destination() -> impl Strategy<Value = Owned> {
 }
 
 /// Calls `ask` with the levels that a destination is on.
-fn with_levels<T>(table: &Table, to: &Owned, ask: impl FnOnce(&[Subject<'_>]) -> T) -> T {
+pub(super) fn with_levels<T>(
+    table: &Table,
+    to: &Owned,
+    ask: impl FnOnce(&[Subject<'_>]) -> T,
+) -> T {
     match to {
         Owned::Inside(labels) => ask(&[Subject::Labels(labels)]),
         Owned::Outside(address, labels, names) => {
