@@ -192,12 +192,13 @@ mod tests {
     }
 
     #[test]
-    fn what_became_of_a_packet_is_one_of_three() {
+    fn what_became_of_a_packet_is_one_of_four() {
         let outcome = |changes: &[_]| with(changes).map(|event| event.outcome);
         let dropped = Some(Outcome::Dropped(DropReason::PolicyDenied));
         assert_eq!(outcome(&[(65, 2)]), Some(Outcome::Redirected));
+        assert_eq!(outcome(&[(65, 4)]), Some(Outcome::Inspected));
         assert_eq!(outcome(&[(65, 3), (66, 1)]), dropped);
-        for odd in [&[(65, 0)][..], &[(65, 4)], &[(65, 3)], &[(65, 3), (66, 200)], &[(66, 1)]] {
+        for odd in [&[(65, 0)][..], &[(65, 5)], &[(65, 3)], &[(65, 3), (66, 200)], &[(66, 1)]] {
             assert_eq!(with(odd), None, "{odd:?}");
         }
     }

@@ -2,6 +2,7 @@
 
 mod attaching;
 mod frames;
+mod inspecting;
 mod maps;
 mod moving;
 mod packets;

@@ -22,8 +22,8 @@ use super::{Fixture, run, settings};
 use crate::{AttachMode, Attached, By, Hook};
 
 pub(super) const ENDPOINT: EndpointId = EndpointId(5);
-const TABLE: TableId = TableId(2);
-const SERVERS: Identity = Identity(300);
+pub(super) const TABLE: TableId = TableId(2);
+pub(super) const SERVERS: Identity = Identity(300);
 pub(super) const MODES: [(AttachMode, By); 2] =
     [(AttachMode::Tcx, By::Tcx), (AttachMode::Clsact, By::Clsact)];
 
@@ -49,7 +49,7 @@ impl Namespace {
     }
 
     /// Runs something inside and hands its answer, or its panic, out.
-    fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(super) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (answer, told) = mpsc::channel();
         let job = move || {
             let caught = std::panic::catch_unwind(AssertUnwindSafe(job));
@@ -70,7 +70,7 @@ impl Drop for Namespace {
     }
 }
 
-fn ip(line: &str) {
+pub(super) fn ip(line: &str) {
     run("ip", &line.split_whitespace().collect::<Vec<_>>());
 }
 
@@ -156,7 +156,7 @@ pub(super) fn policy(interface: Interface, bridge: Option<Interface>) -> Vec<Cha
 }
 
 /// A pod on a bridge, with programs on both that enforce the policy.
-fn enforced_on_a_bridge(mode: AttachMode) -> (Lab, Fixture, Interface) {
+pub(super) fn enforced_on_a_bridge(mode: AttachMode) -> (Lab, Fixture, Interface) {
     let lab = Lab::new(true);
     let fixture = Fixture::new(mode);
     let bridge = index("br0");

@@ -56,7 +56,7 @@ struct Family {
     pod: IpAddr,
     /// Outside, in no rule.
     outside: IpAddr,
-    /// Outside; TCP 443 may go there, and UDP and ICMP.
+    /// Outside; TCP 443 may go there, and UDP and ICMP; 8443 is for the L7 proxy.
     cidr: IpAddr,
     /// Outside; denied, though UDP 80 may go anywhere.
     denied: IpAddr,
@@ -256,6 +256,9 @@ fn policy() -> Vec<Change> {
         row(Identity::ANY, PortPrefix::port(Protocol::UDP, 80), Verdict::Allow),
         row(NAMES, tcp_port(443), Verdict::Allow),
         row(NEW_NAMES, tcp_port(8443), Verdict::Allow),
+        row(CIDR, tcp_port(8443), Verdict::Proxy),
+        row(CIDR, PortPrefix::port(Protocol::UDP, 8443), Verdict::Proxy),
+        row(CIDR, PortPrefix::port(Protocol::SCTP, 8443), Verdict::Proxy),
         row(DNS, PortPrefix::Any, Verdict::Dns),
     ];
     for family in families() {

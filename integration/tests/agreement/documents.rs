@@ -50,7 +50,7 @@ fn allow() -> impl Strategy<Value = Value> {
     ]);
     let names = vec(names, 1..3).prop_map(|names| json!({"toFQDNs": names}));
     let peers = prop_oneof![3 => peers(), 1 => names];
-    let opened = prop_oneof![4 => ports(), 2 => questions()];
+    let opened = prop_oneof![4 => ports(), 2 => questions(), 2 => requests()];
     (peers, option::weighted(0.8, opened)).prop_map(joined)
 }
 
@@ -171,6 +171,22 @@ fn ports() -> impl Strategy<Value = Value> {
         }),
         1 => vec(icmp, 1..3).prop_map(|fields| json!({"icmps": [{"fields": fields}]})),
     ]
+}
+
+/// Rules for what is said over TCP, at ports where other rules say other things.
+fn requests() -> impl Strategy<Value = Value> {
+    let ports = vec![json!({"port": "443", "protocol": "TCP"}), json!({"port": "web", "protocol": "TCP"})];
+    let wide = json!({"port": "50", "endPort": 8191, "protocol": "TCP"});
+    let ports = select([ports, vec![wide]].concat());
+    let said = select(vec![
+        json!({"rules": {"http": [{"method": "GET"}]}}),
+        json!({"rules": {"kafka": [{"role": "produce"}]}}),
+        json!({"serverNames": ["*.example"]}),
+    ]);
+    (ports, said).prop_map(|(port, mut item)| {
+        item["ports"] = json!([port]);
+        json!({"toPorts": [item]})
+    })
 }
 
 /// Rules for DNS, at its own port or at others.

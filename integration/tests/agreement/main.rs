@@ -54,6 +54,7 @@ fn compare() {
 struct Seen {
     allowed: u32,
     asked: u32,
+    judged: u32,
     denied: u32,
     dropped: u32,
 }
@@ -121,7 +122,7 @@ impl Seen {
     fn count(&mut self, verdict: Result<Option<Verdict>, DropReason>) {
         *match verdict {
             Ok(Some(Verdict::Allow | Verdict::Unruled)) => &mut self.allowed,
-            Ok(Some(Verdict::Proxy)) => &mut self.asked,
+            Ok(Some(Verdict::Proxy)) => &mut self.judged,
             Ok(Some(Verdict::Dns)) => &mut self.asked,
             Ok(Some(Verdict::Deny)) => &mut self.denied,
             Ok(None) | Err(_) => &mut self.dropped,
@@ -129,12 +130,12 @@ impl Seen {
     }
 
     fn total(&self) -> u32 {
-        self.allowed + self.asked + self.denied + self.dropped
+        self.allowed + self.asked + self.judged + self.denied + self.dropped
     }
 
     fn is_varied(&self) -> bool {
         let least = self.total() / 200;
-        [self.allowed, self.asked, self.denied, self.dropped]
+        [self.allowed, self.asked, self.judged, self.denied, self.dropped]
             .into_iter()
             .all(|own| own > least)
     }

@@ -114,7 +114,7 @@ pub fn judge(
                     .iter()
                     .map(|(backend, port)| judge(rules, context, backend, protocol, *port));
                 let each: Vec<Option<Verdict>> = each.collect::<Result<_, _>>()?;
-                return Ok(each.into_iter().reduce(|a, b| Some(a?.union(b?))).flatten());
+                return Ok(each.into_iter().reduce(|a, b| Some(a?.restrict(b?))).flatten());
             }
             let Some(place) = otherwise else { return Err(DropReason::NoService) };
             let target = Target { address: target.address, place: (**place).clone() };

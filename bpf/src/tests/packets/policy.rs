@@ -149,6 +149,65 @@ fn on_a_bridge_port_a_query_goes_to_the_bridge_while_the_proxy_lives() {
 }
 
 #[test]
+fn of_what_the_l7_proxy_must_judge_only_tcp_waits_for_it() {
+    for_each_family(|world, family| {
+        let unavailable = Dropped(DropReason::ProxyUnavailable);
+        assert_eq!(world.send_tcp(family, family.cidr, 8443, SYN), unavailable);
+        let quic = Dropped(DropReason::QuicNotInspected);
+        assert_eq!(world.send_udp(family, family.cidr, 8443), quic);
+        assert_eq!(world.send_udp(family, family.cidr, 8444), Pass);
+        let sctp = frames::ip(family.own, family.cidr, 132, &frames::sctp(40_000, 8443, 1));
+        assert_eq!(world.send(&sctp), Dropped(DropReason::PolicyDenied));
+        // A DNS worker's socket is not the L7 proxy's.
+        let worker = transparent(family);
+        let mut with_workers = settings();
+        with_workers.tcp_ports = vec![worker.local_addr().unwrap().port()];
+        world.put_endpoint(Enforcement::Table(TABLE), Some(LOOPBACK));
+        world.datapath().configure(&with_workers).unwrap();
+        assert_eq!(world.send_tcp(family, family.cidr, 8443, SYN), unavailable);
+        assert_eq!(world.send_tcp(family, family.dns, 53, SYN), Redirect);
+        std::mem::swap(&mut with_workers.tcp_ports, &mut with_workers.l7_ports);
+        world.datapath().configure(&with_workers).unwrap();
+        assert_eq!(world.send_tcp(family, family.cidr, 8443, SYN), Redirect);
+        assert_eq!(world.send_tcp(family, family.dns, 53, SYN), unavailable);
+    });
+}
+
+#[test]
+fn a_plain_allow_by_name_leaves_nothing_to_the_l7_proxy() {
+    for_each_family(|world, family| {
+        let minute = now() + Duration::from_secs(60);
+        world.lease(family.cidr, [Some(NEW_NAMES), None], minute);
+        assert_eq!(world.send_tcp(family, family.cidr, 8443, SYN), Pass);
+        let row = Row { table: TABLE, identity: NEW_NAMES, ports: tcp_port(8443) };
+        world.apply(&[Change::PutRow(row, Verdict::Deny)]);
+        world.judge_again();
+        assert_eq!(world.send_tcp(family, family.cidr, 8443, ACK), Dropped(DropReason::DenyRule));
+    });
+}
+
+#[test]
+fn what_no_rule_speaks_of_passes_without_default_deny_and_is_judged_where_one_does() {
+    for_each_family(|world, family| {
+        let everything = Row { table: TABLE, identity: Identity::ANY, ports: PortPrefix::Any };
+        world.apply(&[Change::PutRow(everything, Verdict::Unruled)]);
+        assert_eq!(world.send_tcp(family, family.outside, 9, SYN), Pass);
+        let unavailable = Dropped(DropReason::ProxyUnavailable);
+        assert_eq!(world.send_tcp(family, family.cidr, 8443, SYN), unavailable);
+        let quic = Dropped(DropReason::QuicNotInspected);
+        assert_eq!(world.send_udp(family, family.cidr, 8443), quic);
+    });
+}
+
+/// A listener of a proxy's.
+fn transparent(family: Family) -> std::net::TcpListener {
+    let loopback = if family.own.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+    let listener = std::net::TcpListener::bind(loopback).unwrap();
+    setsockopt(&listener, sockopt::Mark, &settings().marks.answer).unwrap();
+    listener
+}
+
+#[test]
 fn a_source_that_is_not_the_endpoint_s_is_dropped_even_where_no_policy_is() {
     for_each_family(|world, family| {
         let spoofed = Dropped(DropReason::SpoofedSource);
