@@ -21,5 +21,7 @@ pub mod server;
 mod service;
 pub mod tls;
 
+pub use query::QueryError;
+pub use reader::flows;
 pub use recording::Recording;
 pub use server::{Clients, Listener, serve};

@@ -14,12 +14,22 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use crate::message;
-use crate::proto::observer::{GetFlowsResponse, get_flows_response::ResponseTypes};
-use crate::query::Query;
+use crate::proto::observer::{
+    GetFlowsRequest, GetFlowsResponse, get_flows_response::ResponseTypes,
+};
+use crate::query::{Query, QueryError};
 use crate::recording::Recording;
 
 /// How many entries are taken from the ring at once: it is locked meanwhile.
 const BATCH: usize = 64;
+
+/// The flows that a request asks for, as they are taken.
+pub fn flows<R: Recording>(
+    recording: Arc<R>,
+    request: &GetFlowsRequest,
+) -> Result<impl Stream<Item = GetFlowsResponse> + Send + use<R>, QueryError> {
+    Ok(Reader::new(recording, Query::new(request)?).responses())
+}
 
 /// A client's place in the ring.
 pub struct Reader<R> {
@@ -44,13 +54,11 @@ impl<R: Recording> Reader<R> {
     }
 
     /// All responses, as they are asked for.
-    pub fn responses(
-        self,
-    ) -> impl Stream<Item = Result<GetFlowsResponse, Status>> + Send + 'static {
+    fn responses(self) -> impl Stream<Item = GetFlowsResponse> + Send + 'static {
         stream::unfold(self, |mut reader| async {
             let entry = reader.next().await?;
             let response = reader.response(&entry);
-            Some((Ok(response), reader))
+            Some((response, reader))
         })
     }
 

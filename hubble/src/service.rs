@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use flows::{Entry, Ring};
-use futures::Stream;
 use futures::stream::Empty;
+use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use crate::proto::observer::observer_server::Observer;
@@ -16,8 +16,7 @@ use crate::proto::observer::{
     GetNodesRequest, GetNodesResponse, Namespace, Node, ServerStatusRequest, ServerStatusResponse,
 };
 use crate::proto::relay::NodeState;
-use crate::query::Query;
-use crate::reader::Reader;
+use crate::reader;
 use crate::recording::{self, Recording};
 
 /// What clients are told of the server's version.
@@ -51,10 +50,9 @@ impl<R: Recording> Observer for Service<R> {
         &self,
         request: Request<GetFlowsRequest>,
     ) -> Result<Response<Responses>, Status> {
-        let query = Query::new(request.get_ref())
+        let responses = reader::flows(Arc::clone(&self.recording), request.get_ref())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let reader = Reader::new(Arc::clone(&self.recording), query);
-        Ok(Response::new(Box::pin(reader.responses())))
+        Ok(Response::new(Box::pin(responses.map(Ok))))
     }
 
     async fn get_agent_events(

@@ -15,9 +15,8 @@ fn responses(
     recorded: &Arc<Recorded>,
     request: &GetFlowsRequest,
 ) -> impl Stream<Item = i64> + Send + Unpin + use<> {
-    let query = Query::new(request).unwrap();
-    let responses = Reader::new(Arc::clone(recorded), query).responses();
-    Box::pin(responses.map(|response| told(&response.unwrap())))
+    let responses = super::flows(Arc::clone(recorded), request).unwrap();
+    Box::pin(responses.map(|response| told(&response)))
 }
 
 /// A flow's second; of a loss, the number with a minus.
@@ -94,9 +93,8 @@ async fn a_slow_follower_is_told_how_much_it_has_missed() {
 #[tokio::test]
 async fn a_loss_in_the_ring_names_its_source() {
     let recorded = Recorded::new(7, [lost(4, LossSource::KernelRing, 5)]);
-    let query = Query::new(&GetFlowsRequest::default()).unwrap();
-    let mut responses = Box::pin(Reader::new(recorded, query).responses());
-    let response = responses.next().await.unwrap().unwrap();
+    let responses = super::flows(recorded, &GetFlowsRequest::default()).unwrap();
+    let response = Box::pin(responses).next().await.unwrap();
     let Some(ResponseTypes::LostEvents(lost)) = response.response_types else {
         panic!("not a loss");
     };
