@@ -60,6 +60,9 @@ pub struct Status {
     /// Where metrics are served, or should be; nowhere where none is asked for.
     #[serde(default)]
     pub metrics: Vec<Listener>,
+    /// Where the page is served, or should be; nowhere where it is not asked for.
+    #[serde(default)]
+    pub page: Vec<Listener>,
 }
 
 /// How the API fares that serves flows.

@@ -64,8 +64,10 @@ fn summary(status: &api::Status) -> Vec<(&'static str, Cell)> {
         pairs.push(("Hubble", served(hubble)));
         pairs.extend(hubble.listeners.iter().filter_map(not_served));
     }
-    pairs.push(("Metrics", metrics(&status.metrics)));
-    pairs.extend(status.metrics.iter().filter_map(not_served));
+    for (what, listeners) in [("Metrics", &status.metrics), ("Page", &status.page)] {
+        pairs.push((what, listening(listeners)));
+        pairs.extend(listeners.iter().filter_map(not_served));
+    }
     pairs
 }
 
@@ -74,8 +76,8 @@ fn not_served(listener: &api::Listener) -> Option<(&'static str, Cell)> {
     Some(("Unserved", Cell::toned(format!("{}: {failure}", listener.address), Tone::Bad)))
 }
 
-/// Where metrics are served.
-fn metrics(listeners: &[api::Listener]) -> Cell {
+/// Where something is served that nobody has to ask for.
+fn listening(listeners: &[api::Listener]) -> Cell {
     let open = listeners.iter().filter(|listener| listener.failure.is_none());
     let addresses: Vec<&str> = open.map(|listener| listener.address.as_str()).collect();
     if addresses.is_empty() { Cell::new("off") } else { Cell::new(addresses.join(", ")) }

@@ -127,7 +127,7 @@ fn router(shared: Arc<Shared>) -> Router {
 }
 
 /// An answer that is not 2xx.
-struct Failure(StatusCode, String);
+pub struct Failure(pub StatusCode, pub String);
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
@@ -141,13 +141,17 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<api::Status>, Failure> {
+/// How the daemon fares.
+pub async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<api::Status>, Failure> {
     let audit = shared.audit().await?;
     let reconciler = shared.reconciler.lock().await;
     Ok(Json(report::status(&shared, &reconciler, &audit)?))
 }
 
-async fn endpoints(State(shared): State<Arc<Shared>>) -> Result<Json<Vec<api::Endpoint>>, Failure> {
+/// This node's endpoints.
+pub async fn endpoints(
+    State(shared): State<Arc<Shared>>,
+) -> Result<Json<Vec<api::Endpoint>>, Failure> {
     let reconciler = shared.reconciler.lock().await;
     Ok(Json(report::endpoints(&shared, &reconciler)?))
 }
@@ -183,7 +187,8 @@ async fn names(State(shared): State<Arc<Shared>>) -> Json<Vec<api::NameEntry>> {
     Json(report::names(&shared, &reconciler))
 }
 
-async fn policies(State(shared): State<Arc<Shared>>) -> Json<Vec<api::Policy>> {
+/// The policies in force.
+pub async fn policies(State(shared): State<Arc<Shared>>) -> Json<Vec<api::Policy>> {
     let reconciler = shared.reconciler.lock().await;
     Json(report::rules::policies(&shared, &reconciler))
 }
@@ -202,11 +207,19 @@ async fn explain(
     State(shared): State<Arc<Shared>>,
     Json(query): Json<api::ExplainQuery>,
 ) -> Result<Json<api::Explanation>, Failure> {
+    explained(&shared, &query).await.map(Json)
+}
+
+/// Why a connection passes or does not.
+pub async fn explained(
+    shared: &Shared,
+    query: &api::ExplainQuery,
+) -> Result<api::Explanation, Failure> {
     let bad = |message: String| Failure(StatusCode::BAD_REQUEST, message);
     let question = query.question().map_err(|error| bad(error.to_string()))?;
     let case = {
         let reconciler = shared.reconciler.lock().await;
-        report::rules::case(&shared, &reconciler, question)
+        report::rules::case(shared, &reconciler, question)
     };
     // Nothing waits for it: with many rules it takes a while.
     let explained = tokio::task::spawn_blocking(move || case.explain()).await;

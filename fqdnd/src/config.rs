@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 pub use keys::{
     AttachChoice, Bpf, Cache, Cluster, Dns, Hubble, Keys, Kubernetes, Learning, LimitChoice,
-    LogFormat, Logs, Metrics, PrefixKey, QueryLimits, Recording, Redirect, RefusalChoice,
+    LogFormat, Logs, Metrics, Page, PrefixKey, QueryLimits, Recording, Redirect, RefusalChoice,
     ScopeChoice, ServerKey, TeacherChoice, Timeouts,
 };
 pub use span::Span;
@@ -58,6 +58,8 @@ pub struct Config {
     pub hubble: Hubble,
     /// Metrics for Prometheus.
     pub metrics: Metrics,
+    /// The page.
+    pub page: Page,
     /// Logs.
     pub log: Logs,
 }
@@ -98,6 +100,7 @@ impl Config {
             flows: Recording::new(flags.flows, file.flows),
             hubble: Hubble::new(flags.hubble, file.hubble),
             metrics: Metrics::new(flags.metrics, file.metrics),
+            page: Page::new(flags.page, file.page),
             log: Logs::new(flags.log, file.log),
         };
         config.check()?;
@@ -116,7 +119,8 @@ impl Config {
         }
         self.query_limits.check()?;
         self.kubernetes.check(&self.manifests)?;
-        self.hubble.check()
+        self.hubble.check()?;
+        self.page.check()
     }
 }
 
@@ -184,6 +188,19 @@ impl Hubble {
                  tlsKey and tlsClientCa"
             ),
             (_, _) => Ok(()),
+        }
+    }
+}
+
+impl Page {
+    /// Nobody beyond this machine gets to see it: it knows no users.
+    fn check(&self) -> Result<()> {
+        match self.listen.iter().find(|address| !address.ip().is_loopback()) {
+            Some(address) => bail!(
+                "page.listen: {address} is not of the loopback; from elsewhere, come by a tunnel \
+                 such as `ssh -L`"
+            ),
+            None => Ok(()),
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::pins::{self, Pins};
 use crate::reconcile::{Known, Reconciler};
 use crate::recording::{Flows, Recorder};
 use crate::source::{PodInterfaces, Source};
-use crate::{admin, report, settings};
+use crate::{admin, page, report, settings};
 
 /// How often leases that ran out are looked at.
 pub const SWEEP: Duration = Duration::from_millis(500);
@@ -51,6 +51,10 @@ pub struct Shared {
     pub observer: Option<Observer>,
     /// Where metrics are served, or should be.
     pub metrics: Vec<api::Listener>,
+    /// Where the page is served, or should be.
+    pub page: Vec<api::Listener>,
+    /// Who looks at it.
+    pub page_clients: page::Clients,
     /// When the daemon started.
     pub started: Instant,
     /// The same in seconds since 1970.
@@ -77,9 +81,11 @@ pub async fn run(config: Config) -> Result<()> {
     );
     let listener = admin::listen(&config.socket)?;
     let metrics = Listeners::open(&config.metrics).await;
-    let (shared, mut sources) = start(&config, datapath, &metrics).await?;
+    let page = page::Listeners::open(&config.page).await;
+    let (shared, mut sources) = start(&config, datapath, &metrics, &page).await?;
     let admin = tokio::spawn(admin::serve(listener, Arc::clone(&shared)));
     let metrics = metrics.serve(&shared);
+    let page = page.serve(&shared);
     let recorder = shared.flows.clone().map(|flows| Recorder::start(&shared, flows)).transpose()?;
     info!(socket = %config.socket.display(), "fqdnd is ready");
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
@@ -89,7 +95,7 @@ pub async fn run(config: Config) -> Result<()> {
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]) {
         debug!(%error, "the service manager was not told");
     }
-    drop((recorder, metrics));
+    drop((recorder, metrics, page));
     if let Some(observer) = &shared.observer {
         observer.stop(&config.hubble);
     }
@@ -115,6 +121,7 @@ async fn start(
     config: &Config,
     datapath: Arc<Datapath>,
     metrics: &Listeners,
+    page: &page::Listeners,
 ) -> Result<(Arc<Shared>, Sources)> {
     let watcher = host::watch(host::WatchOptions::default())
         .await
@@ -170,6 +177,8 @@ async fn start(
         flows,
         observer,
         metrics: metrics.told(),
+        page: page.told(),
+        page_clients: page::Clients::default(),
         started: Instant::now(),
         started_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
         kernel: nix::sys::utsname::uname()

@@ -13,6 +13,7 @@ mod metering;
 mod metrics;
 mod names;
 mod observer;
+mod page;
 mod pending;
 mod pins;
 mod reconcile;

@@ -7,6 +7,7 @@
 //! - Everything is bounded: logs, load, transfers and waiting.
 
 mod background;
+mod browser;
 mod cluster;
 mod cri;
 mod daemon;
@@ -41,6 +42,7 @@ mod wait;
 mod wall_clock;
 mod zones;
 
+pub use browser::Browser;
 pub use cluster::{BACKEND, Place};
 pub use cri::ContainerRuntime;
 pub use daemon::{Daemon, DaemonError};

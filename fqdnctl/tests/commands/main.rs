@@ -359,6 +359,7 @@ fn status() -> Status {
             clients_refused: 0,
         }),
         metrics: vec![Listener { address: "127.0.0.1:9965".into(), failure: None }],
+        page: Vec::new(),
     }
 }
 

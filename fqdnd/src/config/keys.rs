@@ -441,6 +441,16 @@ section! {
 }
 
 section! {
+    /// The page.
+    PageKeys => Page, "page-", "Page" {
+        /// Addresses of the loopback with ports to serve it at, such as 127.0.0.1:9966, where every
+        /// local user may look at what pods do. Default: none.
+        [long = "page-listen", value_name = "ADDRESS", value_delimiter = ',']
+        listen: Vec<SocketAddr> = Vec::new();
+    }
+}
+
+section! {
     /// Logs.
     LogKeys => Logs, "log-", "Logs" {
         /// What is logged, as the RUST_LOG syntax has it. Names and addresses of traffic appear
@@ -510,6 +520,9 @@ pub struct Keys {
     #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
     #[command(flatten)]
     pub metrics: MetricsKeys,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
+    pub page: PageKeys,
     #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
     #[command(flatten)]
     pub log: LogKeys,

@@ -94,6 +94,15 @@ fn flows_are_served_beyond_this_machine_only_to_clients_with_certificates() {
 }
 
 #[test]
+fn the_page_is_served_on_the_loopback_alone() {
+    assert!(load("page: {listen: ['127.0.0.1:9966', '[::1]:9966']}", &[]).is_ok());
+    for address in ["0.0.0.0:9966", "[::]:9966", "192.0.2.1:9966"] {
+        let error = load("", &["--page-listen", address]).unwrap_err().to_string();
+        assert!(error.contains(&format!("{address} is not of the loopback")), "{error}");
+    }
+}
+
+#[test]
 fn a_file_of_comments_sets_nothing() {
     assert!(load("# nothing\n\n", &[]).unwrap().manifests.is_empty());
 }

@@ -1,0 +1,116 @@
+// What was dropped, by who, what and why; opened, with what would let it pass.
+
+import { failure, h, heading, nothing } from "./dom.js";
+import { asked, places, why } from "./detail.js";
+import { follow, poll } from "./server.js";
+import { ago, count, link, party, policies, REASONS, summary, transport } from "./words.js";
+
+export const title = "Drops";
+
+const LAST = 1000;
+const SHOWN = 100;
+
+export function mount(root) {
+  const list = h("ul", { class: "drops" });
+  const exact = h("p", { class: "chips" });
+  const problem = h("div");
+  const empty = nothing("Nothing was dropped, as far as flows are kept.");
+  const told = h("span", { class: "soft", role: "status" });
+  const groups = new Map();
+  let frame = 0;
+
+  const show = () => {
+    frame = 0;
+    const newest = [...groups.values()].sort((a, b) => b.last - a.last);
+    for (const group of newest.slice(SHOWN)) { group.item.remove(); groups.delete(group.key); }
+    newest.slice(0, SHOWN).forEach((group, at) => {
+      group.update();
+      // Moved only if it must be: what is moved loses focus.
+      if (list.children[at] !== group.item && !group.item.contains(document.activeElement)) {
+        list.insertBefore(group.item, list.children[at] ?? null);
+      }
+    });
+    empty.hidden = groups.size > 0;
+    told.textContent = groups.size > 0 ? count(groups.size, "kind") : "";
+  };
+  const stream = follow([{ verdict: ["DROPPED", "ERROR"] }], LAST, {
+    begin() { groups.clear(); list.replaceChildren(); problem.replaceChildren(); frame ||= requestAnimationFrame(show); },
+    show(event) {
+      const { flow } = event.response;
+      if (!flow) return;
+      const key = [party(flow, "source"), asked(flow) ?? "", party(flow, "destination"), transport(flow).text, event.reason ?? flow.Summary].join("\n");
+      if (!groups.has(key)) groups.set(key, group(key));
+      groups.get(key).add(event);
+      frame ||= requestAnimationFrame(show);
+    },
+    fail(error) { problem.replaceChildren(failure(error)); },
+  });
+  const counted = poll(4000, "status", () => ({}), ({ drops }) => exact.replaceChildren(...chips(drops)), () => {});
+  const clock = setInterval(show, 5000);
+  root.append(heading("Drops", told), exact, problem, list, empty);
+  return () => { stream.stop(); counted.stop(); clearInterval(clock); cancelAnimationFrame(frame); };
+}
+
+// The kernel's own counters: exact, however many flows were recorded.
+function chips(drops) {
+  const entries = Object.entries(drops).filter(([, number]) => number > 0).sort((a, b) => b[1] - a[1]);
+  return entries.map(([reason, number]) => h("span", { class: "chip", title: REASONS[reason] ?? "" },
+    h("b", {}, number.toLocaleString("en")), ` ${reason}`));
+}
+
+// Drops that are alike.
+function group(key) {
+  const times = h("b", { class: "times" });
+  const age = h("span", { class: "soft age" });
+  const line = h("span", { class: "line" });
+  const body = h("div", { class: "body", hidden: true });
+  const button = h("button", {
+    type: "button", class: "fold", "aria-expanded": "false",
+    on: { click: () => own.toggle() },
+  }, times, line, age);
+  const own = {
+    key, last: 0, number: 0, event: null,
+    item: h("li", { class: "card" }, button, body),
+    add(event) {
+      own.number += 1;
+      own.last = Date.parse(event.response.flow.time);
+      if (!own.event) line.replaceChildren(...described(event));
+      own.event = event;
+    },
+    update() {
+      times.textContent = `${own.number.toLocaleString("en")}×`;
+      age.textContent = ago(own.last);
+    },
+    toggle() {
+      const open = button.getAttribute("aria-expanded") === "true";
+      button.setAttribute("aria-expanded", String(!open));
+      body.hidden = open;
+      body.replaceChildren(...(open ? [] : inside(own.event)));
+    },
+  };
+  return own;
+}
+
+function described(event) {
+  const { flow } = event.response;
+  const name = asked(flow);
+  return [
+    h("span", { class: "mono" }, party(flow, "source")),
+    h("span", { class: "bad", "aria-label": "not to" }, " ✕ "),
+    h("span", { class: "mono" }, name ?? party(flow, "destination")),
+    h("span", { class: "soft" }, ` ${name ? `${flow.l7.dns.qtypes?.join(",") ?? ""} asked of ${party(flow, "destination")}` : [transport(flow).text, !event.reason && summary(event)].filter(Boolean).join(" ")}`),
+    " ",
+    h("span", { class: `badge ${flow.verdict === "ERROR" ? "warn" : "bad"}` }, event.reason ?? flow.verdict.toLowerCase()),
+  ];
+}
+
+function inside(event) {
+  const { flow } = event.response;
+  const pod = flow.source?.pod_name ? `${flow.source.namespace}/${flow.source.pod_name}` : "";
+  return [
+    h("p", {}, REASONS[event.reason] ?? flow.Summary ?? ""),
+    places(policies(flow)),
+    why(event, "dropped"),
+    h("p", { class: "actions" }, h("a", { class: "button", href: link("flows", { pod, verdict: flow.verdict.toLowerCase() }) }, "Show the flows")),
+  ].flat().filter(Boolean);
+}

@@ -1,0 +1,366 @@
+//! The page in a real browser: what it shows of a real run, by keyboard, in light and dark, wide
+//! and narrow; and whom its server answers.
+//!
+//! `FQDND_SCREENSHOTS=DIR` keeps what was seen.
+
+use std::{
+    env, fs,
+    io::{ErrorKind, Read, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    path::Path,
+    process::Output,
+    time::Duration,
+};
+
+use hickory_proto::rr::RecordType;
+use integration::{
+    Browser, Daemon, DnsStream, Lab, LabOptions, Reach, Resolver, query, wait_until,
+};
+use serde_json::Value;
+
+const CLIENT: &str = "default/client";
+const OTHER: &str = "default/other";
+const SOON: Duration = Duration::from_secs(30);
+/// Where the daemon serves the page, inside the lab's node.
+const LISTEN: &str = "127.0.0.1:9966";
+
+/// The client may look up names under example.com, and connect to www.example.com on port 80.
+const POLICY: &str = r#"
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata:
+  name: one-name
+  namespace: default
+spec:
+  endpointSelector:
+    matchLabels: {app: client}
+  egress:
+  - toEndpoints:
+    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}
+    toPorts:
+    - ports:
+      - {port: "53", protocol: ANY}
+      rules:
+        dns:
+        - matchPattern: "*.example.com"
+  - toFQDNs:
+    - matchName: www.example.com
+    toPorts:
+    - ports:
+      - {port: "80", protocol: TCP}
+"#;
+
+const WWW: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
+const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 12));
+/// A name that would do harm where it is taken for markup.
+const HOSTILE: &str = "<img src=x onerror=alert(1)>.example.org";
+
+const VIEWS: [&str; 6] = ["map", "flows", "drops", "cache", "policies", "node"];
+
+fn begin() -> (Lab, Daemon) {
+    let lab = Lab::new(LabOptions::default()).unwrap();
+    lab.policy("one-name", POLICY).unwrap();
+    let daemon = Daemon::start(&lab, &["--page-listen", LISTEN]).unwrap();
+    (lab, daemon)
+}
+
+/// A name that resolves and one that must not; a connection to the name at an allowed port and at
+/// another, one to an address that was never resolved, and one of a pod without policies.
+fn tell_a_story(lab: &Lab) {
+    let (client, resolver) = (lab.pod(CLIENT), Resolver::new(lab.dns_service()[0]));
+    assert_eq!(client.ask(resolver, "www.example.com", RecordType::A).addresses, [WWW]);
+    let mut stream = DnsStream::connect(client.namespace(), lab.dns_service()[0]).unwrap();
+    stream.exchange(&query(7, HOSTILE, 1, 1)).unwrap();
+    assert_eq!(client.connect(WWW, 80), Reach::Open);
+    assert_eq!(client.connect(WWW, 8443), Reach::Silent);
+    assert_eq!(client.connect(UNKNOWN, 80), Reach::Silent);
+    assert_eq!(lab.pod(OTHER).connect(WWW, 80), Reach::Open);
+}
+
+/// A browser with the page.
+struct Page {
+    browser: Browser,
+    /// Distinguishes addresses, so that each is loaded anew.
+    loads: u32,
+}
+
+impl Page {
+    fn new(lab: &Lab) -> Self {
+        let browser = Browser::start(lab.node(), &lab.directory().join("browser")).unwrap();
+        let mut page = Self { browser, loads: 0 };
+        page.browser.resize(1280, 900, false).unwrap();
+        page
+    }
+
+    fn open(&mut self, view: &str) {
+        self.loads += 1;
+        self.browser.open(&format!("http://{LISTEN}/?{}#{view}", self.loads)).unwrap();
+    }
+
+    fn evaluate(&mut self, script: &str) -> Value {
+        self.browser.evaluate(script).unwrap()
+    }
+
+    /// Waits until a script comes to true. While a page is being loaded there may be nobody to ask.
+    fn wait(&mut self, script: &str) {
+        let holds = || self.browser.evaluate(script).is_ok_and(|value| value == true);
+        if let Err(error) = wait_until(script, SOON, holds) {
+            let text = self.browser.evaluate("document.body.innerText");
+            panic!("{error}; the page says {text:?}, complaints {:?}", self.browser.complaints());
+        }
+    }
+
+    /// Waits until an element has this text.
+    fn wait_for(&mut self, selector: &str, text: &str) {
+        let (selector, text) = (Value::from(selector), Value::from(text));
+        self.wait(&format!(
+            "[...document.querySelectorAll({selector})].some(own => own.textContent.includes({text}))"
+        ));
+    }
+
+    fn press(&mut self, keys: &[&str]) {
+        keys.iter().for_each(|key| self.browser.press(key).unwrap());
+    }
+
+    /// Goes on by the tabulator until a script comes to true.
+    fn tab_to(&mut self, script: &str) {
+        for _ in 0..30 {
+            if self.evaluate(script) == true {
+                return;
+            }
+            self.press(&["Tab"]);
+        }
+        panic!("the tabulator does not lead to {script}");
+    }
+
+    fn keep(&mut self, name: &str) {
+        let image = self.browser.screenshot().unwrap();
+        assert!(image.len() > 6_000, "{name}: hardly anything was drawn");
+        if let Some(directory) = env::var_os("FQDND_SCREENSHOTS") {
+            let path = Path::new(&directory).join(format!("{name}.png"));
+            fs::write(path, image).unwrap();
+        }
+    }
+
+    /// Nothing went wrong, nothing of the pods' was taken for markup, and nobody else was asked.
+    fn is_sound(&mut self) {
+        assert_eq!(self.browser.complaints(), [""; 0]);
+        assert_eq!(
+            self.evaluate("document.querySelectorAll('img:not([src=\"/icon.svg\"])').length"),
+            0
+        );
+        let home = format!("http://{LISTEN}/");
+        let elsewhere = |url: &&str| !url.starts_with(&home) && *url != "about:blank";
+        assert_eq!(self.browser.requested().into_iter().find(elsewhere), None);
+    }
+}
+
+#[test]
+fn what_happens_is_shown_and_everything_is_reached_by_keyboard() {
+    let (lab, _daemon) = begin();
+    let mut page = Page::new(&lab);
+    page.open("map");
+    page.wait_for("main", "Nothing was seen yet");
+    tell_a_story(&lab);
+
+    let ribbon = |text: &str| format!("!!document.querySelector('.ribbon[aria-label=\"{text}\"]')");
+    page.wait(&ribbon("default/client to www.example.com: 2 allowed"));
+    page.wait(&ribbon("default/client to www.example.com: 1 dropped"));
+    page.wait(&ribbon("default/client to 203.0.113.12: 1 dropped"));
+    page.wait(&ribbon("default/other to 203.0.113.10: 1 allowed"));
+    page.wait_for(".node title", "<img src=x onerror=alert(1)>.example.org");
+    page.tab_to("document.activeElement.classList.contains('ribbon')");
+    let told = page.evaluate("document.querySelector('.told').textContent");
+    page.press(&["ArrowDown"]);
+    assert_ne!(page.evaluate("document.querySelector('.told').textContent"), told);
+    page.press(&["Enter"]);
+    page.wait("document.getElementById('detail').open");
+    page.wait_for("#detail .facts dt", "Last");
+    page.press(&["Escape"]);
+    page.wait("!document.getElementById('detail').open");
+
+    page.press(&["2"]);
+    page.wait("document.title.startsWith('Flows')");
+    page.wait_for(".flows tr .to", "203.0.113.12:80");
+    page.wait_for(".flows tr .by", "default/one-name");
+    lab.pod(CLIENT).connect(UNKNOWN, 443);
+    page.wait_for(".flows tr .to", "203.0.113.12:443");
+    page.press(&["/"]);
+    page.browser.type_text("other").unwrap();
+    let rows = "[...document.querySelectorAll('.flows tbody .from')].map(own => own.textContent)";
+    page.wait(&format!("{rows}.length > 0 && {rows}.every(own => own === 'default/other')"));
+    page.wait("location.hash === '#flows?pod=other'");
+    page.tab_to("document.activeElement.matches('.flows tbody tr')");
+    page.press(&["Enter"]);
+    page.wait_for("#detail .why", "No policy selects the pod");
+    page.press(&["Escape"]);
+
+    page.press(&["3"]);
+    page.wait_for(".chips", "policy-denied");
+    page.wait_for(".drops .line", "203.0.113.10 8443/TCP");
+    page.tab_to(
+        "document.activeElement.textContent.includes('203.0.113.10 8443/TCP') \
+                 && document.activeElement.matches('.fold')",
+    );
+    page.press(&["Enter"]);
+    page.wait_for(".body .why", "The smallest change that would let it pass");
+    page.wait_for(".body .yaml", "8443");
+    page.keep("drops-explained");
+    page.tab_to("document.activeElement.matches('.why .place')");
+    page.press(&["Enter"]);
+    page.wait_for(".code .marked code", "toFQDNs");
+    page.is_sound();
+}
+
+#[test]
+fn every_view_is_whole_in_light_and_dark_wide_and_narrow() {
+    let (lab, _daemon) = begin();
+    tell_a_story(&lab);
+    let mut page = Page::new(&lab);
+    let shown = [
+        ("map", ".ribbon", ""),
+        ("flows", ".flows tr .to", "203.0.113.12"),
+        ("drops", ".drops .line", "203.0.113.12"),
+        ("cache", ".cache tr", "203.0.113.10"),
+        ("policies", ".code", "matchName: www.example.com"),
+        ("node", "td", "default/backend"),
+    ];
+    for (width, height) in [(1280, 900), (400, 850)] {
+        for dark in [false, true] {
+            page.browser.resize(width, height, dark).unwrap();
+            page.open("map");
+            page.wait("document.querySelectorAll('#views a').length === 6");
+            for (number, view) in VIEWS.iter().enumerate() {
+                let (_, selector, text) = shown[number];
+                page.press(&[&(number + 1).to_string()]);
+                page.wait_for(selector, text);
+                fits(&mut page, view);
+                let scheme = if dark { "dark" } else { "light" };
+                page.keep(&format!("{view}-{width}-{scheme}"));
+            }
+            is_legible(&mut page, dark);
+        }
+    }
+    page.press(&["1"]);
+    let button = "document.getElementById('theme')";
+    page.wait(&format!("{button}.getAttribute('aria-label').includes('auto')"));
+    page.evaluate(&format!("{button}.click()"));
+    page.wait("getComputedStyle(document.documentElement).colorScheme === 'light'");
+    is_legible(&mut page, false);
+    page.is_sound();
+}
+
+/// Nothing sticks out at the side, and whatever takes the focus has a name.
+fn fits(page: &mut Page, view: &str) {
+    let over = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+    assert_eq!(page.evaluate(over), 0, "{view} is too wide");
+    let unnamed = |(role, name): &&(String, String)| name.is_empty() && role != "main";
+    let focusable = page.browser.focusable().unwrap();
+    assert!(focusable.len() > 8, "{view}: {focusable:?}");
+    assert_eq!(focusable.iter().find(unnamed), None, "{view}");
+}
+
+/// Every colour of text against every background, as WCAG counts contrast: at least 4.5.
+fn is_legible(page: &mut Page, dark: bool) {
+    let script = r"(() => {
+        const probe = document.body.appendChild(document.createElement('i'));
+        const canvas = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
+        const light = (name) => {
+            probe.style.color = `var(--${name})`;
+            canvas.fillStyle = getComputedStyle(probe).color;
+            canvas.fillRect(0, 0, 1, 1);
+            const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3)
+                .map((own) => own / 255)
+                .map((own) => own <= 0.04045 ? own / 12.92 : ((own + 0.055) / 1.055) ** 2.4);
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const least = Math.min(...['ink', 'soft', 'accent', 'good', 'proxy', 'bad', 'warn'].flatMap((text) =>
+            ['page', 'card', 'sunk'].map((back) => {
+                const [one, other] = [light(text), light(back)].sort((a, b) => b - a);
+                return (one + 0.05) / (other + 0.05);
+            })));
+        const page = light('page');
+        probe.remove();
+        return [least, page];
+    })()";
+    let measured = page.evaluate(script);
+    assert!(measured[0].as_f64().unwrap() >= 4.5, "dark {dark}: {measured}");
+    assert_eq!(measured[1].as_f64().unwrap() < 0.2, dark, "{measured}");
+}
+
+/// What curl gets, with the answer's head.
+fn curl(lab: &Lab, arguments: &[&str]) -> String {
+    let Output { stdout, .. } = lab
+        .node()
+        .command("curl")
+        .args(["-si", "--max-time", "20"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    String::from_utf8(stdout).unwrap()
+}
+
+#[test]
+fn only_those_are_answered_who_mean_the_loopback_and_only_with_what_is_to_be_read() {
+    let (lab, daemon) = begin();
+    let home = format!("http://{LISTEN}/");
+    let status = format!("{home}api/status");
+    let code =
+        |arguments: &[&str]| curl(&lab, arguments).split(' ').nth(1).unwrap_or("").to_owned();
+
+    let front = curl(&lab, &[&home]);
+    assert!(
+        front.starts_with("HTTP/1.1 200 OK") && front.contains("<title>fqdnd</title>"),
+        "{front}"
+    );
+    for header in
+        ["default-src 'none'", "frame-ancestors 'none'", "nosniff", "no-referrer", "no-store"]
+    {
+        assert!(front.contains(header), "{header} is not in {front}");
+    }
+    assert!(!front.to_ascii_lowercase().contains("access-control-"), "{front}");
+    assert_eq!(code(&[&status, "-H", "Host: localhost:8080"]), "200");
+    assert_eq!(code(&[&status, "-H", "Host: rebind.example:9966"]), "421");
+    assert_eq!(code(&[&home, "-H", "Host: rebind.example:9966"]), "421");
+    assert_eq!(code(&[&status, "-H", "Sec-Fetch-Site: cross-site"]), "403");
+    assert_eq!(code(&[&home, "-H", "Sec-Fetch-Site: cross-site"]), "200");
+    for method in ["POST", "PUT", "DELETE"] {
+        assert_eq!(code(&["-X", method, &format!("{home}api/cache")]), "405");
+    }
+    assert_eq!(code(&["--path-as-is", &format!("{home}../../etc/passwd")]), "404");
+    assert_eq!(code(&[&format!("{home}api/source?policy=../../etc/passwd")]), "404");
+    assert_eq!(code(&[&format!("{home}api/flows?allow=%5B%7B%22nonsense%22:1%7D%5D")]), "400");
+
+    let told = daemon.ctl_json(&["status"]).unwrap();
+    assert_eq!(told["page"][0]["address"], LISTEN);
+    assert_eq!(told["page"][0]["failure"], Value::Null);
+    let mut elsewhere = daemon.plain_command().unwrap();
+    let refused = elsewhere.args(["--page-listen", "0.0.0.0:9966", "--manifests", "/none"]);
+    let refused = refused.output().unwrap();
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is not of the loopback"));
+}
+
+#[test]
+fn clients_that_are_too_many_are_turned_away_and_counted() {
+    let (lab, daemon) = begin();
+    let connect = || {
+        let address: SocketAddr = LISTEN.parse().unwrap();
+        lab.node().run(|| TcpStream::connect_timeout(&address, SOON)).unwrap().unwrap()
+    };
+    let held: Vec<TcpStream> = (0..48).map(|_| connect()).collect();
+    let mut late = connect();
+    late.set_read_timeout(Some(SOON)).unwrap();
+    let sent = late.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let read = sent.and_then(|()| late.read(&mut [0; 1]));
+    let is_over = matches!(
+        read.as_ref().map_err(std::io::Error::kind),
+        Ok(0) | Err(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+    );
+    assert!(is_over, "{read:?}");
+    assert_eq!(daemon.ctl_json(&["status"]).unwrap()["limits"]["page-clients-refused"], 1);
+    drop(held);
+    let home = format!("http://{LISTEN}/");
+    let answers = || curl(&lab, &[&home]).starts_with("HTTP/1.1 200");
+    wait_until("a place is free again", SOON, answers).unwrap();
+}
