@@ -100,12 +100,13 @@ fn list(client: &Client, output: &Output, query: &CacheQuery) -> anyhow::Result<
 }
 
 fn row(entry: &CacheEntry, wide: bool) -> Vec<Cell> {
+    let (word, tone) = state(entry);
     let mut row = vec![
         Cell::new(&entry.endpoint),
         Cell::new(&entry.name),
         Cell::new(entry.address),
         Cell::new(duration(entry.expires_in_seconds)),
-        state(entry),
+        Cell::toned(word, tone),
     ];
     if wide {
         row.push(Cell::or_none(entry.ttl));
@@ -114,12 +115,13 @@ fn row(entry: &CacheEntry, wide: bool) -> Vec<Cell> {
     row
 }
 
-fn state(entry: &CacheEntry) -> Cell {
+/// Why an address is there, in a word.
+pub(crate) fn state(entry: &CacheEntry) -> (&'static str, Tone) {
     match (entry.enforced, entry.expires_in_seconds > 0, entry.kept_alive) {
-        (false, _, _) => Cell::toned("pending", Tone::Warning),
-        (true, true, _) => Cell::toned("leased", Tone::Good),
-        (true, false, true) => Cell::toned("kept", Tone::Warning),
-        (true, false, false) => Cell::toned("expired", Tone::Faint),
+        (false, _, _) => ("pending", Tone::Warning),
+        (true, true, _) => ("leased", Tone::Good),
+        (true, false, true) => ("kept", Tone::Warning),
+        (true, false, false) => ("expired", Tone::Faint),
     }
 }
 

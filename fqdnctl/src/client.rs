@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 512 << 20;
 
 /// Where the daemon listens.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
     socket: PathBuf,
 }
@@ -56,6 +56,12 @@ impl Client {
         self.request(Method::DELETE, path, Bytes::new())
     }
 
+    /// The same as [`Client::read`], for those who wait for several things at once.
+    pub async fn fetch<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let (status, body) = self.exchange_in_time(Method::GET, path, Bytes::new()).await?;
+        understand(status, &body)
+    }
+
     fn request<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -64,11 +70,7 @@ impl Client {
     ) -> anyhow::Result<T> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (status, body) = runtime.block_on(self.exchange_in_time(method, path, body))?;
-        if !status.is_success() {
-            bail!(refusal(status, &body));
-        }
-        serde_json::from_slice(&body)
-            .context("cannot read fqdnd's answer; are fqdnd and fqdnctl of one version?")
+        understand(status, &body)
     }
 
     async fn exchange_in_time(
@@ -122,6 +124,14 @@ async fn collect(answer: Response<Incoming>) -> anyhow::Result<(StatusCode, Byte
     let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
     let body = body.map_err(|error| anyhow!("cannot read fqdnd's answer: {error}"))?;
     Ok((status, body.to_bytes()))
+}
+
+fn understand<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> anyhow::Result<T> {
+    if !status.is_success() {
+        bail!(refusal(status, body));
+    }
+    serde_json::from_slice(body)
+        .context("cannot read fqdnd's answer; are fqdnd and fqdnctl of one version?")
 }
 
 /// What the daemon says about why it does not do what it was asked.

@@ -9,6 +9,7 @@ mod client;
 mod completion;
 mod crd;
 mod endpoint;
+mod health;
 mod identity;
 mod map;
 mod observe;
@@ -17,6 +18,7 @@ mod pattern;
 mod policy;
 mod source;
 mod status;
+mod top;
 
 use std::io;
 use std::path::PathBuf;
@@ -45,6 +47,7 @@ Examples:
   fqdnctl endpoint list -o wide        all endpoints with labels, tables and identities
   fqdnctl cache list -e prod/web       the addresses that one endpoint has resolved
   fqdnctl observe -f --verdict drop    drops as they happen, with their reasons
+  fqdnctl top                          endpoints, names and drops, live
   fqdnctl policy check policies/*.yaml   whether policies are valid, before they are applied
   fqdnctl policy explain --from prod/web --to api.example.com --port 443/TCP
                                        why a connection passes or does not
@@ -54,7 +57,7 @@ Examples:
 
 Exit codes:
   0  all is well; `pattern`: every name matches; `policy explain`: whatever the verdict
-  1  an error; `pattern`: a name does not match; `policy check`: a document is rejected
+  1  an error; `health`: the daemon is not ready; `pattern`: a name does not match; `policy check`: a document is rejected
   2  wrong usage; `pattern`: the pattern or a name is invalid")]
 struct Cli {
     #[command(flatten)]
@@ -93,12 +96,14 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Status(status::Status),
+    Health(health::Health),
     Endpoint(endpoint::Endpoint),
     Cache(cache::Cache),
     Policy(policy::Policy),
     Identity(identity::Identity),
     Map(map::Map),
     Observe(Box<observe::Observe>),
+    Top(top::Top),
     Pattern(pattern::Pattern),
     Crd(crd::Crd),
     Completion(completion::Completion),
@@ -122,12 +127,14 @@ impl Command {
     fn run(self, client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
         match self {
             Self::Status(command) => command.run(client, output)?,
+            Self::Health(command) => return command.run(client, output),
             Self::Endpoint(command) => command.run(client, output)?,
             Self::Cache(command) => command.run(client, output)?,
             Self::Policy(command) => return command.run(client, output),
             Self::Identity(command) => command.run(client, output)?,
             Self::Map(command) => command.run(client, output)?,
             Self::Observe(command) => return command.run(client, output),
+            Self::Top(command) => return command.run(client, output),
             Self::Pattern(command) => return command.run(output),
             Self::Crd(command) => return command.run(output),
             Self::Completion(command) => command.run()?,

@@ -1,10 +1,10 @@
 //! `fqdnctl observe`.
 
 mod filter;
-mod line;
+pub(crate) mod line;
 mod print;
-mod server;
-mod time;
+pub(crate) mod server;
+pub(crate) mod time;
 mod value;
 
 use std::process::ExitCode;
@@ -138,8 +138,7 @@ impl Observe {
             since: self.since.or((self.all && self.follow).then(Default::default)),
             until: self.until,
             first: self.first.is_some(),
-            field_mask: None,
-            extensions: None,
+            ..GetFlowsRequest::default()
         }
     }
 }

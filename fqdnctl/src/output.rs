@@ -103,6 +103,10 @@ impl Output {
         self.format == Format::Json
     }
 
+    pub fn is_colored(&self) -> bool {
+        self.colored
+    }
+
     pub fn is_wide(&self) -> bool {
         self.format == Format::Wide
     }

@@ -4,7 +4,9 @@
 use std::sync::LazyLock;
 
 use prost::Message;
-use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, SerializeOptions};
+use prost_reflect::{
+    DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions,
+};
 
 use crate::proto::flow::{Flow, FlowFilter};
 use crate::proto::observer::{GetFlowsResponse, ServerStatusResponse};
@@ -19,6 +21,11 @@ pub trait Json: Message + Default {
     /// The message's name in the `.proto` files.
     const NAME: &str;
 
+    /// What the message is made of.
+    fn descriptor() -> MessageDescriptor {
+        POOL.get_message_by_name(Self::NAME).expect("its file was compiled in")
+    }
+
     /// The message on one line.
     fn to_json(&self) -> String {
         let mut text = Vec::new();
@@ -32,10 +39,10 @@ pub trait Json: Message + Default {
 
     /// Reads a message; fields that are not known are errors.
     fn from_json(text: &str) -> Result<Self, serde_json::Error> {
-        let descriptor = POOL.get_message_by_name(Self::NAME).expect("its file was compiled in");
         let mut json = serde_json::Deserializer::from_str(text);
         let options = DeserializeOptions::new();
-        let message = DynamicMessage::deserialize_with_options(descriptor, &mut json, &options)?;
+        let message =
+            DynamicMessage::deserialize_with_options(Self::descriptor(), &mut json, &options)?;
         json.end()?;
         Ok(message.transcode_to().expect("both are the same message"))
     }
@@ -58,9 +65,8 @@ impl Json for ServerStatusResponse {
 }
 
 fn dynamic<M: Json>(message: &M) -> DynamicMessage {
-    let descriptor = POOL.get_message_by_name(M::NAME).expect("its file was compiled in");
     let bytes = message.encode_to_vec();
-    DynamicMessage::decode(descriptor, bytes.as_slice()).expect("both are the same message")
+    DynamicMessage::decode(M::descriptor(), bytes.as_slice()).expect("both are the same message")
 }
 
 #[cfg(test)]

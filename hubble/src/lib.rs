@@ -9,6 +9,7 @@ pub mod client;
 pub mod event;
 mod filter;
 pub mod json;
+mod mask;
 mod message;
 pub mod proto;
 mod query;

@@ -4,6 +4,7 @@ use flows::{Cursor, Entry, Filters, Flow, Ring, Time};
 use prost_types::Timestamp;
 
 use crate::filter::{FiltersError, filters};
+use crate::mask::{Mask, MaskError};
 use crate::proto::observer::GetFlowsRequest;
 
 /// A checked request for flows.
@@ -16,6 +17,8 @@ pub struct Query {
     until: Option<Time>,
     /// Goes on with entries that come.
     pub follow: bool,
+    /// The fields that are wanted; all without one.
+    pub mask: Option<Mask>,
 }
 
 /// How much of the past is asked for.
@@ -34,6 +37,9 @@ pub enum QueryError {
     /// A filter cannot be applied.
     #[error(transparent)]
     Filters(#[from] FiltersError),
+    /// The field mask is none of flows.
+    #[error(transparent)]
+    Mask(#[from] MaskError),
     /// The first flows, and the coming ones.
     #[error("`first` cannot be combined with `follow`")]
     FirstAndFollow,
@@ -63,6 +69,7 @@ impl Query {
             since: time("since", request.since.as_ref())?.unwrap_or_default(),
             until: time("until", request.until.as_ref())?,
             follow: request.follow,
+            mask: mask(request)?,
         })
     }
 
@@ -104,6 +111,13 @@ impl Query {
     fn is_in_time(&self, time: Time) -> bool {
         time >= self.since && self.until.is_none_or(|until| time <= until)
     }
+}
+
+/// The mask, which older clients put among what was being tried out.
+#[expect(deprecated, reason = "older clients put it there")]
+fn mask(request: &GetFlowsRequest) -> Result<Option<Mask>, MaskError> {
+    let older = request.experimental.as_ref().and_then(|own| own.field_mask.as_ref());
+    request.field_mask.as_ref().or(older).map_or(Ok(None), Mask::new)
 }
 
 /// Times before 1970 are its beginning, and those too far away the last that there is.

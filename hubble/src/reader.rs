@@ -11,9 +11,9 @@ use flows::{Cursor, Entry};
 use futures::Stream;
 use futures::stream;
 use tokio::sync::watch;
-use tonic::Status;
 
 use crate::message;
+use crate::proto::flow::Flow;
 use crate::proto::observer::{
     GetFlowsRequest, GetFlowsResponse, get_flows_response::ResponseTypes,
 };
@@ -110,9 +110,16 @@ impl<R: Recording> Reader<R> {
         });
     }
 
+    fn masked(&self, flow: Flow) -> Flow {
+        match &self.query.mask {
+            Some(mask) => mask.apply(&flow),
+            None => flow,
+        }
+    }
+
     fn response(&self, entry: &Entry) -> GetFlowsResponse {
         let response = match entry {
-            Entry::Flow(flow) => ResponseTypes::Flow(message::flow(flow)),
+            Entry::Flow(flow) => ResponseTypes::Flow(self.masked(message::flow(flow))),
             Entry::Lost(lost) => ResponseTypes::LostEvents(message::lost(lost)),
         };
         GetFlowsResponse {

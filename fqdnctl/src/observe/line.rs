@@ -12,14 +12,14 @@ const POLICY_MATCHES: [&str; 7] =
     ["none", "L3-Only", "L3-L4", "L4-Only", "all", "L3-Proto", "Proto-Only"];
 
 /// The words for one flow.
-pub(super) struct Line<'a> {
+pub(crate) struct Line<'a> {
     pub flow: &'a Flow,
     /// Addresses and ports, not whose they are.
     pub numeric: bool,
 }
 
 /// One end of a flow.
-pub(super) struct End {
+pub(crate) struct End {
     /// A pod, a service, names or an address, with the port.
     pub name: String,
     pub identity: String,

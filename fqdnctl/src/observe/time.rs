@@ -1,6 +1,6 @@
 //! Times as people write and read them.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::{Timestamp, civil};
 
@@ -28,6 +28,13 @@ fn parse_at(text: &str, now: Timestamp) -> Result<Timestamp, String> {
 pub(super) fn stamp(time: Option<&prost_types::Timestamp>) -> String {
     let time = time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok());
     time.map_or_else(|| "N/A".to_owned(), |time| time.strftime("%b %e %H:%M:%S.%3f").to_string())
+}
+
+/// A time since 1970, to the second, as RFC 3339 has it.
+pub(crate) fn rfc3339(time: Duration) -> String {
+    let seconds = i64::try_from(time.as_secs()).ok();
+    let time = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.map_or_else(|| "N/A".to_owned(), |time| time.to_string())
 }
 
 #[cfg(test)]

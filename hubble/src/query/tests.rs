@@ -2,6 +2,7 @@ use flows::{Capacity, LossSource};
 
 use super::*;
 use crate::proto::flow::{FlowFilter, Verdict};
+use crate::proto::observer::get_flows_request::Experimental;
 use crate::samples::{dropped, entry, forwarded, lost};
 
 /// Drops at the odd seconds from 1 to 6, and packets that pass at the even ones.
@@ -97,4 +98,18 @@ fn what_makes_no_sense_is_refused() {
 fn times_out_of_range_are_the_nearest_that_there_are() {
     let old = GetFlowsRequest { since: at(i64::MIN), until: at(i64::MAX), ..Default::default() };
     assert_eq!(gets(&old).len(), 6);
+}
+
+#[test]
+#[expect(deprecated, reason = "older clients put it there")]
+fn a_field_mask_counts_where_older_clients_put_it_and_is_refused_where_it_is_none() {
+    let mask = |path: &str| Some(prost_types::FieldMask { paths: vec![path.to_owned()] });
+    let now = GetFlowsRequest { field_mask: mask("verdict"), ..Default::default() };
+    let experimental = Some(Experimental { field_mask: mask("verdict") });
+    let older = GetFlowsRequest { experimental, ..Default::default() };
+    assert!(Query::new(&now).unwrap().mask.is_some());
+    assert_eq!(Query::new(&now).unwrap().mask, Query::new(&older).unwrap().mask);
+    let wrong = GetFlowsRequest { field_mask: mask("colour"), ..Default::default() };
+    let error = Query::new(&wrong).unwrap_err().to_string();
+    assert_eq!(error, "`colour` in the field mask is no field of a flow");
 }

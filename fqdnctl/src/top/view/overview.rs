@@ -1,0 +1,223 @@
+//! Endpoints, names and drops, one list over the other.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
+use ratatui::text::Line;
+use ratatui::widgets::Widget;
+
+use super::columns::{Cell, Column, Columns, rate};
+use super::{Palette, clock};
+use crate::top::activity::Drop;
+use crate::top::board::{self, EndpointRow, NameRow, Order};
+use crate::top::rate::SPAN;
+use crate::top::state::{Pane, State};
+
+/// From this width on, there is room for more about endpoints.
+const WIDE: u16 = 110;
+/// The lines that are no rows: a heading for each list, and room between them.
+const HEADINGS: u16 = 5;
+
+/// How many rows each list has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::top) struct Rooms {
+    /// Endpoints.
+    pub endpoints: u16,
+    /// Names.
+    pub names: u16,
+    /// Drops.
+    pub drops: u16,
+}
+
+impl Rooms {
+    /// The rooms in so many lines: most is for the list that has the focus, and what there are no
+    /// endpoints for is for names and drops.
+    pub fn of(state: &State, lines: u16) -> Self {
+        let rows = lines.saturating_sub(HEADINGS);
+        let (part, all) = (rows / 4, state.board().endpoints(&state.filter, state.order).len());
+        let wanted = u16::try_from(all).unwrap_or(u16::MAX).max(1);
+        match state.pane {
+            Pane::Endpoints => {
+                let endpoints = wanted.min(rows - 2 * part);
+                let names = (rows - endpoints) / 2;
+                Self { endpoints, names, drops: rows - endpoints - names }
+            }
+            Pane::Names => {
+                let endpoints = wanted.min(part);
+                Self { endpoints, names: rows - endpoints - part, drops: part }
+            }
+            Pane::Drops => {
+                let endpoints = wanted.min(part);
+                Self { endpoints, names: part, drops: rows - endpoints - part }
+            }
+        }
+    }
+
+    /// The lines that these take with their headings.
+    pub fn lines(self) -> u16 {
+        self.endpoints + self.names + self.drops + HEADINGS
+    }
+}
+
+/// Draws the three lists.
+pub(in crate::top) fn overview(
+    state: &State,
+    rooms: Rooms,
+    palette: Palette,
+    area: Rect,
+    buffer: &mut Buffer,
+) {
+    let heights =
+        [rooms.endpoints, rooms.names, rooms.drops].map(|rows| Constraint::Length(rows + 1));
+    let [endpoints, names, drops] = Layout::vertical(heights).spacing(1).areas(area);
+    draw_endpoints(state, palette, endpoints, buffer);
+    draw_names(state, palette, names, buffer);
+    draw_drops(state, palette, drops, buffer);
+}
+
+fn draw_endpoints(state: &State, palette: Palette, area: Rect, buffer: &mut Buffer) {
+    let mut columns = vec![
+        Column::text("ENDPOINT", 2),
+        Column::word("STATE", 9),
+        Column::number("QUERIES/S", 10),
+        Column::number("CONNS/S", 8),
+        Column::number("DROPS/S", 8),
+        Column::number("NAMES", 6),
+        Column::number("LEASES", 7),
+    ];
+    if area.width >= WIDE {
+        columns.extend([Column::number("DROPPED", 9), Column::text("ADDRESSES", 1)]);
+    }
+    let columns = Columns::new(columns, area);
+    let rows = state.board().endpoints(&state.filter, state.order);
+    let has_focus = state.pane == Pane::Endpoints;
+    let mut lines = area.rows();
+    if let Some(line) = lines.next() {
+        let mark = |place| mark(state.order, place);
+        columns.draw_heading(palette.heading(has_focus), mark, line, buffer);
+    }
+    let place = state.place(&rows);
+    let above = (place + 1).saturating_sub(area.height.saturating_sub(1).into());
+    if rows.is_empty() {
+        let waits = state.board().sample.is_none();
+        let text = if waits { "not heard of fqdnd yet" } else { "none" };
+        draw_nothing(text, palette, lines.next(), buffer);
+    }
+    for ((number, row), line) in rows.iter().enumerate().skip(above).zip(lines) {
+        columns.draw(endpoint(row, palette), line, buffer);
+        if has_focus && number == place {
+            buffer.set_style(line, palette.selected());
+        }
+    }
+}
+
+/// Which way the column is sorted, if it is.
+fn mark(order: Order, place: usize) -> String {
+    let is_sorted = board::Column::ALL.get(place) == Some(&order.column);
+    match (is_sorted, order.reversed) {
+        (false, _) => String::new(),
+        (true, false) => "\u{25be}".to_owned(),
+        (true, true) => "\u{25b4}".to_owned(),
+    }
+}
+
+fn endpoint(row: &EndpointRow<'_>, palette: Palette) -> Vec<Cell> {
+    let own = row.endpoint;
+    let state = match own.enforcement {
+        api::Enforcement::Open => palette.faint(),
+        api::Enforcement::Enforced => palette.accent(),
+        api::Enforcement::Denied => palette.warning(),
+    };
+    let addresses: Vec<String> = own.addresses.iter().map(ToString::to_string).collect();
+    vec![
+        Cell::new(&row.name, Style::new()),
+        Cell::new(own.enforcement, state),
+        number(row.queries, Style::new()),
+        number(row.connections, Style::new()),
+        number(row.drops, palette.warning()),
+        Cell::new(own.names, Style::new()),
+        Cell::new(own.leases, Style::new()),
+        Cell::new(own.drops.values().sum::<u64>(), Style::new()),
+        Cell::new(addresses.join(","), palette.faint()),
+    ]
+}
+
+/// A rate, in a style where it is one.
+fn number(per_second: f64, style: Style) -> Cell {
+    Cell::new(rate(per_second), if per_second > 0.0 { style } else { Style::new() })
+}
+
+fn draw_names(state: &State, palette: Palette, area: Rect, buffer: &mut Buffer) {
+    let columns = vec![
+        Column::name("NAME", 1),
+        Column::number("QUERIES/S", 10),
+        Column::number("REFUSED/S", 9),
+        Column::number("CONNS/S", 8),
+        Column::number("ENDPOINTS", 9),
+    ];
+    let columns = Columns::new(columns, area);
+    let rows = state.board().names(&state.filter);
+    let mut lines = area.rows();
+    let has_focus = state.pane == Pane::Names;
+    if let Some(line) = lines.next() {
+        columns.draw_heading(palette.heading(has_focus), |_| String::new(), line, buffer);
+    }
+    if rows.is_empty() {
+        let text = format!("no name was asked for in the last {SPAN} s");
+        draw_nothing(&text, palette, lines.next(), buffer);
+    }
+    let above = if has_focus { state.scroll } else { 0 };
+    for (row, line) in rows.iter().skip(above).zip(lines) {
+        columns.draw(name(row, palette), line, buffer);
+    }
+}
+
+fn name(row: &NameRow<'_>, palette: Palette) -> Vec<Cell> {
+    vec![
+        Cell::new(row.name, Style::new()),
+        number(row.queries, Style::new()),
+        number(row.refused, palette.warning()),
+        number(row.connections, Style::new()),
+        Cell::new(row.activity.endpoints.len(), Style::new()),
+    ]
+}
+
+fn draw_drops(state: &State, palette: Palette, area: Rect, buffer: &mut Buffer) {
+    let columns = vec![
+        Column::word("DROPPED", 8),
+        Column::text("ENDPOINT", 2),
+        Column::name("TO", 3),
+        Column::word("REASON", 16),
+        Column::number("COUNT", 6),
+    ];
+    let columns = Columns::new(columns, area);
+    let rows = state.board().drops(&state.filter);
+    let mut lines = area.rows();
+    let has_focus = state.pane == Pane::Drops;
+    if let Some(line) = lines.next() {
+        columns.draw_heading(palette.heading(has_focus), |_| String::new(), line, buffer);
+    }
+    if rows.is_empty() {
+        draw_nothing("no drop was seen", palette, lines.next(), buffer);
+    }
+    let above = if has_focus { state.scroll } else { 0 };
+    for (row, line) in rows.iter().skip(above).zip(lines) {
+        columns.draw(drop_cells(row, palette), line, buffer);
+    }
+}
+
+fn drop_cells(drop: &Drop, palette: Palette) -> Vec<Cell> {
+    vec![
+        Cell::new(clock(drop.time.as_secs()), palette.faint()),
+        Cell::new(&drop.endpoint, Style::new()),
+        Cell::new(&drop.target, Style::new()),
+        Cell::new(&drop.reason, palette.warning()),
+        Cell::new(drop.count, Style::new()),
+    ]
+}
+
+fn draw_nothing(text: &str, palette: Palette, line: Option<Rect>, buffer: &mut Buffer) {
+    if let Some(line) = line {
+        Line::styled(text, palette.faint()).render(line, buffer);
+    }
+}
