@@ -1,5 +1,6 @@
 //! Revisions from policies written as text, and what the kernel then says of a packet.
 
+mod conversing;
 mod incremental;
 mod language;
 

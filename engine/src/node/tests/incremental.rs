@@ -21,7 +21,7 @@ const ADDRESSES: [&str; 8] = [
 const RANGES: [&str; 3] = ["10.7.0.0/16", "192.0.2.0/24", "203.0.113.0/25"];
 
 /// What policies say, each for the pods with one label.
-const SPECS: [&str; 16] = [
+const SPECS: [&str; 19] = [
     "egress: [{toEntities: [cluster]}]",
     "egress: [{toEntities: [world], toPorts: [{ports: [{port: '443', protocol: TCP}]}]}]",
     "egress: [{toEndpoints: [{matchLabels: {app: db, k8s:io.kubernetes.pod.namespace: prod}}]}]",
@@ -40,6 +40,11 @@ const SPECS: [&str; 16] = [
     "egress:\n- toEndpoints: [{matchLabels: {k8s-app: kube-dns}}]\n  toPorts: [{ports: [{port: \
      '5353'}], rules: {dns: [{matchPattern: '*.example.com'}]}}]\n- toFQDNs: [{matchPattern: \
      '*.example.com'}]",
+    "egress: [{toEntities: [all], toPorts: [{ports: [{port: '80', protocol: TCP}], rules: {http: [{}]}}]}]",
+    "egress: [{toPorts: [{ports: [{port: web, protocol: TCP}], serverNames: [a.com]}]}]\n\
+     enableDefaultDeny: {egress: false}",
+    "egress: [{toServices: [{k8sService: {serviceName: db, namespace: prod}}], toPorts: [{rules: \
+     {kafka: [{}]}}, {rules: {http: [{}]}}]}]",
 ];
 
 /// One change of the inventory.
@@ -364,6 +369,7 @@ proptest! {
                 bench.check_the_way(&before, &was, &changes);
             }
             bench.check_generations(&before, &was);
+            bench.check_conversations(&probes());
             bench.check_against_a_fresh_node();
         }
     }

@@ -34,7 +34,7 @@ fn bench(egress: &str) -> Bench {
 }
 
 impl Bench {
-    fn service(&mut self, name: &str, address: &str, port: u16, backends: &[&str]) {
+    pub(super) fn service(&mut self, name: &str, address: &str, port: u16, backends: &[&str]) {
         let (namespace, own) = name.split_once('/').unwrap();
         let name = EndpointName { namespace: namespace.into(), name: own.into() };
         let backends: Vec<SocketAddr> = backends.iter().map(|own| own.parse().unwrap()).collect();
