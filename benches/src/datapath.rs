@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use bpf::{Datapath, EventBudget, Hook, Options, Settings, Sizes};
@@ -25,8 +26,11 @@ const SIZES: [u32; 3] = [1_000, 100_000, 1_000_000];
 /// How often a frame is repeated in one call, and how many calls are made.
 const REPEAT: u32 = 200_000;
 const CALLS: u32 = 7;
-/// How many first packets.
-const FIRST: u32 = 20_000;
+/// How many first packets are told of, and as many are not.
+const FIRST: u32 = 10_000;
+/// How many of them come one after the other, before the others' turn: less than the ring of events
+/// has room for.
+const TURN: u32 = 250;
 
 /// The index of the loopback interface in every new namespace, from which test frames come.
 const LOOPBACK: Interface = Interface(1);
@@ -55,12 +59,14 @@ pub struct Figures {
     pub reply_ns: f64,
     /// A packet that the endpoint sends on a flow that came in.
     pub serving_ns: f64,
-    /// The first packet of a flow, always to the same address.
+    /// The first packet of a flow, always to the same address, with an event told of it.
     pub first_hot_ns: f64,
     /// The same, with nothing told of first packets.
     pub first_untold_ns: f64,
-    /// The first packet of a flow, to a random address.
+    /// The first packet of a flow, to a random address, with an event told of it.
     pub first_random_ns: f64,
+    /// Counting what is in the maps, as each scrape of the metrics does, in milliseconds.
+    pub count_ms: f64,
 }
 
 /// Measures every size. The empty program's own nanoseconds come first.
@@ -129,11 +135,8 @@ impl Bench {
         let established6_ns = self.over_empty(sends, &there6)?;
         let reply_ns = self.over_empty(receives, &back)?;
         let serving_ns = self.over_empty(sends, &answer)?;
-        let first_hot_ns = self.first(|_| to)?;
-        self.configure(&Settings { flow_events: EventBudget::OFF, ..Settings::default() })?;
-        let first_untold_ns = self.first(|_| to)?;
-        self.configure(&Settings::default())?;
-        let first_random_ns = self.first(|random| address(random % size))?;
+        let (first_hot_ns, first_untold_ns) = self.first(|_| to)?;
+        let (first_random_ns, _) = self.first(|random| address(random % size))?;
         Ok(Figures {
             addresses: size,
             established_ns,
@@ -143,7 +146,17 @@ impl Bench {
             first_hot_ns,
             first_untold_ns,
             first_random_ns,
+            count_ms: self.count_ms()?,
         })
+    }
+
+    fn count_ms(&self) -> Result<f64> {
+        let time = |_| -> Result<f64> {
+            let begun = Instant::now();
+            self.datapath.maps()?;
+            Ok(begun.elapsed().as_secs_f64() * 1e3)
+        };
+        Ok(median((0..3).map(time).collect::<Result<Vec<_>>>()?))
     }
 
     fn configure(&self, settings: &Settings) -> Result<()> {
@@ -165,13 +178,32 @@ impl Bench {
         Ok(median(runs?))
     }
 
-    /// The medians' difference of packets that begin flows, each from another port, in turns with
-    /// the empty program.
-    fn first(&self, to: impl Fn(u32) -> Ipv4Addr) -> Result<f64> {
+    /// Packets that begin flows, each from another port, with an event told of each and with none,
+    /// in turns: medians over the empty program's.
+    fn first(&self, to: impl Fn(u32) -> Ipv4Addr) -> Result<(f64, f64)> {
+        let mut ring = self.datapath.events()?;
+        // What was told of other packets.
+        while ring.next().is_some() {}
+        let (mut told, mut untold) = (Runs::default(), Runs::default());
+        for _ in 0..FIRST / TURN {
+            self.tell(EventBudget { per_second: 1_000_000_000, burst: u32::MAX })?;
+            self.begin_flows(&to, &mut told)?;
+            let events = std::iter::from_fn(|| ring.next()).count();
+            ensure!(events == TURN as usize, "{events} events of {TURN} first packets");
+            self.tell(EventBudget::OFF)?;
+            self.begin_flows(&to, &mut untold)?;
+        }
+        Ok((told.over_empty(), untold.over_empty()))
+    }
+
+    fn tell(&self, flow_events: EventBudget) -> Result<()> {
+        self.configure(&Settings { flow_events, ..Settings::default() })
+    }
+
+    fn begin_flows(&self, to: impl Fn(u32) -> Ipv4Addr, runs: &mut Runs) -> Result<()> {
         let sends = self.datapath.program(Hook::FromEndpoint);
         let mut state = 0x9e37_79b9_u32 ^ self.ports.get();
-        let (mut runs, mut empty) = (Vec::new(), Vec::new());
-        for _ in 0..FIRST {
+        for _ in 0..TURN {
             // Marsaglia's xorshift: any order that no prefetcher foresees does.
             state ^= state << 13;
             state ^= state >> 17;
@@ -179,10 +211,23 @@ impl Bench {
             let port = 1024 + (self.ports.get() % 60_000) as u16;
             self.ports.set(self.ports.get() + 1);
             let frame = udp4(OWN, port, to(state), 8443);
-            empty.push(one(self.empty.as_fd(), &frame, 1)?);
-            runs.push(one(sends, &frame, 1)?);
+            runs.empty.push(one(self.empty.as_fd(), &frame, 1)?);
+            runs.own.push(one(sends, &frame, 1)?);
         }
-        Ok(median(runs) - median(empty))
+        Ok(())
+    }
+}
+
+/// Nanoseconds of the program and, in turns with it, of the empty one.
+#[derive(Default)]
+struct Runs {
+    own: Vec<f64>,
+    empty: Vec<f64>,
+}
+
+impl Runs {
+    fn over_empty(self) -> f64 {
+        median(self.own) - median(self.empty)
     }
 }
 

@@ -20,12 +20,13 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::figures::median;
+pub use contenders::Watched;
 use contenders::{Contender, Stage};
-use load::Pace;
-use names::Names;
+pub use load::Pace;
+pub use names::Names;
 
 /// How many queries the client keeps open at full load.
-const WINDOW: usize = 256;
+pub const WINDOW: usize = 256;
 /// The queries a second at which latency is measured.
 const RATE: u32 = 5000;
 

@@ -9,6 +9,7 @@ mod empty;
 mod figures;
 mod learning;
 mod policies;
+mod recording;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,8 +23,9 @@ use serde::Serialize;
 
 use figures::Table;
 
-/// Measures what fqdnd costs: the DNS path beside dnsdist and a bare forwarder, the datapath by
-/// the size of its tables, learning by the number of selectors, and policies by the number of rules. To be run as root.
+/// Measures what fqdnd costs: the DNS path beside dnsdist and a bare forwarder, recording flows, the
+/// datapath by the size of its tables, learning by the number of selectors, and policies by the
+/// number of rules. To be run as root.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -68,6 +70,8 @@ enum Part {
     Learning,
     /// Policies
     Policies,
+    /// Recording flows of DNS
+    Recording,
 }
 
 /// All figures, as the file has them.
@@ -81,6 +85,8 @@ struct Figures {
     learning: Option<Vec<learning::Figures>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policies: Option<Vec<policies::Figures>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recording: Option<Vec<recording::Figures>>,
 }
 
 fn main() -> Result<()> {
@@ -99,10 +105,15 @@ fn main() -> Result<()> {
     if wanted(Part::Policies) {
         figures.policies = Some(show_policies(policies::run()?));
     }
+    let Arguments { rounds, time, workers, .. } = arguments;
     if wanted(Part::Dns) {
-        let Arguments { rounds, time, workers, .. } = arguments;
         let plan = dns::Plan { rounds, time: Duration::from_millis(time), workers };
         figures.dns = Some(show_dns(dns::run(plan)?));
+    }
+    if wanted(Part::Recording) {
+        // Many short turns disturb each other less than a few long ones.
+        let plan = recording::Plan { rounds, time: Duration::from_millis(time / 2), workers };
+        figures.recording = Some(show_recording(recording::run(plan)?));
     }
     write(&arguments.json, &figures)
 }
@@ -136,6 +147,20 @@ fn show_dns(figures: BTreeMap<&'static str, dns::Figures>) -> BTreeMap<&'static 
     figures
 }
 
+fn show_recording(figures: Vec<recording::Figures>) -> Vec<recording::Figures> {
+    let mut table = Table::new(&["queries", "CPU µs, recorded", "unrecorded", "recording, %"]);
+    for own in &figures {
+        table.row(vec![
+            own.pace.to_owned(),
+            format!("{:.2}", own.recorded_us),
+            format!("{:.2}", own.unrecorded_us),
+            format!("{:+.1}", (own.ratio - 1.0) * 100.0),
+        ]);
+    }
+    println!("{table}");
+    figures
+}
+
 fn show_datapath((empty, figures): (f64, Vec<datapath::Figures>)) -> Vec<datapath::Figures> {
     println!("An empty program takes {empty:.0} ns; the datapath, over that:");
     let mut table = Table::new(&[
@@ -146,7 +171,9 @@ fn show_datapath((empty, figures): (f64, Vec<datapath::Figures>)) -> Vec<datapat
         "serving",
         "first",
         "first, untold",
+        "telling, %",
         "first, random",
+        "counting, ms",
     ]);
     for own in &figures {
         let ns = |value: f64| format!("{value:.0}");
@@ -158,7 +185,9 @@ fn show_datapath((empty, figures): (f64, Vec<datapath::Figures>)) -> Vec<datapat
             ns(own.serving_ns),
             ns(own.first_hot_ns),
             ns(own.first_untold_ns),
+            format!("{:+.1}", (own.first_hot_ns / own.first_untold_ns - 1.0) * 100.0),
             ns(own.first_random_ns),
+            format!("{:.1}", own.count_ms),
         ]);
     }
     println!("{table}");

@@ -84,7 +84,7 @@ pub struct Stage {
 }
 
 /// A daemon and the node that it watches.
-struct Watched {
+pub struct Watched {
     daemon: Daemon,
     _responder: Responder,
     lab: Lab,
@@ -166,13 +166,36 @@ impl Stage {
 }
 
 impl Watched {
-    fn new(flags: &[&str]) -> Result<Self> {
+    /// Starts a daemon with the rules on a node of its own.
+    pub fn new<S: AsRef<str>>(flags: &[S]) -> Result<Self> {
         let options = LabOptions::default().pod(PodSpec::new(FREE).bound_by(Binding::None));
         let lab = Lab::new(options)?;
         lab.policy("bench", &names::policy("client", &SERVER.ip().to_string()))?;
         let responder = Responder::start(lab.outside(SERVER_HOST).namespace(), SERVER)?;
-        let daemon = Daemon::start(&lab, flags)?;
+        let flags: Vec<&str> = flags.iter().map(AsRef::as_ref).collect();
+        let daemon = Daemon::start(&lab, &flags)?;
         Ok(Self { daemon, _responder: responder, lab })
+    }
+
+    /// Starts the daemon again with other flags.
+    pub fn restart_with<S: AsRef<str>>(&mut self, flags: &[S]) -> Result<()> {
+        let flags: Vec<&str> = flags.iter().map(AsRef::as_ref).collect();
+        Ok(self.daemon.restart_with(&flags)?)
+    }
+
+    /// Puts a load on the daemon.
+    pub fn load(&self, names: Names, pace: Pace, time: Duration) -> Result<Load> {
+        let pid = self.daemon.pid().context("the daemon has ended")?;
+        let before = cpu_time(pid)?;
+        let pod = self.lab.pod(WATCHED).namespace();
+        let outcome = pod.run(|| load::ask(SERVER, names, pace, time))??;
+        Ok(Load { outcome, cpu: cpu_time(pid)?.saturating_sub(before) })
+    }
+
+    /// The daemon's CPU time for each query of a load, in µs.
+    pub fn cpu_us(&self, names: Names, pace: Pace, time: Duration) -> Result<f64> {
+        let Load { outcome, cpu } = self.load(names, pace, time)?;
+        Ok(cpu.as_secs_f64() * 1e6 / outcome.answered as f64)
     }
 }
 
