@@ -43,8 +43,8 @@ pub struct ResolvedName {
 pub struct Explanation {
     /// `allow`, `redirect` or `deny`.
     pub verdict: String,
-    /// Why, in a word: `no-policy`, `not-enforced`, `allow-rule`, `dns-rule`, `name-refused`, or
-    /// the reason that the datapath counts the drop under.
+    /// Why, in a word: `no-policy`, `not-enforced`, `allow-rule`, `l7-rule`, `dns-rule`,
+    /// `name-refused`, or the reason that the datapath counts the drop under.
     pub reason: String,
     /// Whether what no rule allows is denied for the pod.
     pub enforced: bool,

@@ -38,6 +38,11 @@ pub fn judge(
         Some(Verdict::Dns) if ![Protocol::UDP, Protocol::TCP].contains(&probe.protocol) => {
             Err(DropReason::PolicyDenied)
         }
+        Some(Verdict::Proxy) if probe.protocol == Protocol::UDP => {
+            Err(DropReason::QuicNotInspected)
+        }
+        Some(Verdict::Proxy) if probe.protocol != Protocol::TCP => Err(DropReason::PolicyDenied),
+        Some(Verdict::Unruled) => Ok(Verdict::Allow),
         Some(verdict) => Ok(verdict),
         None if expired => Err(DropReason::LeaseExpired),
         None => Err(DropReason::PolicyDenied),

@@ -146,6 +146,7 @@ fn tone(verdict: &str) -> Tone {
 fn deed(reason: &str) -> &'static str {
     match reason {
         "dns-rule" | "name-refused" => "sent to the DNS proxy",
+        "l7-rule" | "quic-not-inspected" => "sent to the L7 proxy",
         "deny-rule" => "denied",
         "lease-expired" => "allowed, but for the time,",
         _ => "allowed",
@@ -169,6 +170,10 @@ fn meaning(reason: &str) -> &str {
         "not-enforced" => "no rule covers it, and none of the pod's policies asks for default deny",
         "allow-rule" => "a rule allows it",
         "dns-rule" => "a rule for DNS sends it to the proxy, which judges each name",
+        "l7-rule" => "rules for HTTP, Kafka or TLS send it to the proxy, which judges each request",
+        "quic-not-inspected" => {
+            "the proxy judges connections to this port, and cannot read QUIC: only TCP passes"
+        }
         "name-refused" => "the proxy refuses it: no rule lets this name be asked for there",
         "policy-denied" => "no rule allows it, and what no rule allows is denied",
         "deny-rule" => "a deny rule covers it, whatever else allows it",

@@ -17,7 +17,7 @@ use crate::policy::check::Scope;
 
 /// Explain why a connection passes, or does not.
 ///
-/// Tells the verdict (allow, deny, or redirect to the DNS proxy), the reason, and which lines of
+/// Tells the verdict (allow, deny, or redirect to a proxy), the reason, and which lines of
 /// which documents decide it. For a denial, it shows rules that nearly allow the connection, and
 /// the smallest change that would let it pass.
 ///

@@ -87,9 +87,9 @@ impl Reference {
             Enforcement::Open | Enforcement::Table(_) => self.send_by(&entry, frame, now),
         };
         match sent {
-            Ok(Verdict::Dns) if entry.bridge.is_some() => Outcome::Redirect,
+            Ok(Verdict::Dns | Verdict::Proxy) if entry.bridge.is_some() => Outcome::Redirect,
             // A test run is at no ingress, so no socket can be assigned.
-            Ok(Verdict::Dns) => Outcome::Drop(DropReason::ProxyUnavailable),
+            Ok(Verdict::Dns | Verdict::Proxy) => Outcome::Drop(DropReason::ProxyUnavailable),
             Ok(_) => Outcome::Pass,
             Err(reason) => Outcome::Drop(reason),
         }
@@ -168,7 +168,7 @@ impl Reference {
         }
         match self.fragments.get(&fragment_key(header, part)) {
             None => Err(DropReason::FragmentUnknown),
-            Some(Verdict::Dns) => Err(DropReason::FragmentToProxy),
+            Some(Verdict::Dns | Verdict::Proxy) => Err(DropReason::FragmentToProxy),
             Some(_) => Ok(Verdict::Allow),
         }
     }
@@ -181,7 +181,7 @@ impl Reference {
     ) -> Result<Verdict, DropReason> {
         if part.more {
             self.fragments.insert(fragment_key(header, part), verdict);
-            if verdict == Verdict::Dns {
+            if matches!(verdict, Verdict::Dns | Verdict::Proxy) {
                 return Err(DropReason::FragmentToProxy);
             }
         }
@@ -222,6 +222,9 @@ impl Reference {
                 return Err(reason);
             }
         };
+        let judged = living && old.is_some_and(|flow| flow.verdict == Some(Verdict::Proxy));
+        // Its server knows it from the L7 proxy alone.
+        let verdict = if judged && verdict == Verdict::Allow { Verdict::Proxy } else { verdict };
         let fresh = Flow {
             verdict: None,
             generation: 0,

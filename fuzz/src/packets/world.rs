@@ -69,6 +69,7 @@ impl World {
             udp_idle: hour,
             udp_ports: vec![udp[0].local_addr().unwrap().port()],
             tcp_ports: vec![tcp[0].local_addr().unwrap().port()],
+            l7_ports: vec![tcp[0].local_addr().unwrap().port()],
             ..Settings::default()
         };
         datapath.configure(&settings).unwrap();
@@ -309,7 +310,14 @@ fn ports(input: &mut Unstructured<'_>) -> Result<PortPrefix> {
 }
 
 fn verdict(input: &mut Unstructured<'_>) -> Result<Verdict> {
-    Ok(*input.choose(&[Verdict::Allow, Verdict::Allow, Verdict::Dns, Verdict::Deny])?)
+    Ok(*input.choose(&[
+        Verdict::Allow,
+        Verdict::Allow,
+        Verdict::Proxy,
+        Verdict::Unruled,
+        Verdict::Dns,
+        Verdict::Deny,
+    ])?)
 }
 
 /// A policy for both families that lets a little of everything happen.
