@@ -129,6 +129,28 @@ static __always_inline struct bpf_sock *find_worker(struct __sk_buff *skb,
 }
 
 /*
+ * Whether some process of the node serves a packet's destination. What a connection leaves behind
+ * for a minute hands a new one on its ports to that process, whoever the packet was assigned to.
+ */
+static __always_inline bool is_served(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct bpf_sock_tuple tuple;
+	__u32 size = exact_tuple(packet, &tuple);
+	struct bpf_sock *found;
+
+	/* No connection comes from port 0, so that only listeners are found. */
+	if (packet->ipv6)
+		tuple.ipv6.sport = 0;
+	else
+		tuple.ipv4.sport = 0;
+	found = bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!found)
+		return false;
+	bpf_sk_release(found);
+	return true;
+}
+
+/*
  * The proxy's own socket for this TCP connection, if there is one. Another process' may have the
  * same tuple (a server on the node, from before the redirect): it carries no mark of ours, and the
  * packet goes to the proxy's listener, which resets the connection.
@@ -145,6 +167,8 @@ static __always_inline struct bpf_sock *find_connection(struct __sk_buff *skb,
 	if (!found)
 		return NULL;
 	if (found->state == BPF_TCP_LISTEN)
+		goto unusable;
+	if (found->state == BPF_TCP_TIME_WAIT && is_served(skb, packet))
 		goto unusable;
 	full = bpf_sk_fullsock(found);
 	if (full && !(full->mark & settings->mark_mask))

@@ -2,11 +2,15 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use model::{Change, DropReason, EndpointEntry, Enforcement, PortPrefix, Protocol, Row, Verdict};
 use nix::libc::linger;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    self, AddressFamily, SockFlag, SockType, SockaddrStorage, setsockopt, sockopt,
+};
+use nix::sys::time::TimeVal;
 
 use super::attaching::{
     ENDPOINT, Lab, MODES, SERVERS, TABLE, connects, enforced_on_a_bridge, ip, listen, on_a_node,
@@ -215,4 +219,55 @@ fn a_judged_connection_stays_with_the_proxy_when_all_is_allowed_and_ends_when_no
         let drops = fixture.datapath().drops().unwrap();
         assert!(drops[&(ENDPOINT, DropReason::DenyRule)] >= 1, "{drops:?}");
     });
+}
+
+#[test]
+fn what_a_connection_left_behind_is_no_way_around_the_proxy() {
+    on_a_node(|| {
+        let (lab, fixture) = enforced(AttachMode::Auto, Verdict::Allow);
+        let proxy = Proxy::new();
+        fixture.datapath().configure(&proxy.settings()).unwrap();
+        let server = listen("10.1.0.1", 80);
+        let to = server.local_addr().unwrap();
+        let client = connect_from(&lab, 40_100, to).unwrap();
+        close_first(&lab, server.accept().unwrap().0, client);
+        port_80(&fixture, &lab, Verdict::Proxy, 2);
+        assert!(connect_from(&lab, 40_100, to).is_none(), "the server has answered");
+        let client = connect_from(&lab, 40_101, to).unwrap();
+        close_first(&lab, proxy.accept(to), client);
+    });
+}
+
+#[test]
+fn a_port_whose_connection_the_proxy_closed_is_soon_of_use_again() {
+    on_a_node(|| {
+        let (lab, fixture) = enforced(AttachMode::Auto, Verdict::Proxy);
+        let proxy = Proxy::new();
+        fixture.datapath().configure(&proxy.settings()).unwrap();
+        let to = SocketAddr::new(NOBODY[0].parse().unwrap(), 80);
+        for _ in 0..2 {
+            let client = connect_from(&lab, 40_100, to).unwrap();
+            close_first(&lab, proxy.accept(to), client);
+        }
+    });
+}
+
+/// A connection from a port of the pod's, if it comes about before long.
+fn connect_from(lab: &Lab, port: u16, to: SocketAddr) -> Option<TcpStream> {
+    lab.pod.run(move || {
+        let (family, kind) = (AddressFamily::Inet, SockType::Stream);
+        let socket = socket::socket(family, kind, SockFlag::empty(), None).unwrap();
+        setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
+        setsockopt(&socket, sockopt::SendTimeout, &TimeVal::new(3, 0)).unwrap();
+        let own = SockaddrStorage::from(SocketAddr::new("10.1.0.2".parse().unwrap(), port));
+        socket::bind(socket.as_raw_fd(), &own).unwrap();
+        let connected = socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(to));
+        connected.ok().map(|()| TcpStream::from(socket))
+    })
+}
+
+/// Ends a connection from the server's side, which remembers it for a minute.
+fn close_first(lab: &Lab, server: TcpStream, mut client: TcpStream) {
+    drop(server);
+    lab.pod.run(move || assert_eq!(client.read(&mut [0; 1]).unwrap(), 0));
 }
