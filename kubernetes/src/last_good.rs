@@ -4,7 +4,9 @@
 //!   synced and renamed into it, so a crash leaves the old one or the new one.
 //! - An entry's text alone gives everything that the file has in force.
 //! - What does not read as this module wrote it is left out with a problem, never guessed at.
-//! - At most one change a file waits to be written, so what waits is bounded as the files are.
+//! - At most one change a file waits to be written, and one more is being written, so what waits is
+//!   bounded as the files are.
+//! - Changes are written on a thread of their own: a disk that hangs holds up nothing else.
 
 mod entry;
 
@@ -30,8 +32,8 @@ const DIRECTORY: &str = "last-good";
 const SUFFIX: &str = ".last-good";
 /// What the name of one that is being written begins with.
 const UNFINISHED: &str = ".new-";
-/// How long writing may go on before changes are looked at again.
-const TURN: Duration = Duration::from_millis(50);
+/// How long writing may take before it is told of.
+const LATE: Duration = Duration::from_secs(10);
 /// When writing is tried again after it failed.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -39,24 +41,40 @@ const RETRY: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct LastGood {
     directory: PathBuf,
-    /// By file: its new entry, or none where its entry is to go.
-    waiting: BTreeMap<Arc<Path>, Option<Entry>>,
+    waiting: Changes,
     /// Names of entries that could not be read.
     damaged: BTreeSet<String>,
     reading: Vec<Problem>,
-    /// Why the last writing failed, and when.
-    failed: Option<(Problem, Instant)>,
+    /// Since when changes are being written, while they are.
+    begun: Option<Instant>,
+    /// Why the last writing failed, or does not end.
+    failed: Option<Problem>,
+    /// When writing is tried again.
+    retry: Option<Instant>,
 }
+
+/// Changes on their way to the disk.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    directory: PathBuf,
+    changes: Changes,
+    failed: Option<io::Error>,
+}
+
+/// By file: its new entry, or none where its entry is to go.
+type Changes = BTreeMap<Arc<Path>, Option<Entry>>;
 
 impl LastGood {
     /// Opens the directory, which is made if need be, and hands each entry to `restore`.
     pub fn open(state: &Path, limit: u64, mut restore: impl FnMut(Entry)) -> Self {
         let mut this = Self {
             directory: state.join(DIRECTORY),
-            waiting: BTreeMap::new(),
+            waiting: Changes::new(),
             damaged: BTreeSet::new(),
             reading: Vec::new(),
+            begun: None,
             failed: None,
+            retry: None,
         };
         if let Err(error) = this.restore_all(limit, &mut restore) {
             this.tell(&this.directory.clone(), &format!("cannot be used: {error}"));
@@ -104,7 +122,7 @@ impl LastGood {
 
     /// What is wrong with the directory.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.reading.iter().chain(self.failed.iter().map(|(problem, _)| problem))
+        self.reading.iter().chain(&self.failed)
     }
 
     /// Has an entry written in the place of the file's last one.
@@ -129,38 +147,70 @@ impl LastGood {
         });
     }
 
-    /// When there is something to write.
+    /// When there is something to write, or writing is late.
     pub fn due(&self, now: Instant) -> Option<Instant> {
-        let retry = self.failed.as_ref().map_or(now, |(_, failed)| *failed + RETRY);
-        (!self.waiting.is_empty()).then_some(retry)
-    }
-
-    /// Writes for a moment. Tells whether the problems are others than before.
-    pub fn write(&mut self, start: Instant) -> bool {
-        let before = self.failed.take();
-        while let Some((file, change)) = self.waiting.pop_first() {
-            if let Err(error) = self.carry_out(&file, change.as_ref()) {
-                self.waiting.insert(file, change);
-                self.fail(&error, before.is_none());
-                break;
-            }
-            if start.elapsed() > TURN {
-                break;
-            }
+        match self.begun {
+            Some(begun) => self.failed.is_none().then_some(begun + LATE),
+            None => (!self.waiting.is_empty()).then(|| self.retry.unwrap_or(now)),
         }
-        before.map(|(problem, _)| problem) != self.failed.as_ref().map(|(own, _)| own.clone())
     }
 
-    fn fail(&mut self, error: &io::Error, new: bool) {
-        if new {
+    /// What is to be written now. Nothing more comes until it has been given back to `end`.
+    pub fn begin(&mut self, now: Instant) -> Option<Batch> {
+        if self.begun.is_some() || self.due(now).is_none_or(|due| due > now) {
+            return None;
+        }
+        self.begun = Some(now);
+        let changes = std::mem::take(&mut self.waiting);
+        Some(Batch { directory: self.directory.clone(), changes, failed: None })
+    }
+
+    /// Takes note of what was written, and keeps the rest. Tells whether the problems are others
+    /// than before.
+    pub fn end(&mut self, batch: Batch, now: Instant) -> bool {
+        self.begun = None;
+        for (file, change) in batch.changes {
+            self.waiting.entry(file).or_insert(change);
+        }
+        self.retry = batch.failed.is_some().then(|| now + RETRY);
+        self.tell_writing(batch.failed.map(|error| format!("cannot be written: {error}")))
+    }
+
+    /// Looks whether writing takes too long. Tells whether the problems are others than before.
+    pub fn look(&mut self, now: Instant) -> bool {
+        let late = self.begun.is_some_and(|begun| now >= begun + LATE);
+        late && self.failed.is_none()
+            && self.tell_writing(Some(format!("does not take what is written, for {LATE:?} now")))
+    }
+
+    fn tell_writing(&mut self, message: Option<String>) -> bool {
+        let problem = message.map(|message| {
+            let message = format!(
+                "{message}; a file that is broken at the next start would have no last good version"
+            );
+            whole_file(&self.directory.as_path().into(), message)
+        });
+        let changed = problem != self.failed;
+        if let Some(problem) = problem.as_ref().filter(|_| changed) {
             let directory = self.directory.display();
-            tracing::warn!(%directory, %error, "last good versions cannot be kept");
+            tracing::warn!(%directory, message = %problem.message, "last good versions");
         }
-        let message = format!(
-            "cannot be written: {error}; a file that is broken at the next start would have no \
-             last good version"
-        );
-        self.failed = Some((whole_file(&self.directory.as_path().into(), message), Instant::now()));
+        self.failed = problem;
+        changed
+    }
+}
+
+impl Batch {
+    /// Writes, for as long as the disk takes, until something fails.
+    pub fn write(mut self) -> Self {
+        while let Some((file, change)) = self.changes.pop_first() {
+            if let Err(error) = self.carry_out(&file, change.as_ref()) {
+                self.changes.insert(file, change);
+                self.failed = Some(error);
+                break;
+            }
+        }
+        self
     }
 
     fn carry_out(&self, file: &Path, change: Option<&Entry>) -> io::Result<()> {

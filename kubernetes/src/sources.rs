@@ -13,7 +13,7 @@ use std::hash::BuildHasher;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use policy::{Document, Problem};
 
@@ -120,15 +120,9 @@ impl Sources {
         self.unseen.len() != before
     }
 
-    /// When there is something to write for a restart to find.
-    pub fn writing_due(&self, now: Instant) -> Option<Instant> {
-        self.last_good.as_ref()?.due(now)
-    }
-
-    /// Writes for a moment what a restart is to find. Tells whether the inventory is another one
-    /// because of what came of it.
-    pub fn write(&mut self, now: Instant) -> bool {
-        self.last_good.as_mut().is_some_and(|last_good| last_good.write(now))
+    /// What a restart is to find, if there is a place for it.
+    pub fn last_good(&mut self) -> Option<&mut LastGood> {
+        self.last_good.as_mut()
     }
 
     /// What the files give together.

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::inventory::Inventory;
+use crate::last_good::{Batch, LastGood};
 use crate::scan::Scan;
 use crate::settle::Settling;
 use crate::sources::Sources;
@@ -73,7 +74,7 @@ impl Manifests {
             Reader { roots, watches, sources, again: false }
         };
         let reader = tokio::task::spawn_blocking(open).await.map_err(WatchError::Read)?;
-        let (reader, inventory) = reader.carry_out(Step::Read).await.map_err(WatchError::Read)?;
+        let (reader, inventory) = reader.read().await.map_err(WatchError::Read)?;
         let (publish, inventory) = watch::channel(Arc::new(inventory.unwrap_or_default()));
         let task = tokio::spawn(run(reader, events, publish));
         Ok(Self { inventory, task })
@@ -95,11 +96,13 @@ type Events = inotify::EventStream<Vec<u8>>;
 
 async fn run(mut reader: Reader, mut events: Events, publish: watch::Sender<Arc<Inventory>>) {
     let mut settling = Settling::default();
+    let mut writing = None;
     loop {
         if std::mem::take(&mut reader.again) {
             settling.handle_other(Instant::now());
         }
-        let writing = reader.sources.writing_due(Instant::now());
+        let due = reader.sources.last_good().and_then(|kept| kept.due(Instant::now()));
+        let mut written = None;
         tokio::select! {
             biased;
             event = events.next() => match event {
@@ -109,25 +112,52 @@ async fn run(mut reader: Reader, mut events: Events, publish: watch::Sender<Arc<
                 Some(Err(error)) => return tracing::error!(%error, "inotify failed"),
                 None => return tracing::error!("inotify ended"),
             },
+            ended = ended(&mut writing) => match ended {
+                Ok(batch) => written = Some(batch),
+                Err(error) => return tracing::error!(%error, "writing last good versions failed"),
+            },
             () = sleep_until(settling.due()) => {}
-            () = sleep_until(writing) => {}
+            () = sleep_until(due) => {}
         }
-        let now = Instant::now();
-        let step = if settling.poll(now) {
-            Step::Read
-        } else if writing.is_some_and(|due| due <= now) {
-            Step::Write
-        } else {
-            continue;
-        };
-        let inventory;
-        (reader, inventory) = match reader.carry_out(step).await {
-            Ok(read) => read,
-            Err(error) => return tracing::error!(%error, "reading the manifests failed"),
-        };
-        if let Some(inventory) = inventory {
+        let told =
+            reader.sources.last_good().is_some_and(|kept| write(kept, written, &mut writing));
+        let settled = settling.poll(Instant::now());
+        let mut inventory = None;
+        if settled {
+            (reader, inventory) = match reader.read().await {
+                Ok(read) => read,
+                Err(error) => return tracing::error!(%error, "reading the manifests failed"),
+            };
+        }
+        if let Some(inventory) = inventory.or_else(|| told.then(|| reader.sources.inventory())) {
             publish.send_replace(Arc::new(inventory));
         }
+    }
+}
+
+/// Takes back what was written, and begins to write what waits. Tells whether the problems are
+/// others than before.
+fn write(kept: &mut LastGood, written: Option<Batch>, writing: &mut Writing) -> bool {
+    let now = Instant::now();
+    let mut told = written.is_some_and(|batch| kept.end(batch, now));
+    told |= kept.look(now);
+    if let Some(batch) = kept.begin(now) {
+        *writing = Some(tokio::task::spawn_blocking(|| batch.write()));
+    }
+    told
+}
+
+/// What writes, if anything does.
+type Writing = Option<JoinHandle<Batch>>;
+
+async fn ended(writing: &mut Writing) -> Result<Batch, tokio::task::JoinError> {
+    match writing {
+        Some(task) => {
+            let batch = task.await;
+            *writing = None;
+            batch
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -138,7 +168,7 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-/// What reads and writes files, on a thread that may block.
+/// What reads files, on a thread that may block.
 struct Reader {
     roots: Vec<PathBuf>,
     watches: Watches,
@@ -147,30 +177,12 @@ struct Reader {
     again: bool,
 }
 
-/// What a reader does next.
-enum Step {
-    /// It reads what changed.
-    Read,
-    /// It writes what a restart is to find. That comes second, and in short turns: a slow disk
-    /// must not keep a change from being enforced.
-    Write,
-}
-
 impl Reader {
-    /// Takes a step; an inventory comes out if anything changed by it.
-    async fn carry_out(
-        mut self,
-        step: Step,
-    ) -> Result<(Self, Option<Inventory>), tokio::task::JoinError> {
+    /// Reads what changed; an inventory comes out if anything did.
+    async fn read(mut self) -> Result<(Self, Option<Inventory>), tokio::task::JoinError> {
         let work = move || {
-            let changed = match step {
-                Step::Read => {
-                    let scan = self.scan();
-                    self.sources.refresh(scan)
-                }
-                Step::Write => self.sources.write(Instant::now()),
-            };
-            let inventory = changed.then(|| self.sources.inventory());
+            let scan = self.scan();
+            let inventory = self.sources.refresh(scan).then(|| self.sources.inventory());
             (self, inventory)
         };
         tokio::task::spawn_blocking(work).await
