@@ -1,6 +1,9 @@
 //! What workers and the kernel hold and count, as families.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
+use bpf::MapInfo;
 use flows::LossSource;
 use model::{DropReason, EndpointId};
 
@@ -28,12 +31,23 @@ enum Evicted {
     InboundFlows,
 }
 
-/// The sums over endpoints.
+/// The share of one core's time that walking through maps may take: one part of this many.
+const SHARE: u32 = 50;
+
+/// The sums over endpoints, and what is in the maps.
 #[derive(Default)]
 pub struct Hot {
     counts: Totals<Count>,
     /// Apart from the others, because finding them takes a walk through the flow tables.
     evicted_flows: Totals<Evicted>,
+    maps: Vec<MapInfo>,
+    walk: Option<Walk>,
+}
+
+/// The last time that all maps were walked through. Over a million entries that takes a second.
+struct Walk {
+    ended: Instant,
+    took: Duration,
 }
 
 impl Hot {
@@ -65,12 +79,26 @@ impl Hot {
 
     /// Tells of everything.
     pub fn tell(&mut self, shared: &Shared) -> Result<()> {
-        self.look_at_flow_tables(shared)?;
+        self.walk(shared)?;
         self.tell_packets();
         self.tell_evictions();
         tell_names(shared);
         tell_records(shared);
-        tell_maps(shared)
+        tell_maps(&self.maps);
+        Ok(())
+    }
+
+    /// Walks through the maps, unless the last walk was a moment ago for the time that it took.
+    fn walk(&mut self, shared: &Shared) -> Result<()> {
+        let rests = |walk: &Walk| walk.ended.elapsed() < walk.took * (SHARE - 1);
+        if self.walk.as_ref().is_some_and(rests) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        self.look_at_flow_tables(shared)?;
+        self.maps = shared.datapath.maps().context("the maps cannot be read")?;
+        self.walk = Some(Walk { ended: Instant::now(), took: begun.elapsed() });
+        Ok(())
     }
 
     fn look_at_flow_tables(&mut self, shared: &Shared) -> Result<()> {
@@ -163,8 +191,7 @@ fn tell_records(shared: &Shared) {
     gauge("fqdnd_flow_records_limit", "Records that can be held.").counts(capacity as u64);
 }
 
-fn tell_maps(shared: &Shared) -> Result<()> {
-    let maps = shared.datapath.maps().context("the maps cannot be read")?;
+fn tell_maps(maps: &[MapInfo]) {
     let entries = maps.iter().filter_map(|map| Some((map.name, map.entries? as u64)));
     gauge("fqdnd_map_entries", "Entries of each BPF map.").by("map", entries);
     // Of the ring and the like no entries are known, and their sizes are no numbers of entries.
@@ -173,5 +200,4 @@ fn tell_maps(shared: &Shared) -> Result<()> {
         .by("map", limits.map(|map| (map.name, map.size.into())));
     gauge("fqdnd_map_memory_bytes", "Kernel memory of each BPF map.")
         .by("map", maps.iter().map(|map| (map.name, map.bytes)));
-    Ok(())
 }

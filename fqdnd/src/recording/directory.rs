@@ -14,6 +14,7 @@ use model::{
     EndpointId, EndpointName, Frontend, Identity, Interface, Label, Labels, Name, Pod, Prefix,
     Source, TableId, changes,
 };
+use rustc_hash::FxHashMap;
 
 use crate::daemon::Shared;
 use crate::reconcile::Reconciler;
@@ -27,7 +28,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub struct Directory {
     shared: Arc<Shared>,
     revision: u64,
-    endpoints: HashMap<EndpointId, Local>,
+    endpoints: FxHashMap<EndpointId, Local>,
     inventory: Arc<kubernetes::Inventory>,
     /// The pods that have each address. One that several have is nobody's.
     addresses: HashMap<IpAddr, Vec<EndpointName>>,
@@ -57,7 +58,7 @@ impl Directory {
         let node = shared.node.borrow().clone();
         let mut own = Self {
             revision: 0,
-            endpoints: HashMap::new(),
+            endpoints: FxHashMap::default(),
             inventory: Arc::default(),
             addresses: HashMap::new(),
             meanings: HashMap::new(),
@@ -166,9 +167,10 @@ impl Directory {
 
     /// An endpoint of this node.
     pub fn endpoint(&mut self, endpoint: EndpointId) -> Arc<Who> {
-        if !self.endpoints.contains_key(&endpoint) {
-            self.ask();
+        if let Some(local) = self.endpoints.get(&endpoint) {
+            return Arc::clone(&local.who);
         }
+        self.ask();
         let unknown = || Arc::new(Who { endpoint: Some(endpoint), ..Who::default() });
         self.endpoints.get(&endpoint).map_or_else(unknown, |local| Arc::clone(&local.who))
     }

@@ -1,12 +1,14 @@
 //! Metrics as Prometheus sees them: what promtool says of them, whether the manual lists them, and
 //! what a real Prometheus makes of a real run.
 
+mod prometheus;
+mod shipped;
+
 use std::{
     collections::BTreeMap,
-    fs,
     io::Write,
     net::{IpAddr, Ipv4Addr},
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
     time::Duration,
 };
 
@@ -18,8 +20,8 @@ const CLIENT: &str = "default/client";
 const SOON: Duration = Duration::from_secs(30);
 /// Where the daemon serves metrics, inside the lab's node.
 const LISTEN: &str = "127.0.0.1:9965";
-/// Where Prometheus does.
-const PROMETHEUS: &str = "127.0.0.1:9090";
+/// Query limits that nobody here comes near, so that they have a metric.
+const LIMITS: [&str; 2] = ["--query-limits-label-length", "60"];
 
 /// The client may look up names under example.com, and connect to www.example.com on port 80.
 const POLICY: &str = r#"
@@ -49,6 +51,11 @@ spec:
 
 const WWW: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 12));
+
+/// A daemon that serves everything it can.
+fn serving() -> Vec<&'static str> {
+    [&["--metrics-listen", LISTEN][..], &LIMITS].concat()
+}
 
 fn begin(flags: &[&str]) -> (Lab, Daemon) {
     let lab = Lab::new(LabOptions::default()).unwrap();
@@ -116,13 +123,13 @@ fn families(text: &str) -> Vec<String> {
 
 #[test]
 fn promtool_finds_nothing_and_the_manual_has_every_metric() {
-    let (lab, daemon) = begin(&["--metrics-listen", LISTEN]);
+    let (lab, daemon) = begin(&serving());
     tell_a_story(&lab);
     let text = scrape(&lab);
     let checked = run(Command::new("promtool").args(["check", "metrics"]), &text);
     assert_eq!((checked.status.code(), said(&checked)), (Some(0), String::new()));
 
-    let manual = include_str!("../../docs/metrics.md");
+    let manual = include_str!("../../../docs/metrics.md");
     let listed: Vec<&str> = manual.lines().filter(|line| line.starts_with("| `")).collect();
     let served = families(&text);
     assert_eq!(listed, served, "docs/metrics.md should have:\n{}\n", served.join("\n"));
@@ -134,7 +141,7 @@ fn promtool_finds_nothing_and_the_manual_has_every_metric() {
 
 #[test]
 fn what_happens_is_counted_and_stays_counted_when_its_pod_goes() {
-    let (mut lab, daemon) = begin(&["--metrics-listen", LISTEN]);
+    let (mut lab, daemon) = begin(&serving());
     let before = scrape(&lab);
     tell_a_story(&lab);
     let after = scrape(&lab);
@@ -150,10 +157,17 @@ fn what_happens_is_counted_and_stays_counted_when_its_pod_goes() {
     assert!(grown(r#"fqdnd_flows_total{direction="egress",verdict="forwarded"}"#) >= 1.0);
     assert!(grown(r#"fqdnd_flows_total{direction="egress",verdict="redirected"}"#) >= 1.0);
     assert_eq!((now["fqdnd_leases"], now["fqdnd_names"]), (1.0, 1.0));
-    assert_eq!(now[r#"fqdnd_map_entries{map="leases"}"#], 1.0);
     assert_eq!(now[r#"fqdnd_endpoints{state="enforced"}"#], 1.0);
     assert_eq!(now["fqdnd_revision_planned"], now["fqdnd_revision_applied"]);
+    let counted = |stage| grown(&format!("fqdnd_dns_latency_seconds_count{{stage=\"{stage}\"}}"));
+    assert_eq!(["policy", "upstream", "kernel-write", "total"].map(counted), [3.0, 2.0, 1.0, 2.0]);
+    let spent = |stage| grown(&format!("fqdnd_dns_latency_seconds_sum{{stage=\"{stage}\"}}"));
+    assert!(spent("upstream") > 0.0 && spent("total") >= spent("upstream"));
     assert!(!after.contains("example") && !after.contains("203.0.113."), "{after}");
+
+    // Maps are not walked through at every scrape.
+    let leases = || readings(&scrape(&lab))[r#"fqdnd_map_entries{map="leases"}"#] == 1.0;
+    wait_until("the lease is counted", SOON, leases).unwrap();
 
     lab.remove_pod(CLIENT).unwrap();
     wait_until("the endpoint goes", SOON, || daemon.enforcement(CLIENT) == "absent").unwrap();
@@ -175,117 +189,4 @@ fn an_address_that_cannot_be_had_is_told_and_gone_without() {
         told.lines().any(|line| line.starts_with("Metrics:") && line.ends_with("off")),
         "{told}"
     );
-}
-
-/// A Prometheus of the lab's node; it ends with this, and with the thread that started it.
-struct Prometheus<'a> {
-    lab: &'a Lab,
-    child: Child,
-}
-
-impl<'a> Prometheus<'a> {
-    fn start(lab: &'a Lab) -> Self {
-        let configuration = lab.directory().join("prometheus.yaml");
-        let text = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
-             scrape_configs:\n- job_name: fqdnd\n  static_configs:\n  - targets: ['{LISTEN}']\n"
-        );
-        fs::write(&configuration, text).unwrap();
-        let log = fs::File::create(lab.directory().join("prometheus.log")).unwrap();
-        let mut command = lab.node().command("setpriv");
-        command.args(["--pdeathsig", "KILL", "prometheus"]);
-        command.arg(format!("--config.file={}", configuration.display()));
-        command.arg(format!("--storage.tsdb.path={}", lab.directory().join("tsdb").display()));
-        command.arg(format!("--web.listen-address={PROMETHEUS}"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        Self { lab, child: command.spawn().unwrap() }
-    }
-
-    /// What an expression gives now; what Prometheus says of it where it gives nothing.
-    fn query(&self, expression: &str) -> Result<Vec<Value>, String> {
-        let server = format!("http://{PROMETHEUS}");
-        let arguments = ["query", "instant", "-o", "json", &server, expression];
-        let output = run(self.lab.node().command("promtool").args(arguments), "");
-        if !output.status.success() {
-            return Err(said(&output));
-        }
-        let found: Value = serde_json::from_slice(&output.stdout).map_err(|own| own.to_string())?;
-        found.as_array().cloned().ok_or_else(|| found.to_string())
-    }
-
-    fn wait_for(&self, expression: &str) {
-        let found = || self.query(expression).is_ok_and(|found| !found.is_empty());
-        let waited = wait_until(expression, SOON, found);
-        waited.unwrap_or_else(|error| panic!("{error}: {:?}", self.query(expression)));
-    }
-}
-
-impl Drop for Prometheus<'_> {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The alerts that are shipped.
-const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus-rules.yaml");
-
-/// The expression of each rule.
-fn expressions() -> Vec<String> {
-    let text = fs::read_to_string(RULES).unwrap();
-    let file: Value = serde_saphyr::from_str(&text).unwrap();
-    let rules = file["groups"][0]["rules"].as_array().unwrap();
-    rules.iter().map(|rule| rule["expr"].as_str().unwrap().to_owned()).collect()
-}
-
-#[test]
-fn a_real_prometheus_follows_a_real_run_and_no_alert_fires() {
-    let (lab, _daemon) = begin(&["--metrics-listen", LISTEN]);
-    let prometheus = Prometheus::start(&lab);
-    prometheus.wait_for(r#"up{job="fqdnd"} == 1"#);
-    tell_a_story(&lab);
-    prometheus.wait_for(r#"increase(fqdnd_dns_verdicts_total{verdict="refused"}[5m]) > 0"#);
-    prometheus.wait_for(r#"increase(fqdnd_dropped_packets_total{reason="policy-denied"}[5m]) > 0"#);
-    let selector = regex::Regex::new(r"fqdnd_[a-z_]+(\{[^}]*\})?").unwrap();
-    for expression in expressions() {
-        assert_eq!(prometheus.query(&expression), Ok(Vec::new()), "{expression}");
-        for selected in selector.find_iter(&expression) {
-            let series = prometheus.query(selected.as_str()).unwrap();
-            assert!(!series.is_empty(), "{} selects nothing", selected.as_str());
-        }
-    }
-}
-
-#[test]
-fn promtool_finds_nothing_in_the_alerts_and_they_fire_when_they_should() {
-    let directory = tempfile::tempdir().unwrap();
-    let tests = directory.path().join("tests.yaml");
-    let text = format!(
-        r#"
-rule_files: ['{RULES}']
-evaluation_interval: 1m
-tests:
-- interval: 1m
-  input_series:
-  - {{series: 'fqdnd_revision_planned{{instance="a"}}', values: '2+0x20'}}
-  - {{series: 'fqdnd_revision_applied{{instance="a"}}', values: '1+0x20'}}
-  - {{series: 'fqdnd_revision_planned{{instance="b"}}', values: '2+0x20'}}
-  - {{series: 'fqdnd_revision_applied{{instance="b"}}', values: '2+0x20'}}
-  - {{series: 'fqdnd_map_entries{{map="rows"}}', values: '81+0x20'}}
-  - {{series: 'fqdnd_map_entries_limit{{map="rows"}}', values: '100+0x20'}}
-  - {{series: 'fqdnd_map_entries{{map="settings"}}', values: '1+0x20'}}
-  - {{series: 'fqdnd_map_entries_limit{{map="settings"}}', values: '1+0x20'}}
-  promql_expr_test:
-  - expr: count by (alertname, instance, map) (ALERTS{{alertstate="firing"}})
-    eval_time: 15m
-    exp_samples:
-    - {{labels: '{{alertname="FqdndRevisionPending", instance="a"}}', value: 1}}
-    - {{labels: '{{alertname="FqdndMapFilling", map="rows"}}', value: 1}}
-"#
-    );
-    fs::write(&tests, text).unwrap();
-    for (action, file) in [("check", RULES), ("test", tests.to_str().unwrap())] {
-        let output = run(Command::new("promtool").args([action, "rules", file]), "");
-        assert!(output.status.success(), "{}", said(&output));
-    }
 }
