@@ -8,6 +8,7 @@
 mod cache;
 mod endpoint;
 mod explain;
+mod health;
 mod map;
 pub mod path;
 mod policy;
@@ -19,6 +20,7 @@ pub use explain::{
     Change, ChangeKind, Destination, ExplainQuery, Explanation, NearRule, QueryError, ResolvedName,
     RulePlace, Spot,
 };
+pub use health::{Health, Phase};
 pub use map::{MapInfo, MapRow};
 pub use path::DEFAULT_SOCKET;
 pub use policy::{Identity, IdentityKind, Policy, PolicyRule, Selector};

@@ -7,6 +7,8 @@ use crate::{CacheQuery, CleanQuery, EndpointRef};
 /// Where the daemon listens unless it is told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/fqdnd/fqdnd.sock";
 
+/// `GET`: the daemon's [`Health`](crate::Health), from its start on.
+pub const HEALTH: &str = "/v1/health";
 /// `GET`: a [`Status`](crate::Status).
 pub const STATUS: &str = "/v1/status";
 /// `GET`: [`Endpoint`](crate::Endpoint)s.

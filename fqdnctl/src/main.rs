@@ -15,6 +15,7 @@ mod map;
 mod observe;
 mod output;
 mod pattern;
+mod plugin;
 mod policy;
 mod source;
 mod status;
@@ -57,7 +58,8 @@ Examples:
 
 Exit codes:
   0  all is well; `pattern`: every name matches; `policy explain`: whatever the verdict
-  1  an error; `health`: the daemon is not ready; `pattern`: a name does not match; `policy check`: a document is rejected
+  1  an error; `health`: the daemon is not ready; `pattern`: a name does not match;
+     `policy check`: a document is rejected
   2  wrong usage; `pattern`: the pattern or a name is invalid")]
 struct Cli {
     #[command(flatten)]
@@ -110,20 +112,51 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Cli { global, command } = Cli::parse();
+    if plugin::is_called(std::env::args_os().next().as_deref()) {
+        return plugin::run(run_here).unwrap_or_else(|error| failure(&error));
+    }
+    run(Cli::parse())
+}
+
+/// Runs a command of the plugin's that needs no daemon.
+fn run_here(arguments: &[String]) -> Option<ExitCode> {
+    let name = "fqdnctl".to_owned();
+    let cli = Cli::parse_from(std::iter::once(&name).chain(arguments));
+    (!cli.command.needs_daemon()).then(|| run(cli))
+}
+
+fn run(Cli { global, command }: Cli) -> ExitCode {
     let output = Output::new(global.output, global.color);
     let client = Client::new(&global.socket);
     match command.run(&client, &output) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("Error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failure(&error),
     }
 }
 
+fn failure(error: &anyhow::Error) -> ExitCode {
+    eprintln!("Error: {error:#}");
+    ExitCode::FAILURE
+}
+
 impl Command {
+    /// Whether it asks the daemon, and so has to run beside it.
+    fn needs_daemon(&self) -> bool {
+        match self {
+            Self::Policy(command) => command.needs_daemon(),
+            Self::Pattern(_) | Self::Crd(_) | Self::Completion(_) => false,
+            Self::Status(_)
+            | Self::Health(_)
+            | Self::Endpoint(_)
+            | Self::Cache(_)
+            | Self::Identity(_)
+            | Self::Map(_)
+            | Self::Observe(_)
+            | Self::Top(_) => true,
+        }
+    }
+
     fn run(self, client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
         match self {
             Self::Status(command) => command.run(client, output)?,

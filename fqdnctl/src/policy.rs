@@ -28,6 +28,15 @@ enum Command {
 }
 
 impl Policy {
+    /// Whether the daemon is asked.
+    pub fn needs_daemon(&self) -> bool {
+        match &self.command {
+            Command::Check(_) => false,
+            Command::Explain(command) => command.needs_daemon(),
+            Command::Get(_) | Command::Selectors(_) => true,
+        }
+    }
+
     pub fn run(&self, client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
         match &self.command {
             Command::Check(command) => return command.run(output),

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -18,18 +18,67 @@ use hyper_util::server::conn::auto;
 use model::{NameRef, Pattern};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tower::Service;
 use tracing::{debug, warn};
 
 use crate::daemon::Shared;
+use crate::health::Health;
 use crate::report;
 
 /// How many clients may be connected at once.
 const CLIENTS: usize = 64;
 
+/// The socket, and whoever answers there now. Dropping it ends both.
+#[derive(Debug)]
+pub struct Admin {
+    path: PathBuf,
+    listener: Arc<UnixListener>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Admin {
+    /// Opens the socket, and answers what can be said before the daemon is in charge. Another
+    /// daemon that listens there is an error.
+    pub fn open(path: &Path, health: &Arc<Health>) -> Result<Self> {
+        let listener = Arc::new(listen(path)?);
+        let mut admin = Self { path: path.to_owned(), listener, task: None };
+        admin.answer(waiting_room(Arc::clone(health)));
+        Ok(admin)
+    }
+
+    /// Answers whatever may be asked of a daemon in charge.
+    pub fn serve(&mut self, shared: &Arc<Shared>) {
+        self.answer(router(Arc::clone(shared)));
+    }
+
+    fn answer(&mut self, router: Router) {
+        let task = tokio::spawn(accept(Arc::clone(&self.listener), router));
+        if let Some(before) = self.task.replace(task) {
+            before.abort();
+        }
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            debug!(%error, "the socket was not there any more");
+        }
+    }
+}
+
+/// Whether another daemon listens there.
+pub fn is_taken(path: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(path).is_ok()
+}
+
 /// Another daemon that listens there is an error.
 pub fn refuse_second(path: &Path) -> Result<()> {
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+    if is_taken(path) {
         bail!("another fqdnd answers at {}", path.display());
     }
     Ok(())
@@ -64,8 +113,7 @@ fn with_umask<T>(mask: u32, run: impl FnOnce() -> T) -> T {
 }
 
 /// Serves until the task is ended.
-pub async fn serve(listener: UnixListener, shared: Arc<Shared>) {
-    let router = router(shared);
+async fn accept(listener: Arc<UnixListener>, router: Router) {
     let places = Arc::new(Semaphore::new(CLIENTS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -110,8 +158,20 @@ fn is_trusted(stream: &UnixStream) -> bool {
     }
 }
 
+/// What a daemon says that is not in charge yet.
+fn waiting_room(health: Arc<Health>) -> Router {
+    let reported = Arc::clone(&health);
+    let health_route = get(async move || Json(reported.report()));
+    Router::new().route(api::path::HEALTH, health_route).fallback(async move || {
+        let health = health.report();
+        let what = [format!("fqdnd is {}", health.phase)].into_iter().chain(health.reasons);
+        Failure(StatusCode::SERVICE_UNAVAILABLE, what.collect::<Vec<_>>().join("; "))
+    })
+}
+
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
+        .route(api::path::HEALTH, get(health))
         .route(api::path::STATUS, get(status))
         .route(api::path::ENDPOINTS, get(endpoints))
         .route(api::path::CACHE, get(cache).delete(clean))
@@ -139,6 +199,10 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))
     }
+}
+
+async fn health(State(shared): State<Arc<Shared>>) -> Json<api::Health> {
+    Json(shared.health.report())
 }
 
 /// How the daemon fares.

@@ -34,6 +34,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// What a restart needs.
     pub state_directory: PathBuf,
+    /// Whether another daemon that enforces here is waited for.
+    pub wait: bool,
     /// A cluster's API server as the source.
     pub kubernetes: Kubernetes,
     /// The datapath.
@@ -88,6 +90,7 @@ impl Config {
                 .state_directory
                 .or(file.state_directory)
                 .unwrap_or_else(|| DEFAULT_STATE_DIRECTORY.into()),
+            wait: flags.wait.or(file.wait).unwrap_or(false),
             kubernetes: Kubernetes::new(flags.kubernetes, file.kubernetes),
             bpf: Bpf::new(flags.bpf, file.bpf),
             redirect: Redirect::new(flags.redirect, file.redirect),

@@ -8,15 +8,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use api::Phase;
 use bpf::Datapath;
 use engine::Node;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info};
 
+use crate::admin::Admin;
 use crate::attached::Attached;
 use crate::config::Config;
+use crate::health::Health;
 use crate::metrics::Listeners;
 use crate::names::Names;
 use crate::observer::Observer;
@@ -24,13 +27,15 @@ use crate::pins::{self, Pins};
 use crate::reconcile::{Known, Reconciler};
 use crate::recording::{Flows, Recorder};
 use crate::source::{PodInterfaces, Source};
-use crate::{admin, page, report, settings};
+use crate::{admin, page, report, settings, takeover};
 
 /// How often leases that ran out are looked at.
 pub const SWEEP: Duration = Duration::from_millis(500);
 
 /// What the admin API reads.
 pub struct Shared {
+    /// Whether the daemon does its work.
+    pub health: Arc<Health>,
     /// The maps.
     pub datapath: Arc<Datapath>,
     /// Endpoints' names.
@@ -74,24 +79,21 @@ pub async fn run(config: Config) -> Result<()> {
              (`--in-cluster`, `--kubeconfig FILE`)"
         );
     }
-    admin::refuse_second(&config.socket)?;
-    // Of two that start at once, the one that has the pins is the one that listens.
-    let datapath = Arc::new(
-        Datapath::open(&settings::datapath(&config)).context("the datapath cannot be opened")?,
-    );
-    let listener = admin::listen(&config.socket)?;
-    let metrics = Listeners::open(&config.metrics).await;
-    let page = page::Listeners::open(&config.page).await;
-    let (shared, mut sources) = start(&config, datapath, &metrics, &page).await?;
-    let admin = tokio::spawn(admin::serve(listener, Arc::clone(&shared)));
-    let metrics = metrics.serve(&shared);
-    let page = page.serve(&shared);
+    let mut ending = Ending::watch()?;
+    let health = Arc::new(Health::starting());
+    let (mut admin, shared, mut sources, listeners) = tokio::select! {
+        biased;
+        () = ending.asked() => return Ok(()),
+        begun = begin(&config, &health) => begun?,
+    };
+    admin.serve(&shared);
+    let (metrics, page) = (listeners.metrics.serve(&shared), listeners.page.serve(&shared));
     let recorder = shared.flows.clone().map(|flows| Recorder::start(&shared, flows)).transpose()?;
     info!(socket = %config.socket.display(), "fqdnd is ready");
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
         debug!(%error, "the service manager was not told");
     }
-    let result = follow(&shared, &mut sources).await;
+    let result = follow(&shared, &mut sources, &mut ending).await;
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]) {
         debug!(%error, "the service manager was not told");
     }
@@ -99,10 +101,7 @@ pub async fn run(config: Config) -> Result<()> {
     if let Some(observer) = &shared.observer {
         observer.stop(&config.hubble);
     }
-    admin.abort();
-    if let Err(error) = std::fs::remove_file(&config.socket) {
-        debug!(%error, "the socket was not there any more");
-    }
+    drop(admin);
     info!("fqdnd stops: what is enforced stays enforced");
     result
 }
@@ -117,18 +116,80 @@ struct Sources {
     source: Source,
 }
 
+/// What asks the daemon to end.
+struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ending {
+    fn watch() -> Result<Self> {
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Opens everything in order, and has the first revision enforced.
+async fn begin(
+    config: &Config,
+    health: &Arc<Health>,
+) -> Result<(Admin, Arc<Shared>, Sources, Served)> {
+    let path = &config.socket;
+    // Where the other daemon listens elsewhere, this one says what it waits for.
+    let early = config.wait && !admin::is_taken(path);
+    let early = early.then(|| Admin::open(path, health)).transpose()?;
+    if !config.wait {
+        admin::refuse_second(path)?;
+    }
+    let (datapath, source) = takeover::open(config, health).await?;
+    // Of two that start at once, the one that has the pins is the one that listens.
+    let admin = early.map_or_else(|| Admin::open(path, health), Ok)?;
+    let served = Served {
+        metrics: Listeners::open(&config.metrics).await,
+        page: page::Listeners::open(&config.page).await,
+    };
+    let opened = Opened { datapath: Arc::new(datapath), source, health: Arc::clone(health) };
+    let (shared, sources) = start(config, opened, &served).await?;
+    Ok((admin, shared, sources, served))
+}
+
+/// What is served beside the admin API, before anybody asks.
+struct Served {
+    metrics: Listeners,
+    page: page::Listeners,
+}
+
+/// What the daemon has before anything is enforced.
+struct Opened {
+    datapath: Arc<Datapath>,
+    /// What was read while another daemon enforced.
+    source: Option<Source>,
+    health: Arc<Health>,
+}
+
 async fn start(
     config: &Config,
-    datapath: Arc<Datapath>,
-    metrics: &Listeners,
-    page: &page::Listeners,
+    Opened { datapath, source, health }: Opened,
+    served: &Served,
 ) -> Result<(Arc<Shared>, Sources)> {
     let watcher = host::watch(host::WatchOptions::default())
         .await
         .context("the node's links cannot be watched")?;
     let redirect = settings::redirect(config)?;
     redirect.install().await.context("redirects to the DNS proxy cannot be set up")?;
-    let source = Source::watch(config).await?;
+    health.prepare(Phase::Starting, source.is_some(), "pods and policies are being read");
+    let mut source = match source {
+        Some(source) => source,
+        None => Source::watch(config).await?,
+    };
+    source.report(config);
     let mut sources = Sources {
         manifests: source.subscribe(),
         node: watcher.snapshots(),
@@ -166,7 +227,9 @@ async fn start(
         Some(flows) => Some(Observer::start(&config.hubble, Arc::clone(flows)).await),
         None => None,
     };
+    health.round(&reconciler);
     let shared = Shared {
+        health,
         datapath,
         names,
         reconciler: Mutex::new(reconciler),
@@ -176,8 +239,8 @@ async fn start(
         proxy,
         flows,
         observer,
-        metrics: metrics.told(),
-        page: page.told(),
+        metrics: served.metrics.told(),
+        page: served.page.told(),
         page_clients: page::Clients::default(),
         started: Instant::now(),
         started_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
@@ -188,9 +251,7 @@ async fn start(
 }
 
 /// Turns changes into revisions until a signal ends the daemon.
-async fn follow(shared: &Shared, sources: &mut Sources) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+async fn follow(shared: &Shared, sources: &mut Sources, ending: &mut Ending) -> Result<()> {
     let mut mounts = host::Mounts::watch().context("mounts cannot be watched")?;
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -199,8 +260,7 @@ async fn follow(shared: &Shared, sources: &mut Sources) -> Result<()> {
     let mut pins = Pins::default();
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            () = ending.asked() => return Ok(()),
             error = sources.watcher.failed() => {
                 error!(%error, "links are not watched any more");
                 return Err(error).context("the node's links cannot be watched any more");
@@ -222,7 +282,10 @@ async fn follow(shared: &Shared, sources: &mut Sources) -> Result<()> {
             }
             _ = look.tick() => pins.look(&shared.datapath),
             _ = sweep.tick() => {
-                shared.reconciler.lock().await.sweep();
+                let mut reconciler = shared.reconciler.lock().await;
+                reconciler.sweep();
+                shared.health.round(&reconciler);
+                drop(reconciler);
                 if !shared.proxy.is_healthy() {
                     bail!("a thread of the DNS proxy has ended: its endpoints would not be answered");
                 }

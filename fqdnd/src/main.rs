@@ -8,6 +8,7 @@ mod check;
 mod clock;
 mod daemon;
 mod detach;
+mod health;
 mod logs;
 mod metering;
 mod metrics;
@@ -21,6 +22,7 @@ mod recording;
 mod report;
 mod settings;
 mod source;
+mod takeover;
 mod teaching;
 
 use std::path::{Path, PathBuf};

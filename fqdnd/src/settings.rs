@@ -45,11 +45,16 @@ pub fn cluster(config: &Config) -> Option<kubernetes::ClusterOptions> {
             socket => kubernetes::RuntimeSource::Cri(socket.into()),
         },
         policies: policies(config),
-        reports: keys.reports.then(|| kubernetes::Reports {
-            namespace: keys.namespace.clone(),
-            node: keys.node.clone(),
-        }),
         spread: keys.spread.0,
+    })
+}
+
+/// Where this node says what became of policies, if it does.
+pub fn reports(config: &Config) -> Option<kubernetes::Reports> {
+    let keys = &config.kubernetes;
+    keys.reports.then(|| kubernetes::Reports {
+        namespace: keys.namespace.clone(),
+        node: keys.node.clone(),
     })
 }
 

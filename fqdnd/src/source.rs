@@ -34,6 +34,13 @@ impl Source {
         }
     }
 
+    /// Has this node tell the cluster what became of its policies, where that is wanted.
+    pub fn report(&mut self, config: &Config) {
+        if let (Self::Cluster(cluster), Some(reports)) = (self, settings::reports(config)) {
+            cluster.report(reports);
+        }
+    }
+
     /// What it says, now and later.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Inventory>> {
         match self {

@@ -66,10 +66,9 @@ pub struct Machine {
 }
 
 /// Capabilities that the daemon uses: name, number, and the number of one that includes it.
-const CAPABILITIES: [(&str, u32, Option<u32>); 5] = [
+const CAPABILITIES: [(&str, u32, Option<u32>); 4] = [
     ("CAP_NET_ADMIN", 12, None),
     ("CAP_NET_RAW", 13, None),
-    ("CAP_SYS_ADMIN", 21, None),
     ("CAP_BPF", 39, Some(21)),
     ("CAP_PERFMON", 38, Some(21)),
 ];

@@ -100,6 +100,8 @@ pub struct Daemon {
     directory: PathBuf,
     flags: Vec<String>,
     environment: Vec<(&'static str, PathBuf)>,
+    /// The only capabilities that it may have; none where it may have all.
+    capabilities: Option<String>,
     child: Option<Child>,
     /// The process that a signal's cleaning has to end; 0 when there is none.
     pid: Arc<AtomicI32>,
@@ -110,19 +112,31 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it on the lab's manifests, with `flags` on top, and waits until it is ready.
     pub fn start(lab: &Lab, flags: &[&str]) -> Result<Daemon, DaemonError> {
-        Daemon::start_in(lab, flags, Vec::new())
+        Daemon::start_in(lab, flags, Vec::new(), None)
+    }
+
+    /// The same with no other capabilities than these, named without `CAP_`, and no way to gain any.
+    pub fn start_with_rights(
+        lab: &Lab,
+        flags: &[&str],
+        capabilities: &[&str],
+    ) -> Result<Daemon, DaemonError> {
+        let rights = capabilities.iter().map(|name| format!(",+{}", name.to_lowercase()));
+        let rights = format!("-all{}", rights.collect::<String>());
+        Daemon::start_in(lab, flags, Vec::new(), Some(rights))
     }
 
     /// The same, by a wall clock that a test may step.
     pub fn start_by(lab: &Lab, flags: &[&str], clock: &WallClock) -> Result<Daemon, DaemonError> {
         let environment = clock.environment().map(|(name, value)| (name, value.to_owned()));
-        Daemon::start_in(lab, flags, environment.into())
+        Daemon::start_in(lab, flags, environment.into(), None)
     }
 
     fn start_in(
         lab: &Lab,
         flags: &[&str],
         environment: Vec<(&'static str, PathBuf)>,
+        capabilities: Option<String>,
     ) -> Result<Daemon, DaemonError> {
         let pins = Path::new(BPF_DIRECTORY).join(format!(
             "{LAB_PREFIX}{}-{}",
@@ -142,6 +156,7 @@ impl Daemon {
             directory: lab.directory().to_owned(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             environment,
+            capabilities,
             child: None,
             pid,
             started_in: Duration::ZERO,
@@ -296,7 +311,15 @@ impl Daemon {
             .open(self.log_file())
             .map_err(system("open fqdnd.log"))?;
         let also = log.try_clone().map_err(system("open fqdnd.log"))?;
-        let mut command = self.node.command(program("fqdnd")?);
+        let mut command = match &self.capabilities {
+            None => self.node.command(program("fqdnd")?),
+            Some(rights) => {
+                let mut command = self.node.command("setpriv");
+                command.arg(format!("--bounding-set={rights}")).args(["--no-new-privs", "--"]);
+                command.arg(program("fqdnd")?);
+                command
+            }
+        };
         command.arg("--config").arg(self.configuration()).args(&self.flags);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env("NOTIFY_SOCKET", &notify).stdin(Stdio::null()).stdout(log).stderr(also);

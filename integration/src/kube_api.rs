@@ -161,6 +161,11 @@ impl KubeApi {
         self.shared.cuts.send_modify(|count| *count += 1);
     }
 
+    /// Method and path of each request.
+    pub fn asked(&self) -> Vec<(String, String)> {
+        self.shared.faults().requests.clone()
+    }
+
     /// How many requests were made with this method to paths that contain this.
     pub fn requests(&self, method: &str, part: &str) -> usize {
         let faults = self.shared.faults();

@@ -51,8 +51,6 @@ pub struct ClusterOptions {
     pub runtime: RuntimeSource,
     /// How policies are read.
     pub policies: policy::Options,
-    /// Where this node says what became of policies; none where it says nothing.
-    pub reports: Option<Reports>,
     /// The nodes of a cluster begin within this time of one another.
     pub spread: Duration,
 }
@@ -63,7 +61,8 @@ pub struct Cluster {
     inventory: watch::Receiver<Arc<Inventory>>,
     verdicts: watch::Receiver<Verdicts>,
     hints: Arc<Notify>,
-    _tasks: JoinSet<()>,
+    access: Access,
+    tasks: JoinSet<()>,
 }
 
 impl Cluster {
@@ -102,10 +101,12 @@ impl Cluster {
         let (publish, inventory) = watch::channel(Arc::new(first));
         let (judge, verdicts) = watch::channel(gathering.store.verdicts());
         tasks.spawn(gathering.run(publish, judge));
-        if let Some(reports) = options.reports {
-            tasks.spawn(reporter::run(access, reports, verdicts.clone()));
-        }
-        Ok(Self { inventory, verdicts, hints, _tasks: tasks })
+        Ok(Self { inventory, verdicts, hints, access, tasks })
+    }
+
+    /// Has this node say what became of policies, from now on.
+    pub fn report(&mut self, reports: Reports) {
+        self.tasks.spawn(reporter::run(self.access.clone(), reports, self.verdicts()));
     }
 
     /// The newest inventory, and all later ones. It closes if the watch fails.

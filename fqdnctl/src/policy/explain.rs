@@ -113,6 +113,11 @@ struct Port {
 }
 
 impl Explain {
+    /// Whether the daemon is asked.
+    pub fn needs_daemon(&self) -> bool {
+        self.manifests.is_empty()
+    }
+
     pub fn run(&self, client: &Client, output: &Output) -> anyhow::Result<()> {
         let query = ExplainQuery {
             from: self.from.clone(),

@@ -484,6 +484,10 @@ pub struct Keys {
     /// restart while the file is broken. Default: /var/lib/fqdnd.
     #[arg(long, value_name = "DIR")]
     pub state_directory: Option<PathBuf>,
+    /// Whether to stand by while another fqdnd enforces here, and take over as soon as it has
+    /// ended; else that is an error. Default: false.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub wait: Option<bool>,
     #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
     #[command(flatten)]
     pub kubernetes: KubernetesKeys,

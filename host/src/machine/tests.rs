@@ -45,7 +45,7 @@ fn sys_admin_includes_bpf_and_perfmon() {
     let machine = Machine { capabilities: 1 << 12 | 1 << 13 | 1 << 39, ..sound() };
     let findings = machine.findings();
     let text = &findings.iter().find(|f| f.subject == "capabilities").unwrap().text;
-    assert_eq!(text, "missing CAP_SYS_ADMIN, CAP_PERFMON: run as root");
+    assert_eq!(text, "missing CAP_PERFMON: run as root");
 }
 
 #[test]

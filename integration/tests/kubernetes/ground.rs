@@ -96,7 +96,6 @@ impl Ground {
             node: NODE.to_owned(),
             runtime: RuntimeSource::Cgroups("/sys/fs/cgroup".into()),
             policies: policy::Options::default(),
-            reports: None,
             spread: Duration::ZERO,
         }
     }

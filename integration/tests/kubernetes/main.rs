@@ -5,6 +5,7 @@
 
 mod admission;
 mod cluster;
+mod deployed;
 mod faults;
 mod ground;
 mod node;

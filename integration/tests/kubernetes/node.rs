@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 
 use crate::ground::{NODE, yaml};
 
-const CLIENT: &str = "default/client";
+pub const CLIENT: &str = "default/client";
 const OTHER: &str = "default/other";
 const WEB: &str = "203.0.113.10";
 
-const POLICY: &str = r#"
+pub const POLICY: &str = r#"
 apiVersion: cilium.io/v2
 kind: CiliumNetworkPolicy
 metadata: {name: one-name, namespace: default}
@@ -33,15 +33,20 @@ spec:
 "#;
 
 /// A node whose pods a cluster and a runtime tell of.
-struct Node {
-    daemon: Daemon,
-    runtime: ContainerRuntime,
-    api: KubeApi,
-    lab: Lab,
+pub struct Node {
+    pub daemon: Daemon,
+    pub runtime: ContainerRuntime,
+    pub api: KubeApi,
+    pub lab: Lab,
 }
 
 impl Node {
     fn new(flags: &[&str]) -> Self {
+        Self::begin(flags, |lab, flags| Daemon::start(lab, flags).unwrap())
+    }
+
+    /// A node whose daemon is started by `start`.
+    pub fn begin(flags: &[&str], start: impl FnOnce(&Lab, &[&str]) -> Daemon) -> Self {
         let lab = Lab::new(LabOptions::default()).unwrap();
         let api = KubeApi::start(Some(lab.node().clone())).unwrap();
         for definition in kubernetes::crd::definitions() {
@@ -70,15 +75,15 @@ impl Node {
             "--log-level",
             "debug",
         ];
-        let daemon = Daemon::start(&lab, &[&cluster, flags].concat()).unwrap();
+        let daemon = start(&lab, &[&cluster, flags].concat());
         Self { daemon, runtime, api, lab }
     }
 
-    fn enforcement(&self, path: &str) -> String {
+    pub fn enforcement(&self, path: &str) -> String {
         self.daemon.enforcement(path)
     }
 
-    fn resolves(&self, path: &str) {
+    pub fn resolves(&self, path: &str) {
         let resolver = Resolver::new(self.lab.dns_service()[0]);
         let answer = self.lab.pod(path).ask(resolver, "www.example.com", RecordType::A);
         assert_eq!(answer.addresses, [ip(WEB)], "{answer:?}");

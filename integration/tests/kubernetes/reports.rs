@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use kubernetes::crd::{self, Outcome};
-use kubernetes::{Access, Cluster, ClusterOptions, Reports};
+use kubernetes::{Access, Cluster, Reports};
 use serde_json::Value;
 
 use crate::ground::{Ground, PATIENCE, policy, yaml};
 
-fn reporting(ground: &Ground, node: &str) -> ClusterOptions {
-    let reports = Reports { namespace: ground.namespace.clone(), node: node.to_owned() };
-    ClusterOptions { reports: Some(reports), ..ground.options() }
+async fn reporting(ground: &Ground, node: &str) -> Cluster {
+    let mut cluster = Cluster::watch(ground.options()).await.unwrap();
+    cluster.report(Reports { namespace: ground.namespace.clone(), node: node.to_owned() });
+    cluster
 }
 
 fn condition(ground: &Ground, name: &str) -> Option<Value> {
@@ -36,8 +37,7 @@ async fn one_node_writes_what_became_of_each_policy_and_what_is_refused_is_an_ev
     ground.api().put(yaml(&policy(&namespace, "good", "203.0.113.1/32"))).unwrap();
     let broken = policy(&namespace, "bad", "203.0.113.1/32") + "    toEntities: [world]\n";
     ground.api().put(yaml(&broken)).unwrap();
-    let one = Cluster::watch(reporting(&ground, "one")).await.unwrap();
-    let two = Cluster::watch(reporting(&ground, "two")).await.unwrap();
+    let (one, two) = (reporting(&ground, "one").await, reporting(&ground, "two").await);
 
     let status = |name: &str| condition(&ground, name).map(|own| own["status"].clone());
     until("the good one's", || status("good").is_some_and(|own| own == "True")).await;

@@ -1,0 +1,361 @@
+//! What is deployed: updates that one daemon hands over to the next, the chart, the image, and the
+//! plugin of kubectl.
+
+use std::{
+    fs::{self, File},
+    net::IpAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use hickory_proto::rr::RecordType;
+use integration::{
+    Daemon, DnsServer, Lab, LabOptions, Pod, Reach, Resolver, Transfer, fresh_addresses, soon,
+};
+use serde_json::Value;
+
+const CLIENT: &str = "default/client";
+const POLICY: &str = r#"
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: names, namespace: default}
+spec:
+  endpointSelector: {matchLabels: {app: client}}
+  egress:
+  - toEndpoints:
+    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}
+    toPorts:
+    - ports: [{port: "53", protocol: ANY}]
+      rules: {dns: [{matchPattern: "**.fresh.example"}]}
+  - toFQDNs: [{matchPattern: "**.fresh.example"}]
+    toPorts:
+    - ports: [{port: "80", protocol: TCP}]
+"#;
+
+/// A daemon beside the lab's own, on the same pins, with sockets of its own as another pod has.
+/// It is killed when this is dropped.
+struct Second {
+    child: Child,
+    ctl: PathBuf,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+impl Second {
+    fn start(lab: &Lab, first: &Daemon, mut command: Command) -> Self {
+        let directory = lab.directory();
+        let (socket, log) = (directory.join("second.sock"), directory.join("second.log"));
+        command.arg("--config").arg(first.configuration()).args(["--wait", "--socket"]);
+        command.arg(&socket).arg("--hubble-socket").arg(directory.join("second-hubble.sock"));
+        let output = File::create(&log).unwrap();
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        let child = command.spawn().unwrap();
+        let ctl = PathBuf::from(first.ctl_command().unwrap().get_program());
+        Self { child, ctl, socket, log }
+    }
+
+    fn ctl(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(&self.ctl);
+        command.arg("--socket").arg(&self.socket).args(arguments).output().unwrap()
+    }
+
+    /// Its health; null while it does not answer.
+    fn health(&self) -> Value {
+        serde_json::from_slice(&self.ctl(&["health", "-o", "json"]).stdout).unwrap_or_default()
+    }
+
+    fn drops(&self) -> Value {
+        let status: Value =
+            serde_json::from_slice(&self.ctl(&["status", "-o", "json"]).stdout).unwrap();
+        status["drops"].clone()
+    }
+
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the second fqdnd last said:\n{}", self.log());
+        }
+    }
+}
+
+/// Lookups of a pod without a pause, each asked again as stub resolvers do.
+struct Lookups {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<std::io::Result<Outcome>>,
+}
+
+#[derive(Debug, Default)]
+struct Outcome {
+    answered: u32,
+    lost: u32,
+    longest: Duration,
+}
+
+const PAUSE: Duration = Duration::from_millis(200);
+const ATTEMPTS: u32 = 50;
+
+impl Lookups {
+    fn begin(pod: &Pod, resolver: Resolver) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let resolver = resolver.with_timeout(PAUSE);
+        let work = move || {
+            let mut outcome = Outcome::default();
+            for number in 1000.. {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let name = format!("f{number}.fresh.example");
+                let begun = Instant::now();
+                let mut attempts = 0..ATTEMPTS;
+                if attempts.any(|_| is_answered(resolver, &name)) {
+                    outcome.answered += 1;
+                } else {
+                    outcome.lost += 1;
+                }
+                outcome.longest = outcome.longest.max(begun.elapsed());
+            }
+            outcome
+        };
+        let thread = pod.namespace().spawn("lookups", work).unwrap();
+        Self { stop, thread }
+    }
+
+    fn end(self) -> Outcome {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap().unwrap()
+    }
+}
+
+fn is_answered(resolver: Resolver, name: &str) -> bool {
+    resolver.ask(name, RecordType::A).is_ok_and(|answer| !answer.addresses.is_empty())
+}
+
+#[test]
+fn a_daemon_that_stands_by_takes_over_when_the_one_before_it_ends() {
+    for killed in [false, true] {
+        let lab = Lab::new(LabOptions::default()).unwrap();
+        lab.policy("names", POLICY).unwrap();
+        let mut first = Daemon::start(&lab, &[]).unwrap();
+        let client = lab.pod(CLIENT);
+        let resolver = Resolver::new(lab.dns_service()[0]);
+        let address = |number| IpAddr::from(fresh_addresses(number).0);
+        client.ask(resolver, "f1.fresh.example", RecordType::A);
+        let transfer = Transfer::start(client.namespace(), address(1)).unwrap();
+
+        let second = Second::start(&lab, &first, first.plain_command().unwrap());
+        soon("the second stands by", || {
+            let health = second.health();
+            health["phase"] == "standing-by" && health["ready"] == true && health["live"] == true
+        });
+        assert_eq!(first.ctl(&["health"]).unwrap(), "in charge, ready\n");
+        let refused = second.ctl(&["status"]);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success() && said.contains("standing by"), "{said}");
+
+        let lookups = Lookups::begin(client, resolver);
+        if killed {
+            first.kill9().unwrap();
+        } else {
+            first.stop().unwrap();
+        }
+        let ended = Instant::now();
+        soon("the second is in charge", || second.health()["phase"] == "in-charge");
+        let gap = ended.elapsed();
+        client.ask(resolver, "f2.fresh.example", RecordType::A);
+        let outcome = lookups.end();
+        println!("killed: {killed}; in charge after {gap:?}; lookups: {outcome:?}");
+        assert_eq!(outcome.lost, 0);
+        assert!(outcome.answered > 0);
+        transfer.goes_on().unwrap();
+        for number in [1, 2] {
+            assert_eq!(client.connect(address(number), 80), Reach::Open, "f{number}");
+        }
+        assert_eq!(client.connect(address(3), 80), Reach::Silent);
+        let drops = second.drops();
+        let reasons: Vec<&String> = drops.as_object().unwrap().keys().collect();
+        assert!(
+            reasons
+                .iter()
+                .all(|own| ["policy-denied", "proxy-unavailable"].contains(&own.as_str())),
+            "{drops}"
+        );
+    }
+}
+
+#[test]
+fn a_daemon_that_cannot_run_here_never_stands_by_and_leaves_nothing() {
+    let lab = Lab::new(LabOptions::default()).unwrap();
+    let first = Daemon::start(&lab, &[]).unwrap();
+    let mut command = lab.node().command("setpriv");
+    command.args(["--bounding-set=-all,+net_admin,+net_raw,+bpf", "--no-new-privs", "--"]);
+    command.arg(first.plain_command().unwrap().get_program());
+    let mut second = Second::start(&lab, &first, command);
+    let mut was_ready = false;
+    soon("the second has ended", || {
+        was_ready |= second.health()["ready"] == true;
+        second.ended().is_some()
+    });
+    assert!(!was_ready && !second.ended().unwrap().success(), "{}", second.log());
+    assert!(second.log().contains("the kernel does not take the program `"), "{}", second.log());
+    assert_eq!(first.ctl(&["health"]).unwrap(), "in charge, ready\n");
+    let aside = format!("-aside-{}", second.child.id());
+    let pins = fs::read_dir("/sys/fs/bpf").unwrap().flatten().map(|own| own.file_name());
+    let left: Vec<_> =
+        pins.filter(|name| name.to_str().is_some_and(|name| name.ends_with(&aside))).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn without_being_told_to_wait_a_second_daemon_is_refused() {
+    let lab = Lab::new(LabOptions::default()).unwrap();
+    let first = Daemon::start(&lab, &[]).unwrap();
+    let mut command = first.plain_command().unwrap();
+    command.arg("--config").arg(first.configuration()).arg("--socket");
+    let output = command.arg(lab.directory().join("other.sock")).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("another process uses"), "{said}");
+}
+
+/// As NodeLocal DNSCache is, where pods are told to ask it: on an address of a link of the node's own.
+#[test]
+fn a_cache_on_the_node_is_asked_by_prefix_and_teaches_once_it_is_named() {
+    const CACHE: &str = "169.254.20.10";
+    let lab = Lab::new(LabOptions::default()).unwrap();
+    let arguments = ["address", "add", "169.254.20.10/32", "dev", "lo"];
+    assert!(lab.node().command("ip").args(arguments).status().unwrap().success());
+    let cache: IpAddr = CACHE.parse().unwrap();
+    let _server = DnsServer::start(lab.node(), &[cache]).unwrap();
+    let asked = "- toEndpoints:
+    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}";
+    let policy = POLICY.replace(asked, "- toCIDR: [169.254.20.10/32]");
+    assert_ne!(policy, POLICY);
+    lab.policy("names", &policy).unwrap();
+    let mut daemon = Daemon::start(&lab, &[]).unwrap();
+    let client = lab.pod(CLIENT);
+    let [first, second] = [1, 2].map(|number| IpAddr::from(fresh_addresses(number).0));
+    let answer = client.ask(Resolver::new(cache), "f1.fresh.example", RecordType::A);
+    assert_eq!(answer.addresses, [first]);
+    assert_eq!(client.connect(first, 80), Reach::Silent, "nobody said that it is to be trusted");
+
+    daemon.restart_with(&["--learning-resolvers", CACHE]).unwrap();
+    client.ask(Resolver::new(cache), "f2.fresh.example", RecordType::A);
+    assert_eq!(client.connect(second, 80), Reach::Open);
+}
+
+#[test]
+fn the_chart_is_what_kubernetes_takes_and_the_manifests_are_what_it_gives() {
+    let python = Command::new(repository().join("scripts/python-clients")).output().unwrap();
+    assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
+    let python = String::from_utf8(python.stdout).unwrap();
+    let mut command = Command::new(python.trim());
+    command.arg(repository().join("scripts/render-chart")).arg("--check");
+    let output = command.env("FQDNCTL", beside("fqdnctl")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    println!("{}", String::from_utf8_lossy(&output.stdout).trim());
+}
+
+/// The image's root directory holds all that its programs are linked with.
+#[test]
+fn the_programs_of_the_image_run_with_nothing_but_the_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    let mut command = Command::new(repository().join("deploy/image-root"));
+    command.arg(beside("fqdnd").parent().unwrap()).arg(&root);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for program in [
+        ["/usr/bin/fqdnd", "--version"],
+        ["/usr/bin/fqdnctl", "--version"],
+        ["/usr/bin/fqdnd-l7", "--help"],
+        ["/usr/bin/kubectl-fqdn", "--version"],
+        ["/usr/sbin/nft", "--version"],
+    ] {
+        let output = Command::new("chroot").arg(&root).args(program).output().unwrap();
+        assert!(output.status.success(), "{program:?}: {output:?}");
+    }
+}
+
+/// What the API server says is made up here; fqdnctl and the daemon that it reaches are real.
+#[test]
+fn the_plugin_of_kubectl_runs_the_command_beside_the_daemon_of_the_pods_node() {
+    let lab = Lab::new(LabOptions::default()).unwrap();
+    let daemon = Daemon::start(&lab, &[]).unwrap();
+    let directory = lab.directory().join("bin");
+    fs::create_dir(&directory).unwrap();
+    let ctl = daemon.ctl_command().unwrap().get_program().to_owned();
+    std::os::unix::fs::symlink(&ctl, directory.join("kubectl-fqdn")).unwrap();
+    let kubectl = format!(
+        r#"#!/bin/sh
+echo "$@" >>{log}
+case "$*" in
+    *"get --raw /api/v1/namespaces/default/pods/client") echo '{{"spec": {{"nodeName": "here"}}}}' ;;
+    *"get --raw /api/v1/pods?labelSelector=app.kubernetes.io%2Fname%3Dfqdnd"*) echo '{pods}' ;;
+    *"exec --namespace kube-system fqdnd-1 --container fqdnd -- /usr/bin/fqdnctl "*)
+        while [ "$1" != /usr/bin/fqdnctl ]; do shift; done
+        shift
+        exec {ctl} --socket {socket} "$@" ;;
+    *) echo "no such thing: $*" >&2; exit 1 ;;
+esac
+"#,
+        log = directory.join("log").display(),
+        pods = r#"{"items": [{"metadata": {"namespace": "kube-system", "name": "fqdnd-1"}, "spec": {"nodeName": "here"}, "status": {"phase": "Running"}}]}"#,
+        ctl = Path::new(&ctl).display(),
+        socket = daemon.socket().display(),
+    );
+    fs::write(directory.join("kubectl"), kubectl).unwrap();
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(directory.join("kubectl"), executable).unwrap();
+    let plugin = |arguments: &[&str]| {
+        let path = std::env::var("PATH").unwrap();
+        let mut command = Command::new(directory.join("kubectl-fqdn"));
+        command.env("PATH", format!("{}:{path}", directory.display())).args(arguments);
+        command.output().unwrap()
+    };
+
+    let output =
+        plugin(&["--pod", CLIENT, "--context", "a", "endpoint", "get", CLIENT, "-o", "json"]);
+    assert!(output.status.success(), "{output:?}");
+    let endpoint: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(endpoint["name"], "client");
+    let log = fs::read_to_string(directory.join("log")).unwrap();
+    assert!(log.lines().all(|line| line.starts_with("--context a ")), "{log}");
+    assert!(log.contains("fieldSelector=spec.nodeName%3Dhere"), "{log}");
+    assert!(plugin(&["health"]).status.success(), "the only one needs no name");
+    assert_eq!(plugin(&["cache", "list", "-e", "default/none"]).status.code(), Some(1));
+
+    // What needs no daemon runs on this machine, and asks nobody.
+    let calls = fs::read_to_string(directory.join("log")).unwrap().lines().count();
+    assert!(plugin(&["pattern", "*.example.com", "a.example.com"]).status.success());
+    assert_eq!(plugin(&["pattern", "*.example.com", "a.example.org"]).status.code(), Some(1));
+    assert_eq!(plugin(&["no-such-command"]).status.code(), Some(2));
+    assert_eq!(fs::read_to_string(directory.join("log")).unwrap().lines().count(), calls);
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// A program of the workspace, beside the directory of the tests.
+fn beside(program: &str) -> PathBuf {
+    let here = std::env::current_exe().unwrap();
+    here.parent().unwrap().parent().unwrap().join(program)
+}
