@@ -175,7 +175,8 @@ fn ports() -> impl Strategy<Value = Value> {
 
 /// Rules for what is said over TCP, at ports where other rules say other things.
 fn requests() -> impl Strategy<Value = Value> {
-    let ports = vec![json!({"port": "443", "protocol": "TCP"}), json!({"port": "web", "protocol": "TCP"})];
+    let ports =
+        vec![json!({"port": "443", "protocol": "TCP"}), json!({"port": "web", "protocol": "TCP"})];
     let wide = json!({"port": "50", "endPort": 8191, "protocol": "TCP"});
     let ports = select([ports, vec![wide]].concat());
     let said = select(vec![
