@@ -1,6 +1,7 @@
 //! What a DNS worker reads to judge a query: which endpoint asks, what the server is, which names
 //! the endpoint's rules let it ask there. Immutable; a new one is published for each revision.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use model::{
     EndpointId, Frontend, Identity, NameRef, PortPrefix, Prefix, Protocol, TableId, Transport,
     Verdict,
 };
-use policy::{NameFilter, Subject, TableRow};
+use policy::{NameFilter, SelectorId, Subject, TableRow};
 
 use crate::prefix_map::{PrefixMap, SharedMap};
 use crate::resolvers::Resolvers;
@@ -104,6 +105,27 @@ impl Snapshot {
         let spells_out = |filter: &NameFilter| filter.spells_out(question.name);
         let client = self.clients.get(&question.client);
         client.is_some_and(|client| self.holds(*client, question, resolved, spells_out))
+    }
+
+    /// The patterns that match a question's name, list by list as judging it comes to them. Two
+    /// questions of one endpoint to one server that have them in common are decided by the same
+    /// rules. `resolved` is as for [`judge`](Self::judge).
+    pub fn patterns_of(
+        &self,
+        question: &Question<'_>,
+        resolved: impl FnOnce(EndpointId, IpAddr) -> [Option<Identity>; 2],
+    ) -> Vec<Vec<SelectorId>> {
+        let lists = RefCell::new(Vec::new());
+        let collects = |filter: &NameFilter| {
+            let mut patterns = Vec::new();
+            filter.collect(question.name, &mut patterns);
+            lists.borrow_mut().push(patterns);
+            filter.allows(question.name)
+        };
+        if let Some(client) = self.clients.get(&question.client) {
+            self.holds(*client, question, resolved, collects);
+        }
+        lists.into_inner()
     }
 
     /// Whether `holds` is true of the names that a client may ask for at a server, or the rules do

@@ -5,6 +5,8 @@
 //! an answer's addresses are written to the kernel on the same thread, and only then is it
 //! released. Locks are taken in one order: an endpoint's, then its table's sets.
 
+mod alike;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -186,8 +186,10 @@ impl Describer {
     }
 
     fn policies(&mut self, case: &Case, from: &Side, to: IpAddr, outcome: Explained) -> Policies {
-        let Some(pod) = &from.who.pod else { return Policies::default() };
-        self.explainer.policies(case, pod, to, outcome).unwrap_or_else(|| {
+        if from.who.pod.is_none() {
+            return Policies::default();
+        }
+        self.explainer.policies(case, from, to, outcome).unwrap_or_else(|| {
             self.flows.counts.unexplained.fetch_add(1, Ordering::Relaxed);
             Policies::default()
         })

@@ -1,19 +1,23 @@
 //! Which policies decided a flow: the engine's own explanation, made once for all flows that are
 //! decided alike.
 //!
+//! Names are decided alike that the same patterns match. So there are as many explanations as there
+//! are patterns in use, whatever names pods ask for.
+//!
 //! Explaining asks every rule, so it has a budget of time. A flow over it goes without, which is
 //! counted; what was explained before is still known. An explanation that does not come to what
 //! happened (policy has changed meanwhile) is not shown.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::hash::Hash;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::explain::{Explanation, Known, Outcome, Question, Resolved, Target, explain};
-use flows::{PolicyKind, PolicyRef};
-use model::{EndpointName, Identity, Name, Protocol, TableId};
-use policy::{Decision, Direction};
+use flows::{PolicyKind, PolicyRef, Side};
+use model::{EndpointName, Identity, Name, Protocol, TableId, Transport};
+use policy::{Decision, Direction, SelectorId};
 
 use crate::daemon::Shared;
 
@@ -24,7 +28,7 @@ const SHARE: u32 = 50;
 /// How much of it may be taken at once.
 const BURST: Duration = Duration::from_millis(200);
 
-/// What flows that are decided alike have in common.
+/// What a flow is decided by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Case {
     /// The table that the sender is judged by.
@@ -41,6 +45,19 @@ pub struct Case {
     pub asks: Option<Name>,
 }
 
+/// What cases that are decided alike have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    table: TableId,
+    identity: Option<Identity>,
+    protocol: Protocol,
+    port: u16,
+    /// What matches the names that the sender resolved to the destination.
+    selectors: Vec<SelectorId>,
+    /// What matches the name that is asked for, if one is.
+    patterns: Option<Vec<Vec<SelectorId>>>,
+}
+
 /// The policies that decided.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policies {
@@ -53,14 +70,17 @@ pub struct Policies {
 /// What was explained, and what explanations are made from.
 pub struct Explainer {
     shared: Arc<Shared>,
-    explained: HashMap<Case, Explained>,
-    /// What the policies were when `explained` was begun.
+    explained: HashMap<Kind, Explained>,
+    /// The same of single cases, which are found faster.
+    known: HashMap<Case, Explained>,
+    /// What the policies were when both were begun.
     manifests: Arc<kubernetes::Inventory>,
     grounds: Option<Grounds>,
     allowance: Allowance,
 }
 
 /// What the policies come to, and which of them.
+#[derive(Clone)]
 struct Explained {
     outcome: Outcome,
     policies: Policies,
@@ -78,7 +98,14 @@ impl Explainer {
     pub fn new(shared: Arc<Shared>) -> Self {
         let manifests = shared.manifests.borrow().clone();
         let allowance = Allowance::new(Instant::now());
-        Self { shared, explained: HashMap::new(), manifests, grounds: None, allowance }
+        Self {
+            shared,
+            explained: HashMap::new(),
+            known: HashMap::new(),
+            manifests,
+            grounds: None,
+            allowance,
+        }
     }
 
     /// Forgets what new policies or services may have made wrong.
@@ -91,6 +118,7 @@ impl Explainer {
             && now.services.ptr_eq(&self.manifests.services);
         if !same {
             self.explained.clear();
+            self.known.clear();
         }
         self.manifests = now;
         self.grounds = None;
@@ -100,34 +128,50 @@ impl Explainer {
     pub fn policies(
         &mut self,
         case: &Case,
-        from: &EndpointName,
+        from: &Side,
         to: IpAddr,
         outcome: Outcome,
     ) -> Option<Policies> {
-        if let Some(known) = self.explained.get(case) {
+        if let Some(known) = self.known.get(case) {
             return Some(known.if_it_came_to(outcome));
+        }
+        let explained = self.explain_kind(case, from, to)?;
+        let policies = explained.if_it_came_to(outcome);
+        keep(&mut self.known, case.clone(), explained);
+        Some(policies)
+    }
+
+    fn explain_kind(&mut self, case: &Case, from: &Side, to: IpAddr) -> Option<Explained> {
+        let kind = self.kind(case, from, to);
+        if let Some(explained) = self.explained.get(&kind) {
+            return Some(explained.clone());
         }
         let begun = Instant::now();
         if !self.allowance.has_any(begun) {
             return None;
         }
-        let explained = self.explain(case, from, to);
-        self.allowance.spend(begun.elapsed());
+        let explained = self.explain(case, from.who.pod.as_ref()?, to);
+        let now = Instant::now();
+        self.allowance.spend(now - begun, now);
         let explained = explained?;
-        if self.explained.len() >= KEPT {
-            self.explained.clear();
-        }
-        let policies = explained.if_it_came_to(outcome);
-        self.explained.insert(case.clone(), explained);
-        Some(policies)
+        keep(&mut self.explained, kind, explained.clone());
+        Some(explained)
     }
 
-    fn explain(
-        &mut self,
-        case: &Case,
-        from: &EndpointName,
-        to: IpAddr,
-    ) -> Option<Explained> {
+    fn kind(&self, case: &Case, from: &Side, to: IpAddr) -> Kind {
+        let Case { table, identity, protocol, port, .. } = *case;
+        let names = &self.shared.names;
+        let selectors = from.who.endpoint.map(|own| names.selectors_of(own, &case.names));
+        let server = SocketAddr::new(to, port);
+        let transport = if protocol == Protocol::TCP { Transport::Tcp } else { Transport::Udp };
+        let asked = case.asks.as_ref().zip(from.address);
+        let patterns =
+            asked.map(|(name, own)| names.patterns_of(own, server, transport, name.as_ref()));
+        let selectors = selectors.unwrap_or_default();
+        Kind { table, identity, protocol, port, selectors, patterns }
+    }
+
+    fn explain(&mut self, case: &Case, from: &EndpointName, to: IpAddr) -> Option<Explained> {
         let shared = Arc::clone(&self.shared);
         let Grounds { revision, inventory, settings } = self.grounds()?;
         let known = Known { inventory, settings, guard: shared.names.guard() };
@@ -177,6 +221,14 @@ impl Policies {
     }
 }
 
+/// Puts one more into a map. When there are more than are kept, all are forgotten.
+fn keep<K: Eq + Hash>(map: &mut HashMap<K, Explained>, key: K, explained: Explained) {
+    if map.len() >= KEPT {
+        map.clear();
+    }
+    map.insert(key, explained);
+}
+
 fn describe(decision: &Decision, revision: u64) -> PolicyRef {
     let key = &decision.policy;
     let kind = match key.namespace {
@@ -200,26 +252,23 @@ fn describe(decision: &Decision, revision: u64) -> PolicyRef {
     }
 }
 
-/// Time to spend, which comes back as time passes.
+/// Time to spend, which comes back as time passes. What is spent over it is owed.
 struct Allowance {
-    left: Duration,
-    counted: Instant,
+    /// When there will be as much as can be spent at once.
+    full_at: Instant,
 }
 
 impl Allowance {
     const fn new(now: Instant) -> Self {
-        Self { left: BURST, counted: now }
+        Self { full_at: now }
     }
 
-    fn has_any(&mut self, now: Instant) -> bool {
-        let earned = now.saturating_duration_since(self.counted) / SHARE;
-        self.left = BURST.min(self.left + earned);
-        self.counted = now;
-        !self.left.is_zero()
+    fn has_any(&self, now: Instant) -> bool {
+        self.full_at.saturating_duration_since(now) < BURST * SHARE
     }
 
-    fn spend(&mut self, time: Duration) {
-        self.left = self.left.saturating_sub(time);
+    fn spend(&mut self, time: Duration, now: Instant) {
+        self.full_at = self.full_at.max(now) + time * SHARE;
     }
 }
 
@@ -228,15 +277,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_that_was_spent_comes_back_slowly() {
+    fn time_that_was_spent_comes_back_slowly_and_what_was_too_much_is_owed() {
         let start = Instant::now();
-        let after = |time| start + time;
+        let after = |seconds| start + Duration::from_secs(seconds);
         let mut allowance = Allowance::new(start);
         assert!(allowance.has_any(start));
-        allowance.spend(BURST * 2);
-        assert!(!allowance.has_any(start));
-        assert!(allowance.has_any(after(Duration::from_secs(1))));
-        allowance.spend(Duration::from_secs(1) / SHARE);
-        assert!(!allowance.has_any(after(Duration::from_secs(1))));
+        allowance.spend(BURST * 2, start);
+        assert!(!allowance.has_any(after(9)));
+        assert!(allowance.has_any(after(11)));
+        allowance.spend(Duration::from_millis(30), after(11));
+        assert!(!allowance.has_any(after(11)));
+        assert!(allowance.has_any(after(12)));
+    }
+
+    #[test]
+    fn no_more_than_the_burst_is_saved() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(1000);
+        let mut allowance = Allowance::new(start);
+        allowance.spend(BURST, later);
+        assert!(!allowance.has_any(later));
     }
 }

@@ -7,7 +7,7 @@ use model::{NameRef, Pattern};
 use rustc_hash::FxHashMap;
 
 use crate::counted::Numbered;
-use crate::pattern_index::PatternIndex;
+use crate::pattern_index::{PatternIndex, SelectorId};
 
 /// The names that may be asked for at a port of a destination.
 #[derive(Debug)]
@@ -21,6 +21,11 @@ impl NameFilter {
     /// Whether a name may be asked for.
     pub fn allows(&self, name: NameRef<'_>) -> bool {
         self.all || self.index.matches(name)
+    }
+
+    /// Adds the numbers of the [patterns](Self::patterns) that match a name, in order.
+    pub fn collect(&self, name: NameRef<'_>, into: &mut Vec<SelectorId>) {
+        self.index.collect(name, into);
     }
 
     /// Whether a rule spells a name out, rather than matching it by a pattern with stars. Of no
