@@ -17,7 +17,7 @@ export function mount(root, parameters) {
     problem.replaceChildren();
     rows.replaceChildren(...entries.map(row));
     empty.hidden = entries.length > 0;
-    told.textContent = total > entries.length ? `${entries.length} of ${count(total, "address").replace("addresss", "addresses")}` : `${total} address${total === 1 ? "" : "es"}`;
+    told.textContent = `${total > entries.length ? `${entries.length} of ` : ""}${count(total, "address", "addresses")}`;
   };
   const asked = poll(3000, "cache", () => ({ text }), show, (error) => problem.replaceChildren(failure(error)));
   const search = h("input", {

@@ -107,10 +107,10 @@ function described(event) {
 function inside(event) {
   const { flow } = event.response;
   const pod = flow.source?.pod_name ? `${flow.source.namespace}/${flow.source.pod_name}` : "";
+  const explained = why(event, "dropped");
   return [
-    h("p", {}, REASONS[event.reason] ?? flow.Summary ?? ""),
+    explained ?? h("p", {}, REASONS[event.reason] ?? flow.Summary ?? ""),
     places(policies(flow)),
-    why(event, "dropped"),
     h("p", { class: "actions" }, h("a", { class: "button", href: link("flows", { pod, verdict: flow.verdict.toLowerCase() }) }, "Show the flows")),
   ].flat().filter(Boolean);
 }

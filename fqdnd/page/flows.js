@@ -76,7 +76,7 @@ export function mount(root, parameters) {
   }));
 
   const table = h("table", { class: "flows" },
-    columns("Time", "Verdict", "From", "To", "What", "Policy"),
+    columns("Time", "Verdict", "From", "To", "What", "Why"),
     rows);
   const stops = roving(table, () => [...rows.children].filter((own) => own.hasAttribute("tabindex")));
   root.append(
@@ -137,5 +137,5 @@ function row(event) {
     h("td", { class: "mono from" }, party(flow, "source")),
     h("td", { class: "mono to" }, to, port !== undefined && h("span", { class: "soft" }, `:${port}`)),
     h("td", { class: "what" }, h("span", { class: "kind" }, kind(flow)), summary(event)),
-    h("td", { class: "by" }, decided.map(({ policy }) => policy).join(", ") || event.reason || ""));
+    h("td", { class: "by" }, [event.reason, ...decided.map(({ policy }) => policy)].filter(Boolean).join(", ")));
 }

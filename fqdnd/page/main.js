@@ -43,7 +43,7 @@ function showHealth(status) {
     ? ["bad", "!", count(problems, "problem")]
     : behind
       ? ["warn", "…", `revision ${status.policyRevision} is being applied`]
-      : ["good", "✓", `enforcing ${count(status.policies, "policy").replace("policys", "policies")}`];
+      : ["good", "✓", `enforcing ${count(status.policies, "policy", "policies")}`];
   setHealth(tone, sign, text);
 }
 
@@ -56,7 +56,7 @@ function setHealth(tone, sign, text) {
 }
 
 function key(event) {
-  const typing = event.target.closest?.("input, select, textarea, dialog");
+  const typing = event.target.closest?.("input, select, textarea, dialog[open]");
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   const number = Number(event.key);
   if (event.key === "/") {

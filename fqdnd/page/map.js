@@ -4,7 +4,7 @@ import { columns, failure, h, heading, nothing, roving, s } from "./dom.js";
 import { openEdge } from "./detail.js";
 import { place } from "./layout.js";
 import { poll } from "./server.js";
-import { ago, count } from "./words.js";
+import { ago, count, span } from "./words.js";
 
 export const title = "Map";
 
@@ -40,11 +40,13 @@ export function mount(root) {
     if (focused) ribbons().find((own) => own.dataset.key === focused)?.focus();
   };
   const show = (body) => {
-    map = body;
     summary.textContent = described(body);
+    // Whoever closes it goes back to the ribbon that was opened.
+    if (document.querySelector("dialog[open]")) return;
     const text = JSON.stringify(body.edges);
     if (text === drawn) return;
     drawn = text;
+    map = body;
     draw();
     table.replaceChildren(...body.edges.map(row));
   };
@@ -56,9 +58,8 @@ export function mount(root) {
 }
 
 function described({ flows, lost, since, moreSources }) {
-  const parts = [count(flows, "flow")];
-  if (since) parts.push(`since ${ago(since)}`);
-  if (lost > 0) parts.push(`${lost.toLocaleString("en")} more were not recorded`);
+  const parts = [`${count(flows, "flow")}${since ? ` in the last ${span((Date.now() - since) / 1000)}` : ""}`];
+  if (lost > 0) parts.push(`${lost.toLocaleString("en")} more that were not recorded`);
   if (moreSources > 0) parts.push(`${count(moreSources, "quieter source")} not drawn`);
   return parts.join(", ");
 }

@@ -2,7 +2,7 @@
 
 import { facts, failure, h, heading, nothing } from "./dom.js";
 import { get, poll } from "./server.js";
-import { link } from "./words.js";
+import { count, link } from "./words.js";
 
 export const title = "Policies";
 
@@ -41,8 +41,8 @@ function choice(policy, chosen) {
   return h("li", {}, h("a", { href: link("policies", { policy: name }), "aria-current": name === chosen ? "true" : null },
     h("span", { class: "mono" }, name),
     h("span", { class: "soft" }, [
-      `${policy.endpoints.length} pod${policy.endpoints.length === 1 ? "" : "s"}`,
-      warned > 0 && `${warned} warning${warned === 1 ? "" : "s"}`,
+      count(policy.endpoints.length, "pod"),
+      warned > 0 && count(warned, "warning"),
     ].filter(Boolean).join(" · "))));
 }
 

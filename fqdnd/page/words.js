@@ -57,8 +57,8 @@ export function verdict(name) {
   return { sign, tone, word: (name ?? "unknown").toLowerCase() };
 }
 
-export function count(number, noun) {
-  return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+export function count(number, noun, plural = `${noun}s`) {
+  return `${number.toLocaleString("en")} ${number === 1 ? noun : plural}`;
 }
 
 // A length of time, roughly.
@@ -75,7 +75,7 @@ export const ago = (milliseconds) => `${span(Math.max(0, Date.now() - millisecon
 // A name without its trailing dot; the root stays a dot.
 export const plain = (name) => name.length > 1 ? name.replace(/\.$/, "") : name;
 
-// An end of a flow of Hubble's: pod, service, name, address or label, whichever people know best.
+// An end of a flow of Hubble's: pod, service, name, group such as the host, or address.
 export function party(flow, end) {
   const { namespace, pod_name: pod, labels = [] } = flow[end] ?? {};
   const service = end === "destination" ? flow.destination_service : flow.source_service;
@@ -83,7 +83,8 @@ export function party(flow, end) {
   const address = flow.IP?.[end];
   if (pod) return `${namespace}/${pod}`;
   if (service?.name) return `${service.namespace}/${service.name}`;
-  return names[0] ?? address ?? labels[0] ?? "unknown";
+  const group = labels.find((label) => /^reserved:(?!world)/.test(label))?.slice("reserved:".length);
+  return names[0] ?? group ?? address ?? "unknown";
 }
 
 const PROTOCOLS = { TCP: 6, UDP: 17, SCTP: 132, ICMPv4: 1, ICMPv6: 58 };

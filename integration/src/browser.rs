@@ -118,21 +118,21 @@ impl Browser {
     /// Presses a key as a keyboard does: by its name, such as `Tab`, or a character.
     pub fn press(&mut self, key: &str) -> io::Result<()> {
         let (code, text) = match key {
-            "Tab" => (9, None),
-            "Enter" => (13, Some("\r")),
-            "Escape" => (27, None),
-            "ArrowUp" => (38, None),
-            "ArrowDown" => (40, None),
-            other => (u32::from(other.bytes().next().unwrap_or(0)), Some(other)),
+            "Tab" => (9, ""),
+            "Enter" => (13, "\r"),
+            "Escape" => (27, ""),
+            "ArrowUp" => (38, ""),
+            "ArrowDown" => (40, ""),
+            other => (u32::from(other.bytes().next().unwrap_or(0)), other),
         };
-        let event = |kind: &str| {
-            json!({
+        // A key without a text writes nothing.
+        for kind in [if text.is_empty() { "rawKeyDown" } else { "keyDown" }, "keyUp"] {
+            let event = json!({
                 "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text,
-            })
-        };
-        let down = event(if text.is_some() { "keyDown" } else { "rawKeyDown" });
-        self.call("Input.dispatchKeyEvent", &down)?;
-        self.call("Input.dispatchKeyEvent", &event("keyUp")).map(drop)
+            });
+            self.call("Input.dispatchKeyEvent", &event)?;
+        }
+        Ok(())
     }
 
     /// Types a text where the focus is.

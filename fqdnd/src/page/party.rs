@@ -1,6 +1,7 @@
 //! Who stands at an end of a flow, under the name that people know best.
 
 use flows::{Flow, Record, Side};
+use model::Source;
 use serde::Serialize;
 
 /// An end of a flow.
@@ -19,7 +20,7 @@ pub(super) enum Kind {
     Service,
     Name,
     Address,
-    /// By a label of its identity alone, such as `world`.
+    /// By what it is in the cluster, such as `host` or `remote-node`.
     Group,
     /// Several parties that are not shown each.
     Others,
@@ -48,18 +49,28 @@ impl Party {
     }
 
     fn of(side: &Side) -> Self {
-        let label = || side.who.labels.iter().next().map_or_else(String::new, ToString::to_string);
-        match (&side.who.pod, side.names.first(), side.address) {
-            (Some(pod), _, _) => Self::named(Kind::Pod, &pod.to_string()),
-            (None, Some(name), _) => Self::named(Kind::Name, plain(&name.to_string())),
-            (None, None, Some(address)) => Self::named(Kind::Address, &address.to_string()),
-            (None, None, None) => Self::named(Kind::Group, &label()),
+        if let Some(pod) = &side.who.pod {
+            return Self::named(Kind::Pod, &pod.to_string());
+        }
+        if let Some(name) = side.names.first() {
+            return Self::named(Kind::Name, plain(&name.to_string()));
+        }
+        match (group(side), side.address) {
+            (Some(group), _) => Self::named(Kind::Group, group),
+            (None, Some(address)) => Self::named(Kind::Address, &address.to_string()),
+            (None, None) => Self::named(Kind::Group, "unknown"),
         }
     }
 
     fn named(kind: Kind, name: &str) -> Self {
         Self { kind, name: name.to_owned() }
     }
+}
+
+/// The node itself, other nodes and the like. The world is no group: its addresses tell more.
+fn group(side: &Side) -> Option<&str> {
+    let reserved = side.who.labels.iter().filter(|label| label.source == Source::Reserved);
+    reserved.map(|label| label.key.as_str()).find(|name| !name.starts_with("world"))
 }
 
 /// A name without its trailing dot; the root stays a dot.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ::flows::{EventKind, LossSource, Lost, Side, Uuid, Who};
-use model::{DropReason, EndpointId, EndpointName};
+use model::{DropReason, EndpointId, EndpointName, Label, Labels, Source};
 
 use super::*;
 use crate::page::party::Kind;
@@ -90,6 +90,25 @@ fn many_made_up_destinations_hide_neither_those_that_were_reached_nor_another_po
     assert!(drawn.contains(&"api.example") && drawn.contains(&"www.example"), "{drawn:?}");
     let rest = map.edges.iter().find(|edge| edge.destination.kind == Kind::Others).unwrap();
     assert_eq!((&*rest.destination.name, rest.counts.dropped), ("188 others", 188));
+}
+
+#[test]
+fn who_has_a_place_in_the_cluster_is_known_by_it() {
+    let labelled = |label: &str| {
+        let labels = Labels::from_iter([Label {
+            source: Source::Reserved,
+            key: label.into(),
+            value: String::new(),
+        }]);
+        let who = Who { labels, ..Who::default() };
+        Side { who: Arc::new(who), ..outside("172.20.0.2", &[]) }
+    };
+    let map = draw(
+        ["host", "world-ipv4"]
+            .map(|label| flow(labelled(label), pod("server"), Verdict::Forwarded)),
+    );
+    let names: Vec<&str> = map.edges.iter().map(|edge| &*edge.source.name).collect();
+    assert_eq!(names, ["172.20.0.2", "host"]);
 }
 
 #[test]
