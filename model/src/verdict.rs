@@ -114,7 +114,7 @@ drop_reasons! {
     UnsupportedHeader = 5, "unsupported-header";
     /// Neither IPv4, IPv6 nor ARP.
     UnsupportedEthertype = 6, "unsupported-ethertype";
-    /// A fragment of UDP to a port that is redirected to a proxy.
+    /// A fragment to a port that is redirected to a proxy: reassembly would lose its socket.
     FragmentToProxy = 7, "fragment-to-proxy";
     /// A later fragment whose first fragment was not seen or not allowed.
     FragmentUnknown = 8, "fragment-unknown";
