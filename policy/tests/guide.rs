@@ -256,7 +256,11 @@ fn requests_and_topics_are_judged_by_the_proxy() {
     let warnings: Vec<_> = policy.warnings.iter().map(|warning| &*warning.field).collect();
     assert_eq!(
         warnings,
-        ["spec.egress[0].toPorts[0].rules.http[0].path", "spec.egress[1].toPorts[0].rules",]
+        [
+            "spec.egress[0].toPorts[0].rules",
+            "spec.egress[0].toPorts[0].rules.http[0].path",
+            "spec.egress[1].toPorts[0].rules",
+        ]
     );
     assert!(policy.is_enforced_whole());
     let table = table(&policy);

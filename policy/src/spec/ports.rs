@@ -75,6 +75,9 @@ fn port_rule(check: &mut Check, at: &At<'_>, direction: Direction) -> Option<Por
     if let Some(what) = application.as_ref().and_then(Application::unenforced) {
         note(check, &fields, what);
     }
+    if let Some(Application::L7(l7)) = &application {
+        warn_of_tls(check, &fields, l7, &written);
+    }
     let carries =
         |protocol: &Protocol| rules.is_none() || matches!(*protocol, Protocol::TCP | Protocol::UDP);
     Some(PortRule {
@@ -115,6 +118,23 @@ fn application(spoken: Option<&Spoken>, around: Around) -> Option<Application> {
     };
     let field = outer.or(inner)?;
     Some(Application::L7(Arc::new(L7 { field, rule, terminating, originating, headers })))
+}
+
+/// Warns of TLS that the proxy will have to refuse.
+fn warn_of_tls(check: &mut Check, fields: &Fields<'_>, l7: &L7, ports: &[Written<'_>]) {
+    let L7 { rule, terminating, originating, .. } = l7;
+    let is_https = |own: &Written<'_>| matches!(own.port, WrittenPort::Range(443, 443));
+    if terminating.is_some() && originating.is_none() {
+        let message = "lets nothing pass without originatingTLS: it would leave in the clear";
+        check.warn(fields.at("terminatingTLS"), message);
+    } else if matches!(rule.requests, Requests::Http(_))
+        && terminating.is_none()
+        && ports.iter().any(is_https)
+    {
+        let message = "is for HTTP in the clear: to judge what is said in TLS, terminatingTLS and \
+                       originatingTLS have to stand beside it; without them TLS is refused";
+        check.warn(fields.at("rules"), message);
+    }
 }
 
 fn note(check: &mut Check, fields: &Fields<'_>, what: Unenforced) {

@@ -370,6 +370,33 @@ fn what_is_not_enforced_is_a_warning_and_is_listed() {
 }
 
 #[test]
+fn warns_of_tls_that_the_proxy_will_refuse() {
+    let warned = |item: &str| -> Vec<String> {
+        let policy = policy(&format!(
+            "{{endpointSelector: {{}}, egress: [{{toPorts: [{{ports: [{{port: '443', protocol: \
+             TCP}}], {item}}}]}}]}}"
+        ));
+        policy.warnings.iter().map(|own| format!("{}: {}", own.field, own.message)).collect()
+    };
+    let http = "rules: {http: [{}]}";
+    let terminate = "terminatingTLS: {secret: {name: a}}";
+    let originate = "originatingTLS: {secret: {name: b}}";
+    assert_eq!(
+        warned(http),
+        ["spec.egress[0].toPorts[0].rules: is for HTTP in the clear: to judge what is said in \
+          TLS, terminatingTLS and originatingTLS have to stand beside it; without them TLS is \
+          refused"]
+    );
+    assert_eq!(
+        warned(&format!("{terminate}, {http}")),
+        ["spec.egress[0].toPorts[0].terminatingTLS: lets nothing pass without originatingTLS: it \
+          would leave in the clear"]
+    );
+    assert_eq!(warned(&format!("{terminate}, {originate}, {http}")), Vec::<String>::new());
+    assert_eq!(warned("serverNames: [a.com]"), Vec::<String>::new());
+}
+
+#[test]
 fn warns_of_what_is_probably_wrong() {
     let warned = |egress: &str| -> Vec<String> {
         let policy = policy(&format!("{{endpointSelector: {{}}, egress: [{egress}]}}"));
