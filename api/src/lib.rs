@@ -24,7 +24,9 @@ pub use health::{Health, Phase};
 pub use map::{MapInfo, MapRow};
 pub use path::DEFAULT_SOCKET;
 pub use policy::{Identity, IdentityKind, Policy, PolicyRule, Selector};
-pub use status::{AttachMode, EndpointCounts, Hubble, Listener, Problem, StaleFile, Status};
+pub use status::{
+    AttachMode, EndpointCounts, Hubble, L7Proxy, Listener, Problem, StaleFile, Status,
+};
 
 use serde::{Deserialize, Serialize};
 

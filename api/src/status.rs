@@ -57,12 +57,37 @@ pub struct Status {
     /// The Hubble API; none where flows are not recorded.
     #[serde(default)]
     pub hubble: Option<Hubble>,
+    /// The L7 proxy, if there is one.
+    #[serde(default)]
+    pub l7: Option<L7Proxy>,
     /// Where metrics are served, or should be; nowhere where none is asked for.
     #[serde(default)]
     pub metrics: Vec<Listener>,
     /// Where the page is served, or should be; nowhere where it is not asked for.
     #[serde(default)]
     pub page: Vec<Listener>,
+}
+
+/// How the L7 proxy fares, and what it has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct L7Proxy {
+    /// Its process, while it is well.
+    pub pid: Option<u32>,
+    /// Why it does not judge anything, if it does not: what it should judge is dropped.
+    pub failure: Option<String>,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// Connections that are open.
+    pub connections: u64,
+    /// Connections that were taken in.
+    pub accepted: u64,
+    /// Requests and untouched connections that passed.
+    pub forwarded: u64,
+    /// Requests and connections that were refused.
+    pub refused: u64,
+    /// What reached a bound, and how often.
+    pub limits: BTreeMap<String, u64>,
 }
 
 /// How the API fares that serves flows.

@@ -60,6 +60,7 @@ fn summary(status: &api::Status) -> Vec<(&'static str, Cell)> {
         let text = format!("{}, as it was {} ago", stale.file, duration(age));
         ("Stale", Cell::toned(text, Tone::Bad))
     }));
+    pairs.push(("L7 proxy", l7(status.l7.as_ref())));
     if let Some(hubble) = &status.hubble {
         pairs.push(("Hubble", served(hubble)));
         pairs.extend(hubble.listeners.iter().filter_map(not_served));
@@ -74,6 +75,23 @@ fn summary(status: &api::Status) -> Vec<(&'static str, Cell)> {
 fn not_served(listener: &api::Listener) -> Option<(&'static str, Cell)> {
     let failure = listener.failure.as_ref()?;
     Some(("Unserved", Cell::toned(format!("{}: {failure}", listener.address), Tone::Bad)))
+}
+
+/// Whether requests are judged, and how it went so far.
+fn l7(proxy: Option<&api::L7Proxy>) -> Cell {
+    let Some(proxy) = proxy else { return Cell::new("off") };
+    if let Some(failure) = &proxy.failure {
+        return Cell::toned(failure, Tone::Bad);
+    }
+    let mut words = vec![
+        counted(proxy.connections, "connection"),
+        format!("{} passed", proxy.forwarded),
+        format!("{} refused", proxy.refused),
+    ];
+    words.extend((proxy.restarts > 0).then(|| counted(proxy.restarts, "restart")));
+    words.extend(proxy.limits.iter().map(|(limit, count)| format!("{limit} {count}")));
+    let tone = if proxy.limits.is_empty() { Tone::Plain } else { Tone::Warning };
+    Cell::toned(words.join(", "), tone)
 }
 
 /// Where something is served that nobody has to ask for.

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 pub use keys::{
-    AttachChoice, Bpf, Cache, Cluster, Dns, Hubble, Keys, Kubernetes, Learning, LimitChoice,
+    AttachChoice, Bpf, Cache, Cluster, Dns, Hubble, Keys, Kubernetes, L7, Learning, LimitChoice,
     LogFormat, Logs, Metrics, Page, PrefixKey, QueryLimits, Recording, Redirect, RefusalChoice,
-    ScopeChoice, ServerKey, TeacherChoice, Timeouts,
+    ScopeChoice, ServerKey, TeacherChoice, Timeouts, UpstreamChoice,
 };
 pub use span::Span;
 
@@ -44,6 +44,8 @@ pub struct Config {
     pub redirect: Redirect,
     /// The DNS proxy.
     pub dns: Dns,
+    /// The L7 proxy.
+    pub l7: L7,
     /// What is kept of answers.
     pub cache: Cache,
     /// The cluster around.
@@ -95,6 +97,7 @@ impl Config {
             bpf: Bpf::new(flags.bpf, file.bpf),
             redirect: Redirect::new(flags.redirect, file.redirect),
             dns: Dns::new(flags.dns, file.dns),
+            l7: L7::new(flags.l7, file.l7),
             cache: Cache::new(flags.cache, file.cache),
             cluster: Cluster::new(flags.cluster, file.cluster),
             learning: Learning::new(flags.learning, file.learning),
@@ -121,6 +124,7 @@ impl Config {
             bail!("dns.workers: {} is not from 1 to 64", self.dns.workers);
         }
         self.query_limits.check()?;
+        self.l7.check()?;
         self.kubernetes.check(&self.manifests)?;
         self.hubble.check()?;
         self.page.check()
@@ -141,6 +145,21 @@ impl QueryLimits {
         }
         if self.burst > 0 && self.rate == 0 {
             bail!("queryLimits.burst stands without a rate");
+        }
+        Ok(())
+    }
+}
+
+impl L7 {
+    fn check(&self) -> Result<()> {
+        if !(1..=64).contains(&self.threads) {
+            bail!("l7.threads: {} is not from 1 to 64", self.threads);
+        }
+        if self.user == 0 {
+            bail!("l7.user: the L7 proxy must not be root's");
+        }
+        if !(256..=1 << 20).contains(&self.head_bytes) {
+            bail!("l7.headBytes: {} is not from 256 to 1048576", self.head_bytes);
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ use crate::admin::Admin;
 use crate::attached::Attached;
 use crate::config::Config;
 use crate::health::Health;
+use crate::l7::L7;
 use crate::metrics::Listeners;
 use crate::names::Names;
 use crate::observer::Observer;
@@ -50,6 +51,8 @@ pub struct Shared {
     audit: Mutex<(u64, Arc<Vec<policy::Problem>>)>,
     /// The DNS proxy.
     pub proxy: dnsproxy::Proxy,
+    /// The L7 proxy, if there is one.
+    pub l7: Option<L7>,
     /// What was seen, if it is recorded.
     pub flows: Option<Arc<Flows>>,
     /// Who may see it, if it is recorded.
@@ -222,12 +225,16 @@ async fn start(
     reconciler.start(known, &dump)?;
     pins::finish_move(&datapath);
     configure(Some(&proxy))?;
+    let l7 = start_l7(config, &proxy, &names, flows.as_ref(), redirect.marks).await;
+    if let Some(l7) = &l7 {
+        l7.changed(&inventory, reconciler.endpoints());
+    }
 
     let observer = match &flows {
         Some(flows) => Some(Observer::start(&config.hubble, Arc::clone(flows)).await),
         None => None,
     };
-    health.round(&reconciler);
+    health.round(&reconciler, &inventory);
     let shared = Shared {
         health,
         datapath,
@@ -237,6 +244,7 @@ async fn start(
         node: sources.node.clone(),
         audit: Mutex::default(),
         proxy,
+        l7,
         flows,
         observer,
         metrics: served.metrics.told(),
@@ -248,6 +256,24 @@ async fn start(
             .map_or_else(|_| String::new(), |own| own.release().to_string_lossy().into_owned()),
     };
     Ok((Arc::new(shared), sources))
+}
+
+/// Starts the L7 proxy, if it is to run.
+async fn start_l7(
+    config: &Config,
+    proxy: &dnsproxy::Proxy,
+    names: &Arc<Names>,
+    flows: Option<&Arc<Flows>>,
+    marks: host::Marks,
+) -> Option<L7> {
+    let options = settings::l7(config, marks)?;
+    let base = settings::kernel(config, marks, Some(proxy));
+    let datapath = Arc::clone(names.datapath());
+    let steer = move |port: Option<u16>| {
+        let settings = bpf::Settings { l7_ports: port.into_iter().collect(), ..base.clone() };
+        datapath.configure(&settings).context("the programs' settings cannot be written")
+    };
+    Some(L7::start(options, names, flows, Box::new(steer)).await)
 }
 
 /// Turns changes into revisions until a signal ends the daemon.
@@ -284,7 +310,7 @@ async fn follow(shared: &Shared, sources: &mut Sources, ending: &mut Ending) -> 
             _ = sweep.tick() => {
                 let mut reconciler = shared.reconciler.lock().await;
                 reconciler.sweep();
-                shared.health.round(&reconciler);
+                shared.health.round(&reconciler, &shared.manifests.borrow());
                 drop(reconciler);
                 if !shared.proxy.is_healthy() {
                     bail!("a thread of the DNS proxy has ended: its endpoints would not be answered");
@@ -301,7 +327,11 @@ async fn update(shared: &Shared, sources: &mut Sources, again: bool) {
     sources.attached.take(&inventory.pods);
     sources.attached.look(again).await;
     let known = Known { manifests: &inventory, node: &node, attached: &sources.attached };
-    shared.reconciler.lock().await.update(known);
+    let mut reconciler = shared.reconciler.lock().await;
+    reconciler.update(known);
+    if let Some(l7) = &shared.l7 {
+        l7.changed(&inventory, reconciler.endpoints());
+    }
 }
 
 impl Shared {

@@ -1,5 +1,7 @@
 //! The node daemon: `fqdnd` watches pods and policies, answers their lookups, and keeps the
 //! kernel's verdicts in step.
+// Whether all that tasks hold may go from thread to thread is asked of every part of every part.
+#![recursion_limit = "256"]
 
 mod admin;
 mod attached;
@@ -9,6 +11,7 @@ mod clock;
 mod daemon;
 mod detach;
 mod health;
+mod l7;
 mod logs;
 mod metering;
 mod metrics;

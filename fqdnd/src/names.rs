@@ -10,7 +10,7 @@ mod alike;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 
@@ -20,8 +20,8 @@ use dashmap::DashMap;
 use dnsproxy::{Address, Authority, Judgement, LearnError, Query, Settled};
 use engine::leases::{Leases, Limits, NameSets, SetsFull};
 use engine::rebinding::Guard;
-use engine::{Question, Snapshot, TableSets, VerdictTable};
-use model::{Change, EndpointId, Frontend, Identity, Name, NameRef, Prefix};
+use engine::{L7Judgement, Question, Snapshot, TableSets, VerdictTable};
+use model::{Change, EndpointId, Frontend, Identity, Name, NameRef, Prefix, Protocol};
 use tracing::{debug, warn};
 
 use crate::clock;
@@ -104,6 +104,11 @@ impl Names {
             counts: Counts::default(),
             flows,
         }
+    }
+
+    /// Where leases are written.
+    pub fn datapath(&self) -> &Arc<Datapath> {
+        &self.datapath
     }
 
     /// What has been counted.
@@ -207,6 +212,23 @@ impl Names {
     pub fn names_of(&self, endpoint: EndpointId, address: IpAddr) -> Arc<[Name]> {
         let Some(slot) = self.slots.get(&endpoint) else { return Arc::default() };
         slot.leases.names_of(address).map(NameRef::to_name).collect()
+    }
+
+    /// What may be said on a pod's connection.
+    pub fn converse(&self, client: IpAddr, destination: SocketAddr) -> L7Judgement {
+        self.snapshot.load().converse(client, destination, |endpoint, address| {
+            let slot = self.slots.get(&endpoint);
+            slot.map_or([None, None], |slot| slot.leases.sets_of(address))
+        })
+    }
+
+    /// Whether a place is outside the cluster, as far as rules know.
+    pub fn is_outside(&self, place: SocketAddr) -> bool {
+        let snapshot = self.snapshot.load();
+        let (address, port) = (place.ip(), place.port());
+        let frontend = Frontend { address, protocol: Protocol::TCP, port };
+        snapshot.frontend(frontend).is_none()
+            && snapshot.identity(address).is_some_and(Identity::is_outside)
     }
 
     /// The endpoint that has an address.

@@ -10,6 +10,7 @@ mod exchanges;
 mod losses;
 mod policies;
 mod recorder;
+mod requests;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,12 +23,14 @@ use tokio::sync::watch;
 pub use budget::Budget;
 pub use exchanges::Exchanges;
 pub use recorder::Recorder;
+pub use requests::Requests;
 
 /// The node's flows.
 pub struct Flows {
     ring: Mutex<Ring>,
     added: watch::Sender<()>,
     exchanges: Exchanges,
+    requests: Requests,
     counts: Counts,
     node: Arc<str>,
     started: Instant,
@@ -42,11 +45,12 @@ struct Counts {
 
 impl Flows {
     /// No flows yet, and nothing noted.
-    pub fn new(ring: Ring, exchanges: Exchanges, node: &str) -> Self {
+    pub fn new(ring: Ring, exchanges: Exchanges, requests: Requests, node: &str) -> Self {
         Self {
             ring: Mutex::new(ring),
             added: watch::Sender::new(()),
             exchanges,
+            requests,
             counts: Counts::default(),
             node: node.into(),
             started: Instant::now(),
@@ -56,6 +60,11 @@ impl Flows {
     /// Where DNS workers leave what they have seen.
     pub fn exchanges(&self) -> &Exchanges {
         &self.exchanges
+    }
+
+    /// Where the L7 proxy's records are left.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// Looks at the ring, which is locked meanwhile.

@@ -11,6 +11,7 @@ use crate::daemon::Shared;
 use crate::observer::Observer;
 use crate::reconcile::Reconciler;
 
+mod l7;
 pub mod rules;
 
 /// How the daemon fares.
@@ -31,6 +32,7 @@ pub fn status(
     }));
     let mut warnings: BTreeSet<api::Problem> = manifests.warnings.iter().map(problem).collect();
     warnings.extend(audit.iter().map(problem));
+    warnings.extend(shared.l7.iter().flat_map(|own| l7::lacking(own, &manifests)));
     let unenforced = manifests.policies.values().flat_map(|policy| &policy.unenforced);
     let unenforced: BTreeSet<api::Problem> = unenforced.map(problem).collect();
     let drops = shared.datapath.drops().context("drop counters cannot be read")?;
@@ -54,6 +56,7 @@ pub fn status(
         flows: shared.flows.as_ref().map_or_else(BTreeMap::new, |flows| flows.counts()),
         drops: by_reason(drops.iter().map(|((_, reason), count)| (*reason, *count))),
         hubble: shared.observer.as_ref().map(Observer::report),
+        l7: shared.l7.as_ref().map(l7::status),
         metrics: shared.metrics.clone(),
         page: shared.page.clone(),
     })

@@ -2,6 +2,7 @@
 
 use std::hash::RandomState;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -13,12 +14,14 @@ use model::{EndpointName, Name, Prefix};
 
 use crate::config::{
     AttachChoice, Config, Learning as LearningKeys, LimitChoice, PrefixKey,
-    QueryLimits as QueryLimitKeys, Recording, RefusalChoice, ScopeChoice, TeacherChoice,
+    QueryLimits as QueryLimitKeys, Recording, RefusalChoice, ScopeChoice, Span, TeacherChoice,
+    UpstreamChoice,
 };
 use crate::daemon::SWEEP;
+use crate::l7;
 use crate::metering::Metering;
 use crate::names;
-use crate::recording::{Budget, Exchanges, Flows};
+use crate::recording::{Budget, Exchanges, Flows, Requests};
 use crate::teaching::Teaching;
 
 /// How manifests are read.
@@ -52,10 +55,8 @@ pub fn cluster(config: &Config) -> Option<kubernetes::ClusterOptions> {
 /// Where this node says what became of policies, if it does.
 pub fn reports(config: &Config) -> Option<kubernetes::Reports> {
     let keys = &config.kubernetes;
-    keys.reports.then(|| kubernetes::Reports {
-        namespace: keys.namespace.clone(),
-        node: keys.node.clone(),
-    })
+    keys.reports
+        .then(|| kubernetes::Reports { namespace: keys.namespace.clone(), node: keys.node.clone() })
 }
 
 fn policies(config: &Config) -> policy::Options {
@@ -63,7 +64,7 @@ fn policies(config: &Config) -> policy::Options {
         ScopeChoice::PolicyNamespace => policy::SelectorScope::PolicyNamespace,
         ScopeChoice::AllNamespaces => policy::SelectorScope::AllNamespaces,
     };
-    policy::Options { selector_scope, l7: false }
+    policy::Options { selector_scope, l7: l7_program(config).is_some() }
 }
 
 /// The datapath's maps and how programs are attached.
@@ -92,7 +93,58 @@ pub fn datapath(config: &Config) -> bpf::Options {
 pub fn redirect(config: &Config) -> Result<host::redirect::Redirect> {
     let keys = &config.redirect;
     let marks = host::Marks::new(keys.mark_mask).context("redirect.markMask")?;
-    Ok(host::redirect::Redirect { marks, table: keys.route_table, priority: keys.rule_priority })
+    let from_pods = uses_pods_addresses(config);
+    let (table, priority) = (keys.route_table, keys.rule_priority);
+    Ok(host::redirect::Redirect { marks, table, priority, from_pods })
+}
+
+/// The L7 proxy's program, if it is to run and is there.
+fn l7_program(config: &Config) -> Option<PathBuf> {
+    let keys = &config.l7;
+    if !keys.enabled {
+        return None;
+    }
+    if !keys.program.as_os_str().is_empty() {
+        return Some(keys.program.clone());
+    }
+    l7::beside_this_program().ok().filter(|program| program.is_file())
+}
+
+fn uses_pods_addresses(config: &Config) -> bool {
+    match config.l7.upstream_address {
+        UpstreamChoice::Node => false,
+        UpstreamChoice::Pod => l7_program(config).is_some(),
+    }
+}
+
+/// The L7 proxy, if it is to run.
+pub fn l7(config: &Config, marks: host::Marks) -> Option<l7::Options> {
+    let keys = &config.l7;
+    let from_pods = uses_pods_addresses(config);
+    let millis = |span: Span| u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX);
+    let options = l7proxy_core::Options {
+        connections: keys.connections,
+        connections_per_endpoint: keys.connections_per_endpoint,
+        requests_per_endpoint: keys.requests_per_endpoint,
+        streams: keys.streams,
+        head_bytes: keys.head_bytes,
+        head_fields: keys.head_fields,
+        opening_time: millis(keys.opening_time),
+        request_time: millis(keys.request_time),
+        idle_time: millis(keys.idle_time),
+        connect_time: millis(keys.connect_time),
+        ..l7proxy_core::Options::default()
+    };
+    let launch = l7::Launch {
+        program: l7_program(config)?,
+        options,
+        threads: keys.threads,
+        user: keys.user,
+        pod_mark: from_pods.then(|| marks.upstream()),
+        log: config.log.level.clone(),
+    };
+    let secrets = l7::Secrets::new(&keys.secret_namespaces);
+    Some(l7::Options { launch, mark: marks.answer(), from_pods, secrets })
 }
 
 /// What the programs are told of marks and times, and of the proxy's ports when there is one.
@@ -137,7 +189,8 @@ pub fn flows(config: &Config) -> Option<Flows> {
     let exchanges = Exchanges::new(config.dns.workers + 1, budget);
     let node = nix::sys::utsname::uname()
         .map_or_else(|_| String::new(), |own| own.nodename().to_string_lossy().into_owned());
-    keys.enabled.then(|| Flows::new(ring, exchanges, &node))
+    let requests = Requests::new(Budget::per_second(keys.requests_per_second));
+    keys.enabled.then(|| Flows::new(ring, exchanges, requests, &node))
 }
 
 /// The DNS proxy.

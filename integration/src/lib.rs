@@ -6,6 +6,7 @@
 //! - The machine's own network namespace is never touched, and no lab has a way out of the machine.
 //! - Everything is bounded: logs, load, transfers and waiting.
 
+mod authority;
 mod background;
 mod browser;
 mod cluster;
@@ -41,8 +42,10 @@ mod undo;
 mod views;
 mod wait;
 mod wall_clock;
+mod web;
 mod zones;
 
+pub use authority::{Authority, Identity};
 pub use browser::Browser;
 pub use cluster::{BACKEND, Place};
 pub use cri::ContainerRuntime;
@@ -71,4 +74,5 @@ pub use small_disk::SmallDisk;
 pub use views::soon;
 pub use wait::{TimedOut, wait_until};
 pub use wall_clock::WallClock;
+pub use web::{WebServer, take_over};
 pub use zones::{FRESH_ZONE, ZoneError, fresh_addresses};

@@ -76,6 +76,10 @@ pub(crate) fn install_service(node: &Namespace, spec: &ServiceSpec) -> Result<()
                 type nat hook prerouting priority dstnat; policy accept;
                 {services}
             }}
+            chain output {{
+                type nat hook output priority -100; policy accept;
+                {services}
+            }}
             chain forward {{
                 type filter hook forward priority filter; policy accept;
                 {unready}

@@ -109,6 +109,16 @@ pub enum ScopeChoice {
     AllNamespaces,
 }
 
+/// From which address the L7 proxy reaches destinations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamChoice {
+    /// From the node's.
+    Node,
+    /// From the pod's own.
+    Pod,
+}
+
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -234,6 +244,63 @@ section! {
         /// How long a TCP connection may be idle. Default: 10s.
         [long = "dns-tcp-idle", value_name = "TIME"]
         tcp_idle: Span = Span::seconds(10);
+    }
+}
+
+section! {
+    /// The L7 proxy, which judges what is said in HTTP, TLS and Kafka.
+    L7Keys => L7, "l7-", "L7 proxy" {
+        /// Whether it runs. Without it, rules for HTTP, TLS and Kafka open nothing, and say so.
+        /// Default: true.
+        [long = "l7-enabled", value_name = "BOOL"]
+        enabled: bool = true;
+        /// Its program. Default: `fqdnd-l7` beside fqdnd; where there is none, it does not run.
+        [long = "l7-program", value_name = "FILE"]
+        program: PathBuf = PathBuf::new();
+        /// The user that it becomes, by number. Default: 65534.
+        [long = "l7-user", value_name = "UID"]
+        user: u32 = 65_534;
+        /// Threads that serve connections. Default: the number of CPUs, up to 4.
+        [long = "l7-threads", value_name = "N"]
+        threads: usize = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
+        /// Whose address destinations see: that of the `node`, or of the `pod`. Default: node.
+        [long = "l7-upstream-address", value_enum, value_name = "WHOSE"]
+        upstream_address: UpstreamChoice = UpstreamChoice::Node;
+        /// Namespaces whose Secrets the policies of all namespaces may name; others may be named
+        /// in their own namespace only. Default: cilium-secrets.
+        [long = "l7-secret-namespaces", value_name = "NAMESPACE", value_delimiter = ',']
+        secret_namespaces: Vec<String> = vec!["cilium-secrets".into()];
+        /// Connections in all. Default: 16384.
+        [long = "l7-connections", value_name = "N"]
+        connections: usize = 16_384;
+        /// Connections of one endpoint. Default: 1024.
+        [long = "l7-connections-per-endpoint", value_name = "N"]
+        connections_per_endpoint: usize = 1024;
+        /// Requests of one endpoint that may be in flight. Default: 4096.
+        [long = "l7-requests-per-endpoint", value_name = "N"]
+        requests_per_endpoint: usize = 4096;
+        /// Requests that one HTTP/2 connection may have in flight. Default: 100.
+        [long = "l7-streams", value_name = "N"]
+        streams: u32 = 100;
+        /// Bytes of a request's head. Default: 32768.
+        [long = "l7-head-bytes", value_name = "BYTES"]
+        head_bytes: usize = 32_768;
+        /// Header fields of a request. Default: 100.
+        [long = "l7-head-fields", value_name = "N"]
+        head_fields: usize = 100;
+        /// How long a client may take to begin, TLS handshakes included. Default: 10s.
+        [long = "l7-opening-time", value_name = "TIME"]
+        opening_time: Span = Span::seconds(10);
+        /// How long a client may take over a request's head, and between two parts of its body.
+        /// Default: 30s.
+        [long = "l7-request-time", value_name = "TIME"]
+        request_time: Span = Span::seconds(30);
+        /// How long a connection may be idle. Default: 1h.
+        [long = "l7-idle-time", value_name = "TIME"]
+        idle_time: Span = Span::seconds(3600);
+        /// How long connecting to a destination may take. Default: 10s.
+        [long = "l7-connect-time", value_name = "TIME"]
+        connect_time: Span = Span::seconds(10);
     }
 }
 
@@ -404,6 +471,9 @@ section! {
         /// Questions of DNS of one endpoint likewise. Default: 1000.
         [long = "flows-queries-per-second", value_name = "N"]
         queries_per_second: u32 = 1000;
+        /// Requests of one endpoint through the L7 proxy likewise. Default: 1000.
+        [long = "flows-requests-per-second", value_name = "N"]
+        requests_per_second: u32 = 1000;
     }
 }
 
@@ -500,6 +570,9 @@ pub struct Keys {
     #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
     #[command(flatten)]
     pub dns: DnsKeys,
+    #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
+    #[command(flatten)]
+    pub l7: L7Keys,
     #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
     #[command(flatten)]
     pub cache: CacheKeys,

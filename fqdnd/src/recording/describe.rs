@@ -19,6 +19,8 @@ use super::directory::Directory;
 use super::exchanges::{self, Exchange};
 use super::policies::{Case, Explainer, Policies};
 
+mod requests;
+
 /// What flows are made with.
 pub struct Describer {
     flows: Arc<Flows>,
@@ -290,5 +292,5 @@ fn message(exchange: &Exchange, query: Name) -> Layer7 {
         failure,
     };
     let latency = exchange.forwarded.map(|forwarded| exchange.at.since(forwarded));
-    Layer7 { kind, latency, record: Record::Dns(dns) }
+    Layer7 { kind, latency, record: Record::Dns(dns), refused: None }
 }

@@ -13,7 +13,7 @@ use dnsproxy::{Answer, Ending, Settled};
 use model::{DnsFailure, EndpointId, Moment, Name, NameRef, Transport};
 
 use super::budget::Budget;
-use super::losses::Queries;
+use super::losses::LeftOut;
 
 /// How many records wait in one queue: at 40,000 queries a second, for 50 ms.
 const LANE: usize = 2048;
@@ -112,10 +112,10 @@ impl Exchanges {
     }
 
     /// How many queries were left out.
-    pub fn left_out(&self) -> Queries {
+    pub fn left_out(&self) -> LeftOut {
         let [suppressed, lost] =
             [&self.suppressed, &self.lost].map(|count| count.load(Ordering::Relaxed));
-        Queries { suppressed, lost }
+        LeftOut { suppressed, lost }
     }
 }
 

@@ -10,12 +10,13 @@ use model::EndpointId;
 #[derive(Debug, Default)]
 pub struct Losses {
     kernel: BTreeMap<EndpointId, Kernel>,
-    queries: Queries,
+    queries: LeftOut,
+    requests: LeftOut,
 }
 
-/// Settled queries that are not in the ring.
+/// What a proxy did that is not in the ring.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Queries {
+pub struct LeftOut {
     /// Because their endpoint's budget was used up.
     pub suppressed: u64,
     /// Because their queue was full.
@@ -39,6 +40,14 @@ impl From<&Counts> for Kernel {
     }
 }
 
+impl LeftOut {
+    /// What was left out since it was last looked, which was so long ago as `before` says.
+    fn since(self, before: &mut Self) -> Self {
+        let Self { suppressed, lost } = std::mem::replace(before, self);
+        Self { suppressed: self.suppressed - suppressed, lost: self.lost - lost }
+    }
+}
+
 impl Losses {
     /// What was lost before now is nobody's business.
     pub fn since(counts: &BTreeMap<EndpointId, Counts>) -> Self {
@@ -50,11 +59,13 @@ impl Losses {
     pub fn look(
         &mut self,
         counts: &BTreeMap<EndpointId, Counts>,
-        queries: Queries,
+        queries: LeftOut,
+        requests: LeftOut,
         time: Time,
     ) -> Vec<Entry> {
-        let before = std::mem::replace(&mut self.queries, queries);
-        let mut suppressed = queries.suppressed - before.suppressed;
+        let queries = queries.since(&mut self.queries);
+        let requests = requests.since(&mut self.requests);
+        let mut suppressed = queries.suppressed + requests.suppressed;
         let mut lost = 0;
         let mut kernel = BTreeMap::new();
         for (endpoint, counts) in counts {
@@ -70,7 +81,8 @@ impl Losses {
         let found = [
             (LossSource::Suppressed, suppressed),
             (LossSource::KernelRing, lost),
-            (LossSource::DnsQueue, queries.lost - before.lost),
+            (LossSource::DnsQueue, queries.lost),
+            (LossSource::L7Queue, requests.lost),
         ];
         let found = found.into_iter().filter(|(_, count)| *count > 0);
         found.map(|(source, count)| Entry::Lost(Lost { source, count, time })).collect()
@@ -103,8 +115,8 @@ mod tests {
     fn tells_what_was_lost_since_it_last_looked() {
         let mut losses = Losses::since(&counts(&[(1, 100, 0)]));
         let mut look = |all: &[(u32, u64, u64)], suppressed, lost| {
-            let queries = Queries { suppressed, lost };
-            found(losses.look(&counts(all), queries, Time::default()))
+            let queries = LeftOut { suppressed, lost };
+            found(losses.look(&counts(all), queries, LeftOut::default(), Time::default()))
         };
         assert_eq!(look(&[(1, 100, 0)], 0, 0), []);
         let both = [(LossSource::Suppressed, 7), (LossSource::KernelRing, 2)];

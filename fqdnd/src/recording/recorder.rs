@@ -89,6 +89,7 @@ impl Thread {
             let clock = Clock::read();
             self.take_packets(&clock);
             self.take_exchanges(&clock);
+            self.take_requests(&clock);
             if self.counted.elapsed() >= COUNT {
                 self.counted = Instant::now();
                 self.take_losses(&clock);
@@ -117,6 +118,15 @@ impl Thread {
         }
     }
 
+    fn take_requests(&mut self, clock: &Clock) {
+        let Self { flows, describer, taken, .. } = self;
+        for request in flows.requests.take(BATCH) {
+            for flow in describer.requests(&request, clock.time(request.at)) {
+                taken.push((request.at, Entry::Flow(Arc::new(flow))));
+            }
+        }
+    }
+
     fn take_losses(&mut self, clock: &Clock) {
         let counts = match self.shared.datapath.counts() {
             Ok(counts) => counts,
@@ -126,7 +136,8 @@ impl Thread {
             }
         };
         let time = clock.time(clock.boot);
-        let found = self.losses.look(&counts, self.flows.exchanges.left_out(), time);
+        let (queries, requests) = (self.flows.exchanges.left_out(), self.flows.requests.left_out());
+        let found = self.losses.look(&counts, queries, requests, time);
         self.taken.extend(found.into_iter().map(|entry| (clock.boot, entry)));
     }
 

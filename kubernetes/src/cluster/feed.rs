@@ -13,6 +13,7 @@ use futures::{AsyncBufReadExt, TryStreamExt};
 use kube::Client;
 use kube::api::{ListParams, WatchParams};
 use kube::core::{ObjectList, Request, Status};
+use model::EndpointName;
 use rand::Rng;
 use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc};
@@ -21,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::cluster::access::{Access, Remedy, reason, reason_of};
 use crate::cluster::health::{WatchState, Watched};
 use crate::cluster::kind::Kind;
-use crate::cluster::object::{Raw, Read};
+use crate::cluster::object::{Name, Raw, Read};
 use crate::cluster::store::Update;
 
 /// Objects in one page of a list.
@@ -45,11 +46,15 @@ pub(crate) struct Ground {
     /// Few lists are read at once: the server has other nodes to serve.
     pub lists: Arc<Semaphore>,
     pub updates: mpsc::Sender<(Kind, Update)>,
+    /// Whether objects' texts are kept for the next start.
+    pub keeps: bool,
 }
 
 /// A watched list.
 pub(crate) struct Feed {
     kind: Kind,
+    /// The one object that is meant, if it is one alone.
+    only: Option<Name>,
     ground: Ground,
     client: Client,
     /// Where the watch goes on; none where the list has to be read.
@@ -106,7 +111,26 @@ impl Feed {
     /// A list that is not read yet.
     pub fn new(kind: Kind, ground: Ground, client: Client) -> Self {
         let watched = Watched::listing();
-        Self { kind, ground, client, version: None, pause: Pause::default(), watched }
+        let pause = Pause::default();
+        Self { kind, only: None, ground, client, version: None, pause, watched }
+    }
+
+    /// One Secret, which is not read yet.
+    pub fn of_secret(name: &EndpointName, ground: Ground, client: Client) -> Self {
+        let name = Name { namespace: Some(name.namespace.clone()), name: name.name.clone() };
+        Self { only: Some(name), ..Self::new(Kind::Secrets, ground, client) }
+    }
+
+    fn path(&self) -> String {
+        let namespace = self.only.as_ref().and_then(|name| name.namespace.as_deref());
+        self.kind.resource().path_in(namespace)
+    }
+
+    fn field_selector(&self) -> Option<String> {
+        match &self.only {
+            Some(name) => Some(format!("metadata.name={}", name.name)),
+            None => self.kind.field_selector(&self.ground.node),
+        }
     }
 
     /// Reads and follows the list until nobody listens.
@@ -135,7 +159,7 @@ impl Feed {
         let mut read = Vec::new();
         let mut params = ListParams {
             limit: Some(PAGE),
-            field_selector: self.kind.field_selector(&self.ground.node),
+            field_selector: self.field_selector(),
             ..ListParams::default()
         };
         loop {
@@ -146,7 +170,14 @@ impl Feed {
                 continue;
             }
             let version = page.metadata.resource_version.unwrap_or_default();
-            self.send(Update::Listed(Some(read))).await?;
+            let update = match &self.only {
+                None => Update::Listed(Some(read)),
+                Some(name) => match read.pop() {
+                    Some(read) => Update::Put(Box::new(read)),
+                    None => Update::Gone(name.clone()),
+                },
+            };
+            self.send(update).await?;
             self.version = Some(version.clone());
             self.pause = Pause::default();
             return Ok(version);
@@ -154,7 +185,7 @@ impl Feed {
     }
 
     async fn page(&self, params: &ListParams) -> Result<ObjectList<Raw>, End> {
-        let request = Request::new(self.kind.resource().path());
+        let request = Request::new(self.path());
         let request = request.list(params).map_err(kube::Error::BuildRequest)?;
         match timeout(PAGE_PATIENCE, self.client.request(request)).await {
             Ok(page) => Ok(page?),
@@ -164,12 +195,12 @@ impl Feed {
 
     async fn watch(&mut self, version: &str) -> Result<(), End> {
         let params = WatchParams {
-            field_selector: self.kind.field_selector(&self.ground.node),
+            field_selector: self.field_selector(),
             timeout: Some(rand::rng().random_range(WATCH)),
             bookmarks: true,
             ..WatchParams::default()
         };
-        let request = Request::new(self.kind.resource().path());
+        let request = Request::new(self.path());
         let request = request.watch(&params, version).map_err(kube::Error::BuildRequest)?;
         let begun = timeout(PAGE_PATIENCE, self.client.request_stream(request)).await;
         let text = begun.map_err(|_| slow("the watch", PAGE_PATIENCE))??;
@@ -213,7 +244,11 @@ impl Feed {
     }
 
     fn read(&self, raw: &Raw) -> Option<Read> {
-        raw.read(self.kind, self.ground.policies)
+        let mut read = raw.read(self.kind, self.ground.policies)?;
+        if self.ground.keeps && read.object.is_ok() {
+            read.kept = raw.kept(self.kind);
+        }
+        Some(read)
     }
 
     /// An event without a name or a place to go on from cannot be followed.

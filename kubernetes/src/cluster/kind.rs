@@ -25,6 +25,8 @@ pub enum Kind {
     LocalPods,
     /// All other pods.
     RemotePods,
+    /// Secrets that policies name, each of which is watched alone.
+    Secrets,
 }
 
 /// A kind of objects as the API names it.
@@ -37,11 +39,6 @@ pub(crate) struct Resource {
 }
 
 impl Resource {
-    /// The path of all such objects.
-    pub fn path(self) -> String {
-        self.path_in(None)
-    }
-
     /// The path of all such objects in a namespace, if one is given.
     pub fn path_in(self, namespace: Option<&str>) -> String {
         let Self { group, version, plural, .. } = self;
@@ -54,7 +51,7 @@ impl Resource {
 }
 
 impl Kind {
-    /// All of them.
+    /// Those that are read whole.
     pub const ALL: [Self; 9] = [
         Self::NetworkPolicies,
         Self::ClusterwideNetworkPolicies,
@@ -79,6 +76,7 @@ impl Kind {
             Self::Nodes => "nodes",
             Self::LocalPods => "pods of this node",
             Self::RemotePods => "pods of other nodes",
+            Self::Secrets => "secrets",
         }
     }
 
@@ -100,6 +98,7 @@ impl Kind {
             Self::EndpointSlices => ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
             Self::Nodes => ("", "v1", "Node", "nodes"),
             Self::LocalPods | Self::RemotePods => ("", "v1", "Pod", "pods"),
+            Self::Secrets => ("", "v1", "Secret", "secrets"),
         };
         Resource { group, version, kind, plural }
     }
@@ -115,7 +114,8 @@ impl Kind {
             | Self::Namespaces
             | Self::Services
             | Self::EndpointSlices
-            | Self::Nodes => None,
+            | Self::Nodes
+            | Self::Secrets => None,
         }
     }
 
@@ -128,7 +128,8 @@ impl Kind {
             | Self::EndpointSlices
             | Self::Nodes
             | Self::LocalPods
-            | Self::RemotePods => false,
+            | Self::RemotePods
+            | Self::Secrets => false,
         }
     }
 
@@ -148,6 +149,7 @@ impl Kind {
             Self::EndpointSlices => "endpointslice",
             Self::Nodes => "node",
             Self::LocalPods | Self::RemotePods => "pod",
+            Self::Secrets => "secret",
         };
         let text = match namespace {
             Some(namespace) => format!("{kind} {namespace}/{name}"),

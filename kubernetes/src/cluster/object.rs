@@ -13,12 +13,13 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::backends::Slice;
+use crate::cluster::kept;
 use crate::cluster::kind::{Kind, Resource};
 use crate::described::{Described, Json};
 use crate::pod::Pod;
 use crate::reading::{NamespaceDocument, Object};
 use crate::service::Service;
-use crate::{cidr_group, node};
+use crate::{cidr_group, node, secret};
 
 /// An object as the API server gave it.
 #[derive(Clone, Debug, Deserialize)]
@@ -47,6 +48,8 @@ pub(crate) struct Read {
     pub told: Option<Told>,
     /// What it says, or why it says nothing.
     pub object: Result<Object, Vec<Problem>>,
+    /// What the next start is to find of it.
+    pub kept: Option<Box<str>>,
 }
 
 /// A condition that a policy's status has.
@@ -132,6 +135,10 @@ impl Raw {
             Kind::CidrGroups => {
                 cidr_group::read(&json).map(Arc::new).map(Object::CidrGroup).map_err(alone)
             }
+            Kind::Secrets => {
+                let secret = secret::read(&json).map(|(_, secret)| Arc::new(secret));
+                secret.map(Object::Secret).map_err(alone)
+            }
             Kind::Namespaces => json
                 .read()
                 .map(|read: NamespaceDocument| Object::Namespace(read.labels()))
@@ -145,7 +152,13 @@ impl Raw {
             resource_version: metadata.resource_version,
             told: if kind.is_policy() { status.told() } else { None },
             object,
+            kept: None,
         })
+    }
+
+    /// What is kept of it for the next start.
+    pub fn kept(&self, kind: Kind) -> Option<Box<str>> {
+        kept::text(kind, self.0.get())
     }
 }
 

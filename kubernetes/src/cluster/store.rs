@@ -1,29 +1,34 @@
 //! What the watched lists say together: objects in, inventories out.
 //!
-//! - There is no inventory before every list was read whole once.
+//! - There is no inventory before every list was read whole once, or an earlier daemon kept all of
+//!   them and the server does not give them; and none before the runtime's record was read.
 //! - A change costs what it touches: a pod's labels are joined anew when the pod or its namespace
 //!   changes, a service when it or one of its slices does. What did not change stays the same
 //!   object.
 //! - An object that cannot be read leaves in force what it said before. If it never could be read,
-//!   what it should have said is lost, and the inventory tells so.
+//!   what it should have said is lost, and the inventory tells so; but not where all lists were
+//!   kept, which tell that it never was in force.
 //! - A pod's interface is what the runtime's record of a pod of that name and uid leads to.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use std::sync::Arc;
 
 use imbl::OrdMap;
 use model::{Attachment, EndpointName, Label, Labels, Pod};
-use policy::{PolicyKey, Problem};
+use policy::{Policy, PolicyKey, Problem};
 
 use crate::backends::Slice;
 use crate::cluster::health::{WatchState, Watched};
+use crate::cluster::journal::{Changes, Names};
 use crate::cluster::kind::Kind;
 use crate::cluster::object::{Name, Read};
 use crate::inventory::Inventory;
 use crate::join::namespace_labels;
 use crate::reading::{MAX_PROBLEMS, Object};
 use crate::runtime::Sandboxes;
+use crate::secret::meant;
 use crate::service::Service;
 
 /// What a watch says.
@@ -83,11 +88,15 @@ pub(crate) struct Store {
     inventory: Inventory,
     verdicts: Verdicts,
     listed: BTreeSet<Kind>,
+    /// The Secrets that policies name, and how often.
+    named_secrets: BTreeMap<EndpointName, usize>,
     namespaces: HashMap<String, Arc<[Label]>>,
     /// Pods by list: labels without or with those of their namespace.
     local: HashMap<EndpointName, Held>,
     remote: HashMap<EndpointName, Held>,
     sandboxes: Sandboxes,
+    /// Whether the runtime's record was read once.
+    recorded: bool,
     services: HashMap<EndpointName, Arc<Service>>,
     slices: HashMap<EndpointName, BTreeMap<String, Arc<Slice>>>,
     /// The service behind which each slice stands.
@@ -99,7 +108,11 @@ pub(crate) struct Store {
     lost: BTreeMap<(Kind, Name), Arc<std::path::Path>>,
     /// Kinds that the cluster did not know when they were first asked for.
     unknown: BTreeSet<Kind>,
-    names: BTreeMap<Kind, BTreeSet<Name>>,
+    names: Names,
+    /// Whether what an earlier daemon kept is here, and all of it.
+    restored: bool,
+    /// What the next start is to find, by object, as far as nobody has taken it yet.
+    changes: Changes,
 }
 
 /// A pod of a list.
@@ -119,7 +132,7 @@ impl Store {
             }
             Update::Listed(None) => {
                 // What was in force when the kind went stays in force.
-                if self.listed.insert(kind) {
+                if self.listed.insert(kind) && !self.restored {
                     self.unknown.insert(kind);
                 }
             }
@@ -136,6 +149,7 @@ impl Store {
         match sandboxes {
             Ok(sandboxes) => {
                 self.sandboxes = sandboxes;
+                self.recorded = true;
                 self.inventory.runtime = None;
             }
             Err(reason) => {
@@ -161,7 +175,7 @@ impl Store {
 
     /// What is watched by now; nothing before every list was read whole.
     pub fn inventory(&mut self) -> Option<Inventory> {
-        if self.listed.len() < Kind::ALL.len() {
+        if self.listed.len() < Kind::ALL.len() || !self.recorded {
             return None;
         }
         for (kind, watched) in &mut self.inventory.watched {
@@ -175,27 +189,87 @@ impl Store {
         Some(self.inventory.clone())
     }
 
+    /// What was taken in until now is what an earlier daemon kept: all of it.
+    pub fn keep_as_restored(&mut self) {
+        self.restored = true;
+        self.changes.clear();
+    }
+
+    /// Whether what was kept may be in force in the place of lists that were not read: the server
+    /// refuses one of them, or they are late.
+    pub fn may_begin_as_kept(&self, is_late: bool) -> bool {
+        let refused = |(kind, watched): (&Kind, &Watched)| {
+            !self.listed.contains(kind)
+                && matches!(watched.state, WatchState::Interrupted { .. })
+        };
+        let missing = self.listed.len() < Kind::ALL.len();
+        self.restored && missing && (is_late || self.inventory.watched.iter().any(refused))
+    }
+
+    /// Takes what was kept for lists that were not read.
+    pub fn begin_as_kept(&mut self) {
+        self.listed.extend(Kind::ALL);
+    }
+
+    /// What the next start is to find, as far as it has changed since this was asked last.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// The objects that there are.
+    pub fn names(&self) -> Names {
+        self.names.clone()
+    }
+
     /// What is not followed, since when and why, for people to read.
     fn interruptions(&self) -> impl Iterator<Item = Problem> + use<'_> {
         let lists = self.inventory.watched.iter().filter_map(|(kind, watched)| {
             let WatchState::Interrupted { reason } = &watched.state else { return None };
             let since = humantime::format_rfc3339_seconds(watched.since);
-            Some(unread(kind.as_str(), &format!("not followed since {since}: {reason}")))
+            let why = format!("not followed since {since}: {reason}; what was read stands");
+            Some(told(kind.as_str(), &why))
         });
         let runtime = self.inventory.runtime.iter();
-        lists.chain(runtime.map(|reason| unread("the runtime's record", reason)))
+        lists.chain(runtime.map(|reason| {
+            told("the runtime's record", &format!("{reason}; what was read stands"))
+        }))
+    }
+
+    /// The Secrets that policies name, and how often.
+    pub fn named_secrets(&self) -> &BTreeMap<EndpointName, usize> {
+        &self.named_secrets
+    }
+
+    /// Counts what another version of a policy names, or its end.
+    fn count_secrets(&mut self, key: &PolicyKey, new: Option<&Policy>) {
+        for name in new.iter().flat_map(|policy| policy.secrets()).filter_map(meant) {
+            *self.named_secrets.entry(name).or_default() += 1;
+        }
+        let old = self.inventory.policies.get(key).cloned();
+        for name in old.iter().flat_map(|policy| policy.secrets()).filter_map(meant) {
+            if let Entry::Occupied(mut count) = self.named_secrets.entry(name) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
     }
 
     /// The lists that were never read whole, and why the runtime's record is not read.
     pub fn unread(&self) -> String {
         let unread = Kind::ALL.into_iter().filter(|kind| !self.listed.contains(kind));
-        let told = unread.map(|kind| match self.inventory.watched.get(&kind) {
+        let lists = unread.map(|kind| match self.inventory.watched.get(&kind) {
             Some(Watched { state: WatchState::Interrupted { reason }, .. }) => {
                 format!("{kind}: {reason}")
             }
             _ => kind.to_string(),
         });
-        told.collect::<Vec<_>>().join("; ")
+        let record = (!self.recorded).then(|| match &self.inventory.runtime {
+            Some(reason) => format!("the runtime's record: {reason}"),
+            None => "the runtime's record".to_owned(),
+        });
+        lists.chain(record).collect::<Vec<_>>().join("; ")
     }
 
     /// What became of each policy.
@@ -216,8 +290,14 @@ impl Store {
     }
 
     fn put(&mut self, kind: Kind, read: Read) {
-        let Read { name, source, uid, generation, object, told, .. } = read;
+        let Read { name, source, uid, generation, object, told, kept, .. } = read;
         let key = (kind, name.clone());
+        if object.is_err() && self.is_of_another(kind, &name, &uid) {
+            self.remove(kind, &name);
+        }
+        if let Some(text) = kept {
+            self.changes.insert(key.clone(), Some(text));
+        }
         self.names.entry(kind).or_default().insert(name.clone());
         let problems = match object {
             Ok(object) => {
@@ -227,7 +307,9 @@ impl Store {
                 Vec::new()
             }
             Err(problems) => {
-                if !self.listed.contains(&kind) {
+                // Without a Secret its rules let nothing pass: nothing is lost.
+                let never = !self.listed.contains(&kind) && !self.restored;
+                if never && kind != Kind::Secrets {
                     self.lost.insert(key.clone(), source);
                 }
                 self.problems.insert(key, problems.clone());
@@ -243,6 +325,12 @@ impl Store {
             });
             keep(&mut self.verdicts, policy, verdict);
         }
+    }
+
+    /// Whether what stands under a policy's name is another one, which has gone.
+    fn is_of_another(&self, kind: Kind, name: &Name, uid: &str) -> bool {
+        let known = policy_key(kind, name).and_then(|key| self.verdicts.get(&key));
+        known.is_some_and(|known| known.uid != uid)
     }
 
     fn put_object(&mut self, kind: Kind, name: &Name, object: Object) {
@@ -267,10 +355,14 @@ impl Store {
                 } else {
                     self.warnings.insert(key, warnings);
                 }
+                self.count_secrets(&policy.key, Some(&policy));
                 share(&mut self.inventory.policies, policy.key.clone(), policy);
             }
-            // Not watched.
-            Object::Endpoints(_) | Object::Secret(_) => {}
+            Object::Secret(secret) => {
+                share(&mut self.inventory.secrets, name.full(), secret);
+            }
+            // Slices are watched in their place.
+            Object::Endpoints(_) => {}
         }
     }
 
@@ -282,13 +374,18 @@ impl Store {
         if let Some(names) = self.names.get_mut(&kind) {
             names.remove(name);
         }
+        if kind != Kind::Secrets {
+            self.changes.insert((kind, name.clone()), None);
+        }
         match kind {
             Kind::NetworkPolicies | Kind::ClusterwideNetworkPolicies => {
                 if let Some(key) = policy_key(kind, name) {
+                    self.count_secrets(&key, None);
                     self.inventory.policies.remove(&key);
                     self.verdicts.remove(&key);
                 }
             }
+            Kind::Secrets => drop(self.inventory.secrets.remove(&name.full())),
             Kind::CidrGroups => drop(self.inventory.cidr_groups.remove(&name.name)),
             Kind::Nodes => drop(self.inventory.nodes.remove(&name.name)),
             // Its pods go before it; labels of one that is left do not change by its end.
@@ -410,7 +507,8 @@ fn policy_key(kind: Kind, name: &Name) -> Option<PolicyKey> {
         | Kind::EndpointSlices
         | Kind::Nodes
         | Kind::LocalPods
-        | Kind::RemotePods => return None,
+        | Kind::RemotePods
+        | Kind::Secrets => return None,
     };
     Some(PolicyKey { namespace, name: name.name.clone() })
 }
@@ -437,10 +535,10 @@ fn is_of_namespace(key: &str) -> bool {
     key.strip_prefix(Labels::NAMESPACE_LABELS).is_some_and(|rest| rest.starts_with('.'))
 }
 
-fn unread(what: &str, why: &str) -> Problem {
+/// A problem of no object's.
+pub(super) fn told(what: &str, why: &str) -> Problem {
     let file = Arc::from(std::path::Path::new(what));
-    let message = format!("{why}; what was read stands");
-    Problem { file, line: 0, column: 0, field: String::new(), message }
+    Problem { file, line: 0, column: 0, field: String::new(), message: why.to_owned() }
 }
 
 /// As many as can be told.

@@ -1,0 +1,248 @@
+//! From what the L7 proxy was asked to flows as people read them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::explain::Outcome as Explained;
+use flows::{
+    Direction, EventKind, Flow, Http, Kafka, Layer7, MessageKind, Record, Time, Tls, Verdict,
+};
+use l7proxy_core::Reason;
+use l7proxy_core::control::{Access, Asked};
+use model::{DropReason, Frontend, KAFKA_REQUESTS, Protocol};
+
+use super::super::policies::{Case, Policies};
+use super::super::requests::Request;
+use super::{Describer, ports, side};
+
+impl Describer {
+    /// What was asked of a destination: a flow for each topic that a request of Kafka names, one
+    /// for anything else.
+    pub fn requests(&mut self, request: &Request, time: Time) -> Vec<Flow> {
+        let messages = records(&request.access);
+        let template = self.request(&request.access, time);
+        let flow = |record| Flow {
+            uuid: self.uuid(),
+            l7: Some(Box::new(message(&request.access, record))),
+            ..template.clone()
+        };
+        messages.into_iter().map(flow).collect()
+    }
+
+    fn request(&mut self, access: &Access, time: Time) -> Flow {
+        let (client, server) = (access.client, access.destination);
+        let who = match access.endpoint {
+            Some(endpoint) => self.directory.endpoint(endpoint),
+            None => self.directory.who(client.ip(), None),
+        };
+        let protocol = Protocol::TCP;
+        let frontend = Frontend { address: server.ip(), protocol, port: server.port() };
+        let service = self.directory.frontend_at(frontend);
+        let server_who = match service {
+            Some(_) => Arc::new(flows::Who { identity: service, ..flows::Who::default() }),
+            None => self.directory.who(server.ip(), None),
+        };
+        let names = who.endpoint.map(|own| self.directory.names(own, server.ip()));
+        let source = side(client.ip(), who);
+        let mut destination = side(server.ip(), server_who);
+        destination.names = names.unwrap_or_default();
+        let table = source.who.endpoint.and_then(|own| self.directory.table(own));
+        let policies = table.map(|table| {
+            let (identity, names) = (destination.who.identity, Arc::clone(&destination.names));
+            let port = server.port();
+            let case = Case { table, identity, names, protocol, port, asks: None };
+            self.policies(&case, &source, server.ip(), Explained::Redirect)
+        });
+        let Policies { allow, deny } = policies.unwrap_or_default();
+        let (verdict, drop_reason) = access.refused.map_or((Verdict::Forwarded, None), refusal);
+        Flow {
+            time,
+            uuid: self.uuid(),
+            verdict,
+            drop_reason,
+            event: EventKind::L7,
+            direction: Some(Direction::Egress),
+            is_reply: Some(false),
+            source,
+            destination,
+            destination_service: service.and_then(|own| self.directory.service(own)),
+            l4: Some(ports(protocol, client, server)),
+            l7: None,
+            allowed_by: allow,
+            denied_by: deny,
+            interface: None,
+            proxy_port: None,
+            node: Arc::clone(&self.flows.node),
+        }
+    }
+}
+
+/// What a refusal comes to.
+const fn refusal(reason: Reason) -> (Verdict, Option<DropReason>) {
+    match reason {
+        Reason::RequestDenied
+        | Reason::KafkaDenied
+        | Reason::ServerNameDenied
+        | Reason::ServerNameNotResolved
+        | Reason::ServerNameMissing
+        | Reason::ServerNameOdd
+        | Reason::EncryptedHello
+        | Reason::TlsNotTerminated
+        | Reason::NotTls
+        | Reason::NotOriginated
+        | Reason::SecretUnavailable
+        | Reason::HostIsNotServerName
+        | Reason::ConnectMethod
+        | Reason::UnknownProtocol
+        | Reason::KafkaVersion
+        | Reason::NoRules
+        | Reason::RulesChanged => (Verdict::Dropped, Some(DropReason::PolicyDenied)),
+        Reason::MalformedRequest
+        | Reason::AmbiguousLength
+        | Reason::MalformedChunk
+        | Reason::AmbiguousHost
+        | Reason::AmbiguousPath
+        | Reason::HeadTooLarge
+        | Reason::MalformedHello
+        | Reason::MalformedKafka => (Verdict::Dropped, Some(DropReason::Malformed)),
+        Reason::NoJudgement => (Verdict::Dropped, Some(DropReason::ProxyUnavailable)),
+        Reason::OverConnections
+        | Reason::OverEndpointConnections
+        | Reason::OverRequests
+        | Reason::SlowClient => (Verdict::Dropped, None),
+        Reason::HandshakeFailed
+        | Reason::UpstreamUnreachable
+        | Reason::UpstreamUntrusted
+        | Reason::UpstreamFailed => (Verdict::Error, None),
+    }
+}
+
+fn message(access: &Access, record: Record) -> Layer7 {
+    let is_answered = access.refused.is_none();
+    let refused = access.refused.map(|reason| match reason.advice() {
+        Some(advice) => format!("{reason}: {advice}").into(),
+        None => reason.as_str().into(),
+    });
+    Layer7 {
+        kind: if is_answered { MessageKind::Response } else { MessageKind::Request },
+        latency: access.micros.filter(|_| is_answered).map(Duration::from_micros),
+        record,
+        refused,
+    }
+}
+
+fn records(access: &Access) -> Vec<Record> {
+    match &access.request {
+        Asked::Connection | Asked::Tls => vec![match &access.server_name {
+            Some(name) => Record::Tls(Tls { sni: Some(name.clone()) }),
+            None if access.request == Asked::Tls => Record::Tls(Tls { sni: None }),
+            None => Record::Connection,
+        }],
+        Asked::Http { version, method, host, path, status, edited } => {
+            // Inside TLS of the pod's that ended at the proxy, if it named a server.
+            let scheme = if access.server_name.is_some() { "https" } else { "http" };
+            let header = |name: &String| ("edited-header".to_owned(), name.clone());
+            vec![Record::Http(Http {
+                code: status.filter(|_| access.refused.is_none()),
+                method: method.clone(),
+                url: format!("{scheme}://{host}{path}"),
+                protocol: protocol(*version),
+                headers: edited.iter().map(header).collect(),
+            })]
+        }
+        Asked::Kafka { api_key, api_version, correlation, topics, error, client_id: _ } => {
+            let number = usize::try_from(*api_key).unwrap_or(usize::MAX);
+            let record = |topic: &str| {
+                Record::Kafka(Kafka {
+                    error_code: i32::from(*error),
+                    api_version: i32::from(*api_version),
+                    api_key: KAFKA_REQUESTS
+                        .get(number)
+                        .map_or_else(|| api_key.to_string(), |&name| name.to_owned()),
+                    correlation_id: *correlation,
+                    topic: topic.to_owned(),
+                })
+            };
+            if topics.is_empty() {
+                return vec![record("")];
+            }
+            topics.iter().map(|topic| record(topic)).collect()
+        }
+    }
+}
+
+fn protocol(version: u8) -> String {
+    match version {
+        20 => "HTTP/2".to_owned(),
+        other => format!("HTTP/{}.{}", other / 10, other % 10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(request: Asked, server_name: Option<&str>, refused: Option<Reason>) -> Access {
+        let address = "192.0.2.1:1".parse().unwrap();
+        let server_name = server_name.map(str::to_owned);
+        let (endpoint, micros) = (None, Some(7));
+        let (client, destination) = (address, address);
+        Access { endpoint, client, destination, server_name, request, refused, micros }
+    }
+
+    fn get(status: Option<u16>) -> Asked {
+        let text = str::to_owned;
+        let (method, host, path) = (text("GET"), text("a.example"), text("/x?y"));
+        Asked::Http { version: 11, method, host, path, status, edited: vec![] }
+    }
+
+    #[test]
+    fn a_request_inside_tls_has_an_https_url_and_its_answers_status() {
+        let [Record::Http(http)] = &records(&access(get(Some(200)), Some("a.example"), None))[..]
+        else {
+            panic!("no record of HTTP")
+        };
+        let url = http.url.as_str();
+        assert_eq!(
+            (url, http.code, &*http.protocol),
+            ("https://a.example/x?y", Some(200), "HTTP/1.1")
+        );
+        let [Record::Http(http)] = &records(&access(get(None), None, None))[..] else {
+            panic!("no record of HTTP")
+        };
+        assert_eq!(http.url, "http://a.example/x?y");
+    }
+
+    #[test]
+    fn a_request_of_kafka_is_a_record_for_each_topic() {
+        let asked = |topics: &[&str]| Asked::Kafka {
+            api_key: 0,
+            api_version: 3,
+            correlation: 9,
+            client_id: None,
+            topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
+            error: 29,
+        };
+        let told = |topics| {
+            let records = records(&access(asked(topics), None, None));
+            let told = records.into_iter().map(|record| match record {
+                Record::Kafka(own) => (own.api_key, own.topic, own.correlation_id, own.error_code),
+                other => panic!("{other:?}"),
+            });
+            told.collect::<Vec<_>>()
+        };
+        let record = |topic: &str| ("produce".to_owned(), topic.to_owned(), 9, 29);
+        assert_eq!(told(&[]), [record("")]);
+        assert_eq!(told(&["a", "b"]), [record("a"), record("b")]);
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do_about_it() {
+        let refused = access(Asked::Tls, Some("a.example"), Some(Reason::TlsNotTerminated));
+        let [record] = records(&refused).try_into().unwrap();
+        let told = message(&refused, record);
+        assert_eq!((told.kind, told.latency), (MessageKind::Request, None));
+        let words = told.refused.unwrap();
+        assert!(words.starts_with("tls-not-terminated: add terminatingTLS"), "{words}");
+    }
+}
