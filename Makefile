@@ -8,6 +8,7 @@
 #   make test-kernel  the demo on Debian's 6.1 kernel, emulated; not part of make test
 #   make bench      what fqdnd costs, beside dnsdist and a bare forwarder, in about three minutes
 #   make check      formatting, lints, documentation, imports, duplicates
+#   make image      the image that nodes of a cluster run, as the archive target/fqdnd.tar
 #   make install    DESTDIR= and PREFIX= as usual
 #   make clean      removes what was built
 #
@@ -28,7 +29,7 @@ unitdir = $(DESTDIR)$(PREFIX)/lib/systemd/system
 sharedir = $(DESTDIR)$(PREFIX)/share
 confdir = $(DESTDIR)/etc/fqdnd
 
-.PHONY: all bench build check clean demo fuzz install needs soak test test-kernel
+.PHONY: all bench build check clean demo fuzz image install needs soak test test-kernel
 .NOTPARALLEL:
 
 all: build
@@ -83,11 +84,17 @@ check: needs
 	scripts/check-imports
 	scripts/check-duplicates
 
+image: needs
+	$(CARGO) build --locked --release --package fqdnd --package fqdnctl --package fqdnd-l7proxy
+	$(as_root) scripts/build-image $(released) $(target)/fqdnd.tar
+
 # A configuration that is there already is the user's.
 install: needs
-	$(CARGO) build --locked --release --package fqdnd --package fqdnctl
+	$(CARGO) build --locked --release --package fqdnd --package fqdnctl --package fqdnd-l7proxy
 	install -D -m 0755 $(released)/fqdnd $(bindir)/fqdnd
+	install -D -m 0755 $(released)/fqdnd-l7 $(bindir)/fqdnd-l7
 	install -D -m 0755 $(released)/fqdnctl $(bindir)/fqdnctl
+	ln -sfn fqdnctl $(bindir)/kubectl-fqdn
 	install -d $(confdir)/manifests
 	test -e $(confdir)/fqdnd.yaml || install -m 0644 deploy/fqdnd.yaml $(confdir)/fqdnd.yaml
 	install -d $(unitdir) $(sharedir)/bash-completion/completions \

@@ -135,3 +135,13 @@ fn the_shipped_file_has_every_key_that_is_a_flag() {
         assert!(line.is_some(), "{section}.{key} is not in deploy/fqdnd.yaml");
     }
 }
+
+#[test]
+fn the_manifests_for_a_cluster_have_a_configuration_that_is_taken() {
+    let manifests = include_str!("../../../deploy/kubernetes/fqdnd.yaml");
+    let (_, rest) = manifests.split_once("  fqdnd.yaml: |\n").unwrap();
+    let lines: Vec<&str> = rest.lines().map_while(|line| line.strip_prefix("    ")).collect();
+    let config = load(&lines.join("\n"), &["--kubernetes-node", "a"]).unwrap();
+    assert!(config.wait && config.kubernetes.in_cluster);
+    assert_eq!(config.kubernetes.runtime, "/run/containerd/containerd.sock");
+}

@@ -52,6 +52,10 @@ fn the_rights_of_the_manifests_are_enough_to_enforce_what_the_cluster_says() {
     node.resolves(CLIENT);
     assert_eq!(client.connect(web, 80), Reach::Open);
 
+    soon("the proxy of requests has given up its rights", || {
+        node.daemon.log().contains("the L7 proxy runs")
+    });
+
     // The probes are what the manifests say, without the path in the image.
     for probe in ["readinessProbe", "livenessProbe"] {
         let command = strings(&container(&objects)[probe]["exec"]["command"]);
