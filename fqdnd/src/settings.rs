@@ -49,6 +49,7 @@ pub fn cluster(config: &Config) -> Option<kubernetes::ClusterOptions> {
         },
         policies: policies(config),
         spread: keys.spread.0,
+        state: Some(config.state_directory.clone()),
     })
 }
 

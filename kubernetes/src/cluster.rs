@@ -100,8 +100,7 @@ impl Cluster {
         }
         tasks.spawn(runtime::follow(options.runtime, Arc::clone(&hints), records));
         let secrets = Secrets::new(ground, client);
-        let mut gathering =
-            Gathering::new(store, place, secrets, taken, read, Arc::clone(&hints));
+        let mut gathering = Gathering::new(store, place, secrets, taken, read, Arc::clone(&hints));
         let first = gathering.first().await;
         let (publish, inventory) = watch::channel(Arc::new(first));
         let (judge, verdicts) = watch::channel(gathering.verdicts());

@@ -97,6 +97,7 @@ impl Ground {
             runtime: RuntimeSource::Cgroups("/sys/fs/cgroup".into()),
             policies: policy::Options::default(),
             spread: Duration::ZERO,
+            state: None,
         }
     }
 

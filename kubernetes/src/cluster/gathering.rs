@@ -68,7 +68,10 @@ impl Gathering {
             let is_late = Instant::now() >= patience;
             if self.store.may_begin_as_kept(is_late) {
                 let unread = self.store.unread();
-                tracing::warn!(unread, "the API server does not give its lists: what it gave before is in force");
+                tracing::warn!(
+                    unread,
+                    "the API server does not give its lists: what it gave before is in force"
+                );
                 self.store.begin_as_kept();
                 continue;
             }
@@ -94,7 +97,7 @@ impl Gathering {
         loop {
             self.keep();
             let due = self.due.map(|(due, latest)| due.min(latest));
-            let Self { store, keeping, .. } = &mut self;
+            let Self { store, keeping, updates, records, .. } = &mut self;
             let kept = async {
                 match keeping {
                     Some(keeping) => keeping.work(|| store.names()).await,
@@ -107,11 +110,11 @@ impl Gathering {
                     self.due = None;
                     self.show(&publish, &judge);
                 }
-                update = self.updates.recv() => match update {
+                update = updates.recv() => match update {
                     Some((kind, update)) => self.take_in(kind, update),
                     None => return,
                 },
-                Some(record) = self.records.recv() => self.take_in_record(record),
+                Some(record) = records.recv() => self.take_in_record(record),
                 changed = kept => if changed {
                     self.touch();
                 },
@@ -122,7 +125,9 @@ impl Gathering {
     fn show(&mut self, publish: &watch::Sender<Arc<Inventory>>, judge: &watch::Sender<Verdicts>) {
         if let Some(mut inventory) = self.store.inventory() {
             let problem = self.keeping.as_ref().and_then(Keeping::problem);
-            inventory.problems.extend(problem.map(|why| crate::cluster::store::told("state", &why)));
+            inventory
+                .problems
+                .extend(problem.map(|why| crate::cluster::store::told("state", &why)));
             publish.send_replace(Arc::new(inventory));
         }
         let verdicts = self.store.verdicts();

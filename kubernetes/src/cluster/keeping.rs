@@ -142,12 +142,7 @@ impl Keeping {
     }
 }
 
-fn write(
-    journal: Option<Journal>,
-    place: &Place,
-    names: &Names,
-    changes: Changes,
-) -> Written {
+fn write(journal: Option<Journal>, place: &Place, names: &Names, changes: Changes) -> Written {
     let mut journal = match journal.map_or_else(|| Journal::claim(place, names), Ok) {
         Ok(journal) => journal,
         Err(error) => return Written { journal: None, changes, failed: Some(error) },

@@ -146,29 +146,52 @@ mod tests {
         noise["labels"]["app"] = "web".into();
         let port = json!({"name": "web", "containerPort": 80, "port": 80, "protocol": "TCP"});
         let objects = [
-            (Kind::LocalPods, json!({"spec": {"hostNetwork": false, "serviceAccountName": "s",
+            (
+                Kind::LocalPods,
+                json!({"spec": {"hostNetwork": false, "serviceAccountName": "s",
                 "containers": [{"image": "x", "ports": [port]}, {"image": "y"}]},
                 "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}],
-                    "conditions": [{"type": "Ready"}]}})),
-            (Kind::RemotePods, json!({"spec": {"hostNetwork": true},
-                "status": {"phase": "Failed"}})),
-            (Kind::Services, json!({"spec": {"clusterIP": "10.96.0.9", "ports": [port],
+                    "conditions": [{"type": "Ready"}]}}),
+            ),
+            (
+                Kind::RemotePods,
+                json!({"spec": {"hostNetwork": true},
+                "status": {"phase": "Failed"}}),
+            ),
+            (
+                Kind::Services,
+                json!({"spec": {"clusterIP": "10.96.0.9", "ports": [port],
                 "selector": {"a": "b"}},
-                "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}}})),
-            (Kind::EndpointSlices, json!({"addressType": "IPv4", "ports": [port],
-                "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": true}}]})),
-            (Kind::Nodes, json!({"spec": {"podCIDR": "10.1.0.0/24"}, "status": {
+                "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}}}),
+            ),
+            (
+                Kind::EndpointSlices,
+                json!({"addressType": "IPv4", "ports": [port],
+                "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": true}}]}),
+            ),
+            (
+                Kind::Nodes,
+                json!({"spec": {"podCIDR": "10.1.0.0/24"}, "status": {
                 "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}],
-                "conditions": [{"lastHeartbeatTime": "now"}]}})),
+                "conditions": [{"lastHeartbeatTime": "now"}]}}),
+            ),
             (Kind::Namespaces, json!({})),
             (Kind::CidrGroups, json!({"spec": {"externalCIDRs": ["10.0.0.0/8"]}})),
-            (Kind::NetworkPolicies, json!({"spec": {"endpointSelector": {},
-                "egress": [{"toCIDR": ["10.0.0.0/8"]}]}, "status": {"conditions": []}})),
-            (Kind::ClusterwideNetworkPolicies, json!({"specs": [{"endpointSelector": {},
-                "egressDeny": [{"toEntities": ["world"]}]}]})),
+            (
+                Kind::NetworkPolicies,
+                json!({"spec": {"endpointSelector": {},
+                "egress": [{"toCIDR": ["10.0.0.0/8"]}]}, "status": {"conditions": []}}),
+            ),
+            (
+                Kind::ClusterwideNetworkPolicies,
+                json!({"specs": [{"endpointSelector": {},
+                "egressDeny": [{"toEntities": ["world"]}]}]}),
+            ),
         ];
-        let seen: Vec<Kind> = Kind::ALL.into_iter()
-            .filter(|kind| objects.iter().any(|(own, _)| own == kind)).collect();
+        let seen: Vec<Kind> = Kind::ALL
+            .into_iter()
+            .filter(|kind| objects.iter().any(|(own, _)| own == kind))
+            .collect();
         assert_eq!(seen, Kind::ALL);
         for (kind, mut object) in objects {
             object["metadata"] = noise.clone();

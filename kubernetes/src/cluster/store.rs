@@ -199,8 +199,7 @@ impl Store {
     /// refuses one of them, or they are late.
     pub fn may_begin_as_kept(&self, is_late: bool) -> bool {
         let refused = |(kind, watched): (&Kind, &Watched)| {
-            !self.listed.contains(kind)
-                && matches!(watched.state, WatchState::Interrupted { .. })
+            !self.listed.contains(kind) && matches!(watched.state, WatchState::Interrupted { .. })
         };
         let missing = self.listed.len() < Kind::ALL.len();
         self.restored && missing && (is_late || self.inventory.watched.iter().any(refused))
@@ -230,9 +229,11 @@ impl Store {
             Some(told(kind.as_str(), &why))
         });
         let runtime = self.inventory.runtime.iter();
-        lists.chain(runtime.map(|reason| {
-            told("the runtime's record", &format!("{reason}; what was read stands"))
-        }))
+        lists.chain(
+            runtime.map(|reason| {
+                told("the runtime's record", &format!("{reason}; what was read stands"))
+            }),
+        )
     }
 
     /// The Secrets that policies name, and how often.

@@ -121,7 +121,7 @@ fn what_cannot_be_written_is_as_if_it_had_not_been_begun() {
     let mut journal = Journal::claim(&place, &names(&[])).unwrap();
     journal.append(&put("a", "a1"), true).unwrap();
     // A part of a line, as a full disk leaves it.
-    fs::OpenOptions::new().append(true).open(place.file()).unwrap().write_all(b"0123 +").unwrap();
+    OpenOptions::new().append(true).open(place.file()).unwrap().write_all(b"0123 +").unwrap();
     journal.append(&put("b", "b1"), true).unwrap();
     assert_eq!(texts(&place), ["a1", "b1"]);
 }
