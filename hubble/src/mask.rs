@@ -26,6 +26,13 @@ const NEVER_SET: [&str; 9] = [
     "ip_trace_id",
 ];
 
+/// Fields that are not understood without others, and these: Hubble's own client prints them, and
+/// leaves them out of the mask that it sends unless it is told otherwise.
+const COMPANIONS: [(&str, &[&str]); 2] = [
+    ("event_type", &["traffic_direction", "policy_match_type", "drop_reason_desc"]),
+    ("IP", &["source_names", "destination_names"]),
+];
+
 /// Fields by their numbers: some whole, of others only parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mask(BTreeMap<u32, Part>);
@@ -53,6 +60,10 @@ impl Mask {
             let known = !path.split('.').next().is_some_and(|top| NEVER_SET.contains(&top));
             if known && own.add(path, &Flow::descriptor()).is_none() {
                 return Err(MaskError(path.clone()));
+            }
+            let companions = COMPANIONS.iter().filter(|(field, _)| field == path);
+            for field in companions.flat_map(|(_, fields)| *fields) {
+                own.add(field, &Flow::descriptor()).expect("a field of a flow");
             }
         }
         Ok(Some(own))
@@ -148,6 +159,17 @@ mod tests {
             let kept = mask(&paths).unwrap().unwrap().apply(&flow);
             assert_eq!(kept, Flow { source: flow.source.clone(), ..Flow::default() });
         }
+    }
+
+    #[test]
+    fn what_is_not_understood_alone_has_company() {
+        let flow = message::flow(&dropped(7));
+        let kept = mask(&["event_type"]).unwrap().unwrap().apply(&flow);
+        assert_eq!(kept.drop_reason_desc(), flow.drop_reason_desc());
+        assert_eq!(kept.traffic_direction(), flow.traffic_direction());
+        let kept = mask(&["IP"]).unwrap().unwrap().apply(&flow);
+        assert_eq!((kept.ip, kept.destination_names), (flow.ip, flow.destination_names));
+        assert_eq!(kept.event_type, None);
     }
 
     #[test]

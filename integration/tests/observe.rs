@@ -396,6 +396,14 @@ fn a_client_that_is_not_ours_sees_the_same() {
     let ours =
         observe(&story.daemon, &[&["--all", "--until", &story.until], &filters[..]].concat());
     assert_eq!(call("GetFlows", &request), ours);
+    let masked = json!({
+        "until": story.until,
+        "whitelist": [{"verdict": ["DROPPED"], "source_pod": [CLIENT]}],
+        "field_mask": "verdict,source.podName",
+    });
+    let masked = call("GetFlows", &masked);
+    let fields = json!({"verdict": "DROPPED", "source": {"pod_name": "client"}});
+    assert!(!masked.is_empty() && masked.iter().all(|own| own["flow"] == fields), "{masked:?}");
     let status = &call("ServerStatus", &json!({}))[0];
     assert_eq!((&status["max_flows"], &status["num_connected_nodes"]), (&json!("4095"), &json!(1)));
     assert!(status["version"].as_str().unwrap().starts_with("fqdnd v"));

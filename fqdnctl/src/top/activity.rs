@@ -73,7 +73,7 @@ impl Activity {
                 own.queries.count(second, 1);
                 own.refused.count(second, refused);
             });
-        } else if flow.r#type() == FlowType::L3L4 && flow.verdict() == Verdict::Forwarded {
+        } else if begins_connection(flow) {
             for name in &flow.destination_names {
                 self.count_name(name, &endpoint, second, |own| own.connections.count(second, 1));
             }
@@ -172,8 +172,8 @@ impl Drop {
 
 fn drop(flow: &Flow, endpoint: String, time: Duration) -> Drop {
     let line = Line { flow, numeric: false };
-    let target = match asked(flow) {
-        Some((name, types)) => format!("{types} {}", plain(name)),
+    let target = match said(flow) {
+        Some(said) => said,
         None if is_ingress(flow) => format!("from {}", line.source().name),
         None => format!("{}{}", line.destination().name, protocol(flow)),
     };
@@ -200,16 +200,27 @@ fn is_ingress(flow: &Flow) -> bool {
     flow.traffic_direction() == TrafficDirection::Ingress
 }
 
-/// The name and the types that a query asks for.
-fn asked(flow: &Flow) -> Option<(&str, String)> {
+/// Whether it is the first packet of a connection that passed, if only to a proxy.
+fn begins_connection(flow: &Flow) -> bool {
+    flow.r#type() == FlowType::L3L4
+        && matches!(flow.verdict(), Verdict::Forwarded | Verdict::Redirected)
+}
+
+/// The name that a query asks for.
+fn asked_name(flow: &Flow) -> Option<&str> {
     match flow.l7.as_ref()?.record.as_ref()? {
-        layer7::Record::Dns(dns) => Some((&dns.query, dns.qtypes.join(","))),
+        layer7::Record::Dns(dns) => Some(&dns.query),
         layer7::Record::Http(_) | layer7::Record::Kafka(_) => None,
     }
 }
 
-fn asked_name(flow: &Flow) -> Option<&str> {
-    asked(flow).map(|(name, _)| name)
+/// What was said, where a proxy has read it.
+fn said(flow: &Flow) -> Option<String> {
+    Some(match flow.l7.as_ref()?.record.as_ref()? {
+        layer7::Record::Dns(dns) => format!("{} {}", dns.qtypes.join(","), plain(&dns.query)),
+        layer7::Record::Http(http) => format!("{} {}", http.method, http.url),
+        layer7::Record::Kafka(kafka) => format!("{} {}", kafka.api_key, kafka.topic),
+    })
 }
 
 /// A name without the dot at its end; the root keeps it.

@@ -8,6 +8,7 @@ use crossterm::event::{Event as TerminalEvent, EventStream};
 use futures::StreamExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::screen::Screen;
@@ -31,8 +32,9 @@ pub(super) async fn run(
     let mut signals = Signals::new().context("cannot handle signals")?;
     let (sender, mut events) = mpsc::channel(WAITING);
     let (opened, wanted) = watch::channel(None);
-    tokio::spawn(sources::ask(client.clone(), interval, wanted, sender.clone()));
-    tokio::spawn(sources::follow(server.clone(), client.clone(), sender));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(sources::ask(client.clone(), interval, wanted, sender.clone()));
+    tasks.spawn(sources::follow(server.clone(), client.clone(), sender));
     let mut screen = Screen::open(palette).context("cannot use this terminal")?;
     let mut keys = EventStream::new();
     let mut ticks = ticks(interval);
@@ -42,6 +44,10 @@ pub(super) async fn run(
             key = keys.next() => from_terminal(key)?,
             Some(event) = events.recv() => Happened::Event(event),
             _ = ticks.tick() => Happened::Event(Event::Tick),
+            Some(ended) = tasks.join_next() => {
+                ended.context("a part of this view has failed")?;
+                Happened::Event(Event::Tick)
+            }
         };
         // Flows come by the thousand: they are seen at the next tick.
         let is_flow = matches!(event, Happened::Event(Event::Flow(_) | Event::Lost(_)));

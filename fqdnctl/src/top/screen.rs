@@ -10,6 +10,7 @@ use crossterm::{cursor, execute, terminal};
 use nix::sys::signal::{Signal, raise};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
+use ratatui::layout::Rect;
 
 use super::state::State;
 use super::view::{self, Palette};
@@ -43,7 +44,9 @@ impl Screen {
 
     /// Has the next drawing draw everything.
     pub fn clear(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        // Not the terminal's own `clear`, which asks where the cursor is and waits for an answer.
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::new(0, 0, size.width, size.height))
     }
 
     /// Stops the process, as the shell's job control expects it, and goes on when that does.

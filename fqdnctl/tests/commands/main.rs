@@ -286,7 +286,7 @@ fn every_shell_gets_a_completion() {
 
 #[test]
 fn every_command_explains_itself_with_an_example() {
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 11] = [
         &[],
         &["status"],
         &["endpoint", "list"],
@@ -296,6 +296,8 @@ fn every_command_explains_itself_with_an_example() {
         &["map", "list"],
         &["map", "dump"],
         &["pattern"],
+        &["observe"],
+        &["top"],
     ];
     for command in commands {
         let output = fqdnctl().args(command).arg("--help").output().unwrap();
@@ -381,6 +383,7 @@ fn endpoints() -> Vec<Endpoint> {
         names: 4,
         leases: 9,
         over_limits: [("query-rate".to_owned(), 6)].into(),
+        connections: 12,
         drops: [("policy-denied".to_owned(), 2), ("spoofed-source".to_owned(), 1)].into(),
     };
     let db = Endpoint {

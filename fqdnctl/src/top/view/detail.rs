@@ -45,6 +45,9 @@ pub(in crate::top) fn count(board: &Board, name: &EndpointName) -> usize {
     lines(board, name, 0, Palette { colored: false }).len()
 }
 
+/// What is left of a text that is too long.
+type Cut = fn(&str, usize) -> String;
+
 struct Text {
     palette: Palette,
     width: usize,
@@ -81,7 +84,9 @@ impl Text {
         }
         for policy in policies {
             let partly = if policy.unenforced.is_empty() { "" } else { "  enforced partly" };
-            self.plain(&format!("{}  {}{partly}", policy.full_name(), policy.file));
+            let name = policy.full_name();
+            let room = self.width.saturating_sub(name.chars().count() + partly.len() + 2);
+            self.plain(&format!("{name}  {}{partly}", fit_name(&policy.file, room)));
             for rule in &policy.rules {
                 let default = if rule.default_deny { "denies the rest" } else { "leaves the rest" };
                 let subject = if rule.subject.is_empty() { "everything" } else { &rule.subject };
@@ -105,9 +110,11 @@ impl Text {
             let selector = if own.selector.is_empty() { "everything" } else { &own.selector };
             let selected = match own.field.as_str() {
                 "toFQDNs" => own.names.join(" "),
+                _ if own.identities.len() == 1 => "1 identity".to_owned(),
                 _ => format!("{} identities", own.identities.len()),
             };
-            self.pair(&format!("{} {selector}", own.field), &selected, Style::new());
+            let selector = format!("{} {selector}", own.field);
+            self.pair(fit, &selector, &selected, Style::new());
         }
     }
 
@@ -121,7 +128,7 @@ impl Text {
             let expires = duration(entry.expires_in_seconds);
             let text = format!("{:<22} {expires:>7} {state}", entry.address.to_string());
             let style = if state == "leased" { Style::new() } else { self.palette.warning() };
-            self.pair(&entry.name, &text, style);
+            self.pair(fit_name, &entry.name, &text, style);
         }
     }
 
@@ -140,7 +147,7 @@ impl Text {
             };
             let time = clock(drop.time.as_secs());
             let text = format!("{time} {} x{}{by}", drop.reason, drop.count);
-            self.pair(&drop.target, &text, self.palette.warning());
+            self.pair(fit_name, &drop.target, &text, self.palette.warning());
         }
     }
 
@@ -165,10 +172,10 @@ impl Text {
         self.lines.push(Line::styled(fit(text, self.width), style));
     }
 
-    /// Two texts, the second in a column of its own.
-    fn pair(&mut self, first: &str, second: &str, style: Style) {
+    /// Two texts, the second in a column of its own; of the first, `cut` leaves what fits.
+    fn pair(&mut self, cut: Cut, first: &str, second: &str, style: Style) {
         let place = FIRST.min(self.width / 2);
-        let first = format!("{:<place$} ", fit_name(first, place));
+        let first = format!("{:<place$} ", cut(first, place));
         let second = fit(second, self.width.saturating_sub(place + 1));
         self.lines.push(Line::from(vec![Span::raw(first), Span::styled(second, style)]));
     }

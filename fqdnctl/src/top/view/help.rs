@@ -20,12 +20,13 @@ const KEYS: [(&str, &str); 10] = [
     ("q Ctrl-C", "quit"),
 ];
 
-const FIGURES: [&str; 6] = [
-    "Rates are over the last 10 seconds. Connections and drops are exact: the kernel counts",
-    "them. Queries and names are what flows tell; what was lost of these is said at the top.",
+const FIGURES: [&str; 7] = [
+    "Rates are over the last 10 seconds. The kernel counts connections and drops, and",
+    "they are read since this began. Queries and names are what flows tell; what was",
+    "lost of flows is said at the top.",
     "",
-    "A drop that is repeated is one line, with its latest time and how often it was seen.",
-    "The same as JSON, once: fqdnctl top --once -o json. Each flow: fqdnctl observe -f.",
+    "A drop that is repeated is one line: its latest time, and how often it was seen.",
+    "The same once, as JSON: fqdnctl top --once -o json. Each flow: fqdnctl observe.",
     "Times are UTC.",
 ];
 

@@ -187,7 +187,7 @@ fn draw_drops(state: &State, palette: Palette, area: Rect, buffer: &mut Buffer) 
         Column::word("DROPPED", 8),
         Column::text("ENDPOINT", 2),
         Column::name("TO", 3),
-        Column::word("REASON", 16),
+        Column::word("REASON", if area.width >= WIDE { 21 } else { 17 }),
         Column::number("COUNT", 6),
     ];
     let columns = Columns::new(columns, area);
