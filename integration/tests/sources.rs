@@ -139,7 +139,7 @@ fn a_file_that_was_never_good_is_told_and_its_good_documents_are_not_taken_for_a
 
 #[test]
 fn what_is_valid_and_not_enforced_is_told_by_its_field_and_opens_nothing() {
-    let (lab, daemon) = begin();
+    let (lab, daemon) = begin_with(&["--l7-enabled", "false"]);
     let client = lab.pod(CLIENT);
     let rule = |rule: &str| {
         format!(
@@ -243,8 +243,12 @@ spec:
 }
 
 fn begin() -> (Lab, Daemon) {
+    begin_with(&["--log-level", "debug"])
+}
+
+fn begin_with(options: &[&str]) -> (Lab, Daemon) {
     let lab = Lab::new(LabOptions::default()).unwrap();
-    let daemon = Daemon::start(&lab, &["--log-level", "debug"]).unwrap();
+    let daemon = Daemon::start(&lab, options).unwrap();
     (lab, daemon)
 }
 
