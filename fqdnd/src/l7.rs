@@ -7,6 +7,7 @@
 //!   goes, it goes: nothing could be judged any more.
 //! - It has none of the daemon's rights: its sockets are opened here and passed on.
 
+mod counts;
 mod judge;
 mod listeners;
 mod process;
@@ -30,6 +31,7 @@ use judge::Judge;
 use server::Server;
 use supervisor::Supervisor;
 
+pub use counts::{Counts, Spoken};
 pub use process::{Launch, beside_this_program};
 pub use secrets::Secrets;
 pub use status::{Health, Status};
@@ -67,7 +69,7 @@ impl L7 {
     ) -> Self {
         let Options { launch, mark, from_pods, secrets } = options;
         let judge = Arc::new(Judge::new(Arc::clone(names), secrets, from_pods));
-        let status = Arc::new(Status::default());
+        let status = Arc::new(Status::new());
         let server = Server {
             judge: Arc::clone(&judge),
             status: Arc::clone(&status),

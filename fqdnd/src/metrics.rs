@@ -9,6 +9,7 @@ mod cold;
 mod dns;
 mod family;
 mod hot;
+mod l7;
 mod process;
 mod sheet;
 mod totals;
@@ -189,6 +190,7 @@ impl Metrics {
     fn tell(&self, cold: &Cold) -> Result<()> {
         cold.tell(&self.shared);
         dns::tell(&self.shared);
+        l7::tell(&self.shared);
         let mut hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
         hot.look(&self.shared)?;
         hot.tell(&self.shared)?;

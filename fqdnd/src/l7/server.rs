@@ -88,6 +88,7 @@ impl Server {
                 return Some(ToProxy::Judgement { question, judgement });
             }
             FromProxy::Access(access) => {
+                self.status.count(&access);
                 if let Some(flows) = &self.flows {
                     flows.requests().note(access);
                 }

@@ -3,13 +3,16 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use l7proxy_core::control::Tally;
+use l7proxy_core::control::{Access, Tally};
+
+use super::counts::Counts;
 
 /// What is known of the proxy.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Status {
     state: Mutex<State>,
     starts: AtomicU64,
+    counts: Counts,
 }
 
 /// How the proxy fares.
@@ -33,6 +36,12 @@ struct State {
 }
 
 impl Status {
+    /// Nothing is known yet.
+    pub fn new() -> Self {
+        let (state, starts) = Default::default();
+        Self { state, starts, counts: Counts::new() }
+    }
+
     /// How it fares.
     pub fn health(&self) -> Health {
         self.lock().health.clone()
@@ -47,6 +56,15 @@ impl Status {
     pub fn tally(&self) -> Tally {
         let state = self.lock();
         sum(&state.before, &state.tally)
+    }
+
+    /// What its records came to.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    pub(super) fn count(&self, access: &Access) {
+        self.counts.add(access);
     }
 
     pub(super) fn starts(&self) {

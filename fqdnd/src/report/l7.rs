@@ -39,7 +39,7 @@ pub fn status(l7: &L7) -> api::L7Proxy {
 /// What rules cannot use of the secrets that they name: nothing passes by them meanwhile.
 pub fn lacking(l7: &L7, manifests: &Inventory) -> BTreeSet<api::Problem> {
     let secrets = l7.secrets();
-    let each = manifests.policies.values().flat_map(|policy| ports(policy));
+    let each = manifests.policies.values().flat_map(ports);
     let lacks = each.flat_map(|(rule, ports)| {
         let lacks = match &ports.application {
             Some(Application::L7(l7)) => secrets.lacks(l7),
