@@ -11,3 +11,4 @@ mod ground;
 mod node;
 mod races;
 mod reports;
+mod secrets;
