@@ -29,9 +29,11 @@ Policies:    2, revision 6 enforced, 7 pending
 Endpoints:   2 enforced, 1 open, 1 denied
 Manifests:   3 files, 1 problem, 0 warnings
 Stale:       /m/web.yaml, as it was 1m0s ago
+L7 proxy:    off
 Hubble:      unix:///run/fqdnd/hubble.sock, 2 clients
 Unserved:    127.0.0.1:4245: cannot listen: Address already in use
 Metrics:     127.0.0.1:9965
+Page:        off
 
 DNS
 queries:   20
@@ -362,6 +364,7 @@ fn status() -> Status {
         }),
         metrics: vec![Listener { address: "127.0.0.1:9965".into(), failure: None }],
         page: Vec::new(),
+        l7: None,
     }
 }
 
