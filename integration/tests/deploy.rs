@@ -224,17 +224,6 @@ fn a_daemon_that_cannot_run_here_never_stands_by_and_leaves_nothing() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-#[test]
-fn without_being_told_to_wait_a_second_daemon_is_refused() {
-    let lab = Lab::new(LabOptions::default()).unwrap();
-    let first = Daemon::start(&lab, &[]).unwrap();
-    let mut command = first.plain_command().unwrap();
-    command.arg("--config").arg(first.configuration()).arg("--socket");
-    let output = command.arg(lab.directory().join("other.sock")).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && said.contains("another process uses"), "{said}");
-}
-
 /// As NodeLocal DNSCache is, where pods are told to ask it: on an address of a link of the node's own.
 #[test]
 fn a_cache_on_the_node_is_asked_by_prefix_and_teaches_once_it_is_named() {
