@@ -110,7 +110,7 @@ export function why(event, word) {
   if (!question || !BY_RULES.has(event.reason)) return null;
   const place = h("section", { class: "why", "aria-live": "polite" }, h("p", { class: "soft" }, "Asking the rules in force…"));
   get("explain", question).then(
-    (explanation) => place.replaceChildren(...explained(explanation, word)),
+    (explanation) => place.replaceChildren(...explained(explanation, flow, word)),
     (error) => place.replaceChildren(failure(error)));
   return place;
 }
@@ -125,12 +125,14 @@ function questionOf(flow) {
   return name ? { ...question, asks: name } : question;
 }
 
-function explained(own, word) {
+function explained(own, flow, word) {
   const passes = own.verdict !== "deny";
-  const changed = passes === (word === "dropped");
+  // A proxy may let a connection come to it and refuse what is said there.
+  const judged = own.verdict === "redirect" && Boolean(flow.l7);
+  const changed = !judged && passes === (word === "dropped");
   const near = own.near.filter((rule) => !own.rules.some((other) => other.file === rule.file && other.line === rule.line));
   return [
-    h("h3", {}, passes ? "Why it passes" : "Why it does not pass"),
+    h("h3", {}, judged ? "Which rules judge it" : passes ? "Why it passes" : "Why it does not pass"),
     h("p", {}, meaning(own.reason) || own.reason, changed && " The rules, or what the pod has resolved, changed since this flow."),
     own.rules.length > 0 && h("ul", { class: "rules" }, own.rules.map((rule) => h("li", {}, spot(rule), ` ${rule.entry.field}`))),
     near.length > 0 && [

@@ -38,7 +38,7 @@ export function mount(root) {
     show(event) {
       const { flow } = event.response;
       if (!flow) return;
-      const key = [party(flow, "source"), asked(flow) ?? "", party(flow, "destination"), transport(flow).text, event.reason ?? flow.Summary].join("\n");
+      const key = [party(flow, "source"), asked(flow) ?? "", party(flow, "destination"), transport(flow).text, event.reason, said(event)].join("\n");
       if (!groups.has(key)) groups.set(key, group(key));
       groups.get(key).add(event);
       frame ||= requestAnimationFrame(show);
@@ -91,14 +91,19 @@ function group(key) {
   return own;
 }
 
+// What a proxy read, or why it failed; of a packet, its place says enough.
+const said = (event) => event.response.flow.l7 || !event.reason ? summary(event) : "";
+
 function described(event) {
   const { flow } = event.response;
   const name = asked(flow);
+  const question = name && `${flow.l7.dns.qtypes?.join(",") ?? ""} asked of ${party(flow, "destination")}`;
+  const what = [question ?? transport(flow).text, (!name || !event.reason) && said(event)];
   return [
     h("span", { class: "mono" }, party(flow, "source")),
     h("span", { class: "bad", "aria-label": "not to" }, " ✕ "),
     h("span", { class: "mono" }, name ?? party(flow, "destination")),
-    h("span", { class: "soft" }, ` ${name ? `${flow.l7.dns.qtypes?.join(",") ?? ""} asked of ${party(flow, "destination")}` : [transport(flow).text, !event.reason && summary(event)].filter(Boolean).join(" ")}`),
+    h("span", { class: "soft" }, ` ${what.filter(Boolean).join(" ")}`),
     " ",
     h("span", { class: `badge ${flow.verdict === "ERROR" ? "warn" : "bad"}` }, event.reason ?? flow.verdict.toLowerCase()),
   ];

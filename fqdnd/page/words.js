@@ -30,6 +30,7 @@ const OUTCOMES = {
   "not-enforced": "No rule covers it, and none of the pod's policies asks for default deny.",
   "allow-rule": "A rule allows it.",
   "dns-rule": "A rule for DNS sends it to the proxy, which judges each name.",
+  "l7-rule": "Rules for HTTP, Kafka or TLS send it to the proxy, which judges each request.",
   "name-refused": "The proxy refuses it: no rule lets this name be asked for there.",
   "policy-denied": "No rule allows it, and what no rule allows is denied.",
 };

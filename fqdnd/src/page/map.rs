@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ::flows::{Direction, Entry, Flow, Layer4, Record, Time, Verdict};
+use ::flows::{Direction, Entry, Flow, Layer4, Record, Ring, Time, Verdict};
 use serde::Serialize;
 
 use super::party::Party;
@@ -66,7 +66,7 @@ impl Map {
     /// Draws what is recorded.
     pub fn of(flows: &Flows) -> Self {
         let mut sketch = Sketch::default();
-        let mut cursor = flows.look(|ring| ring.oldest());
+        let mut cursor = flows.look(Ring::oldest);
         loop {
             let batch: Vec<Entry> = flows
                 .look(|ring| std::iter::from_fn(|| ring.next(&mut cursor)).take(BATCH).collect());
