@@ -3,7 +3,8 @@
 //! Rows are written before the prefixes, frontends and leases that lead to them and removed after;
 //! names and shared records are written before the leases that refer to them and removed after; an
 //! endpoint's entry, whose generation makes the kernel judge again, comes behind every write and
-//! behind every removal of a prefix. What is right already is not touched.
+//! behind every removal of a prefix. Where packets go on coming to rows of a destination, these are
+//! rewritten in an order of their own ([`Rewriting`]). What is right already is not touched.
 //!
 //! While endpoints change tables, the ones they leave have rows for what comes as well. What goes
 //! with these tables goes in a revision of its own. So nothing that both allow is denied meanwhile.
@@ -11,13 +12,18 @@
 //! Rows that nothing leads to, such as a revision leaves that could not be written, go first of all:
 //! what they take up may be what the new ones need.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use model::{
     Change, Digest, EndpointEntry, EndpointId, Enforcement, Frontend, Identity, Interface,
-    LeaseEntry, Moment, Name, NameNumber, NumberKind, Prefix, Row, Scope, State, TableId, Verdict,
+    LeaseEntry, Moment, Name, NameNumber, NumberKind, PortPrefix, Prefix, Protocol, Row, Scope,
+    State, TableId, Verdict,
 };
+
+use crate::rewriting::{Rewriting, Rewritten};
 
 /// The changes that lead from one state to another, in three steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,8 +60,38 @@ pub fn difference(realised: &State, desired: &State) -> Difference {
     steps.names.compare(&realised.names, &desired.names);
     steps.leases.compare(&realised.leases, &desired.leases);
     steps.shared.compare(&realised.shared, &desired.shared);
-    let leads = Leads::of(realised);
-    steps.in_order(|row| leads.to(row))
+    let (before, after) = (Leads::of(realised), Leads::of(desired));
+    let led = |row: &Row| match (before.to(row), after.to(row)) {
+        (false, _) => Led::Nowhere,
+        (true, false) => Led::Away,
+        (true, true) => Led::On,
+    };
+    steps.in_order(led, |table, identity| {
+        let of = |state: &State| {
+            let rows = state.rows.range(level_range(table, identity));
+            rows.map(|(row, verdict)| (row.ports, *verdict)).collect()
+        };
+        Rewritten { was: of(realised), is: of(desired) }
+    })
+}
+
+/// Whether packets come to a row while the changes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Led {
+    /// None do.
+    Nowhere,
+    /// They do, and do not any more in the end.
+    Away,
+    /// They go on doing so.
+    On,
+    /// The same, and by names less may be allowed than before: nothing is closed but in the end.
+    Late,
+}
+
+/// All rows of a table for one identity.
+pub(crate) fn level_range(table: TableId, identity: Identity) -> RangeInclusive<Row> {
+    let last = PortPrefix::Ports { protocol: Protocol(u8::MAX), port: u16::MAX, bits: u8::MAX };
+    Row { table, identity, ports: PortPrefix::Any }..=Row { table, identity, ports: last }
 }
 
 /// What to put and to remove, map by map.
@@ -72,6 +108,9 @@ pub(crate) struct Steps<'a> {
     shared: Part<'a, (EndpointId, IpAddr, NameNumber), Moment>,
     /// Rows that are needed while endpoints change tables, and not after.
     pub(crate) passing: Vec<(Row, Verdict)>,
+    /// What is said now of the addresses that new destinations will have, where a table goes on to
+    /// other rules: it is what they begin with.
+    pub(crate) inherited: BTreeMap<(TableId, Identity), BTreeMap<PortPrefix, Verdict>>,
 }
 
 /// What to put and to remove in one map.
@@ -105,24 +144,55 @@ impl<'a, K: Ord, V: Eq> Part<'a, K, V> {
 }
 
 impl Steps<'_> {
-    /// All changes in an order that is safe at every step; `leads` tells whether a packet can come
-    /// to a row that is in force.
-    pub(crate) fn in_order(self, leads: impl Fn(&Row) -> bool) -> Difference {
+    /// All changes in an order that is safe at every step; `led` tells whether packets come to a
+    /// row, and `level` what its table says of its destination.
+    pub(crate) fn in_order(
+        self,
+        led: impl Fn(&Row) -> Led,
+        level: impl Fn(TableId, Identity) -> Rewritten,
+    ) -> Difference {
         let mut steps = Difference::default();
         let Difference { before, endpoints, after } = &mut steps;
-        let (led, loose): (Vec<&Row>, Vec<&Row>) =
-            self.rows.removals.iter().partition(|row| leads(row));
+        let removals = |wanted: Led| {
+            let removals = self.rows.removals.iter().filter(|row| led(row) == wanted);
+            removals.map(|row| Change::DeleteRow(**row)).collect::<Vec<_>>()
+        };
+        let rewritten = |wanted: Led| {
+            let puts = self.rows.puts.iter().map(|(row, ..)| *row);
+            let rows = puts.chain(self.rows.removals.iter().copied()).copied();
+            let begun = self.inherited.keys();
+            let begun =
+                begun.map(|&(table, identity)| Row { table, identity, ports: PortPrefix::Any });
+            let met = rows.chain(begun).filter(|row| led(row) == wanted);
+            let levels: BTreeSet<_> = met.map(|row| (row.table, row.identity)).collect();
+            let levels = levels.into_iter().map(|place| {
+                let mut level = level(place.0, place.1);
+                if let Some(inherited) = self.inherited.get(&place) {
+                    level.was.clone_from(inherited);
+                }
+                (place, level)
+            });
+            Rewriting::of(&levels.collect())
+        };
+        let (now, late) = (rewritten(Led::On), rewritten(Led::Late));
 
-        before.extend(loose.into_iter().map(|row| Change::DeleteRow(*row)));
+        before.extend(removals(Led::Nowhere));
         before.extend(
             self.numbers
                 .puts
                 .iter()
                 .map(|((kind, number), digest, _)| Change::PutNumber(*kind, *number, **digest)),
         );
-        let rows = self.rows.puts.iter().map(|(row, verdict, _)| (**row, **verdict));
+        let unmet = |row: &Row| matches!(led(row), Led::Nowhere | Led::Away);
+        let rows = self.rows.puts.iter().filter(|(row, ..)| unmet(row));
+        let rows = rows.map(|(row, verdict, _)| (**row, **verdict));
         let rows = rows.chain(self.passing.iter().copied());
         before.extend(rows.map(|(row, verdict)| Change::PutRow(row, verdict)));
+        for (&(table, identity), rows) in &self.inherited {
+            let row = |ports: &PortPrefix| Row { table, identity, ports: *ports };
+            before.extend(rows.iter().map(|(ports, own)| Change::PutRow(row(ports), *own)));
+        }
+        before.extend(now.growing.into_iter().chain(late.growing));
         for ((endpoint, source), ..) in &self.sources.puts {
             before.push(Change::PutSource(*endpoint, *source));
         }
@@ -142,14 +212,18 @@ impl Steps<'_> {
         for (frontend, identity, _) in &self.frontends.puts {
             before.push(Change::PutFrontend(**frontend, **identity));
         }
-        for (prefix, identity, _) in &self.prefixes.puts {
-            before.push(Change::PutPrefix(**prefix, **identity));
+        // No address is taken for one under a wider prefix that a narrower one takes it from.
+        let mut prefixes = self.prefixes.puts;
+        prefixes.sort_by_key(|(prefix, ..)| Reverse(prefix.length()));
+        for (prefix, identity, _) in prefixes {
+            before.push(Change::PutPrefix(*prefix, *identity));
         }
         before.extend(self.prefixes.removals.iter().map(|own| Change::DeletePrefix(**own)));
         before.extend(self.frontends.removals.iter().map(|own| Change::DeleteFrontend(**own)));
         for (endpoint, source) in &self.sources.removals {
             before.push(Change::DeleteSource(*endpoint, *source));
         }
+        before.extend(now.shrinking);
 
         for (interface, entry, _) in &self.endpoints.puts {
             endpoints.push(Change::PutEndpoint(**interface, **entry));
@@ -165,8 +239,8 @@ impl Steps<'_> {
         for (endpoint, number) in &self.names.removals {
             after.push(Change::DeleteName(*endpoint, *number));
         }
-        let rows = led.into_iter().chain(self.passing.iter().map(|(row, _)| row));
-        after.extend(rows.map(|row| Change::DeleteRow(*row)));
+        after.extend(late.shrinking.into_iter().chain(removals(Led::Away)));
+        after.extend(self.passing.iter().map(|(row, _)| Change::DeleteRow(*row)));
         for (kind, number) in &self.numbers.removals {
             after.push(Change::DeleteNumber(*kind, *number));
         }
@@ -220,8 +294,6 @@ fn bridged(old: &LeaseEntry, new: &LeaseEntry) -> Option<LeaseEntry> {
 
 #[cfg(test)]
 mod tests {
-    use model::PortPrefix;
-
     use super::*;
 
     const ENDPOINT: EndpointId = EndpointId(1);

@@ -6,9 +6,12 @@
 //! longer send from an address. What was denied needs none, because denials are not kept; nor does
 //! what its table says the same of as before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use model::{EndpointId, Enforcement, Frontend, Identity, PortPrefix, Prefix, Row, Scope, Verdict};
+use model::{
+    EndpointId, Enforcement, Frontend, Identity, PortPrefix, Prefix, Row, Scope, TableId, Verdict,
+};
 
 use crate::node::Node;
 use crate::snapshot::TableView;
@@ -50,7 +53,8 @@ impl Node {
         let old = self.ledger.endpoints.realised(&interface);
         let Some(old) = old.filter(|old| old.endpoint == entry.endpoint) else { return };
         let by_table = match entry.enforcement {
-            Enforcement::Table(table) => progress.stale.contains(&table),
+            // Where names may allow less, everything is judged again when that is written.
+            Enforcement::Table(table) => progress.stale.contains(&table) && !self.is_late(table),
             Enforcement::Open | Enforcement::Closed(_) => false,
         };
         // Flows, inbound ones too, stand for the right to send from their address.
@@ -62,8 +66,12 @@ impl Node {
         if local.entry != entry {
             let mut changed = (**local).clone();
             changed.entry = entry;
-            *local = std::sync::Arc::new(changed);
+            *local = Arc::new(changed);
         }
+    }
+
+    fn is_late(&self, id: TableId) -> bool {
+        self.tables.values().any(|table| table.is_late() && table.table().id() == id)
     }
 
     /// Tables that allowed something and now say something else of it.
@@ -72,22 +80,38 @@ impl Node {
             return;
         }
         let moves = self.moves(progress);
+        let precise = self.precise();
         let rows = self.ledger.rows.puts().map(|(row, new, old)| (row, Some(new), old));
         let removed = self.ledger.rows.removals().map(|(row, old)| (row, None, Some(old)));
         for (row, new, old) in rows.chain(removed) {
+            let is_service = row.identity.scope() == Scope::Service;
+            if !is_service && precise.contains_key(&row.table) {
+                continue;
+            }
             // Those of other destinations go with these; but no row in force may be another one.
-            let counts = row.identity.scope() == Scope::Service || new.is_some();
-            if counts && was_allowed(old.copied()) {
+            let counts = new.is_some() || self.is_met(row.identity);
+            if counts && was_allowed(old.copied()) && !same(old.copied(), new.copied()) {
                 progress.stale.insert(row.table);
             }
         }
         for table in self.tables.values().filter(|table| table.is_in_use()) {
             let id = table.table().id();
             let view = &table.view;
-            if moves.iter().any(|own| self.concerns(*own, view)) || self.is_met_otherwise(view) {
+            let was = precise.get(&id).copied().unwrap_or(view);
+            if moves.iter().any(|own| self.concerns(*own, was, view))
+                || self.is_met_otherwise(was, view)
+                || progress.rewritten.get(&id).is_some_and(|own| says_otherwise(was, view, own))
+            {
                 progress.stale.insert(id);
             }
         }
+    }
+
+    /// What tables said before that say something else now, where what is in force is known to be
+    /// that.
+    fn precise(&self) -> BTreeMap<TableId, &TableView> {
+        let altered = self.tables.values().filter(|table| table.is_in_use() && self.in_force);
+        altered.filter_map(|table| Some((table.table().id(), table.was.as_ref()?))).collect()
     }
 
     /// The identities that addresses had and have; notes the prefixes that are outside no more.
@@ -118,7 +142,7 @@ impl Node {
 
     /// Whether a table may have allowed something under the old identity that it does not, or not
     /// in the same way, under the new one.
-    fn concerns(&self, (old, new): Move, view: &TableView) -> bool {
+    fn concerns(&self, (old, new): Move, was: &TableView, is: &TableView) -> bool {
         if old == Identity::NO_SERVICE {
             return false;
         }
@@ -126,25 +150,13 @@ impl Node {
         if !known {
             return true;
         }
-        let by_name = view.table.rules().has_selectors();
-        let by_name = by_name && old.is_outside() && new.is_outside();
-        let levels = [old, new, Identity::ANY];
-        let rows = levels.iter().flat_map(|identity| view.rows(*identity));
-        let ports: BTreeSet<PortPrefix> = rows.map(|row| row.ports).collect();
-        ports.into_iter().any(|ports| {
-            let was = view.verdict_under(old, ports);
-            let is =
-                (new != Identity::NO_SERVICE).then(|| view.verdict_under(new, ports)).flatten();
-            // What no row allowed, a name may have, and still does beside a row that allows it.
-            let allowed =
-                was_allowed(was) || by_name && was.is_none() && is != Some(Verdict::Allow);
-            was != is && allowed
-        })
+        let by_name = was.table.rules().has_selectors() && old.is_outside() && new.is_outside();
+        fares_otherwise((was, old), (is, new), by_name)
     }
 
     /// Whether something that a table allowed is met at a frontend, or not any more, and fares
     /// otherwise there.
-    fn is_met_otherwise(&self, view: &TableView) -> bool {
+    fn is_met_otherwise(&self, before: &TableView, after: &TableView) -> bool {
         let frontends = &self.ledger.frontends;
         let puts =
             frontends.puts().map(|(frontend, new, old)| (frontend, Some(*new), old.copied()));
@@ -153,23 +165,74 @@ impl Node {
         changed.any(|(frontend, new, old)| {
             let was = match old {
                 Some(identity) => {
-                    let row = service_row(view, frontend, identity);
+                    let row = service_row(before, frontend, identity);
                     self.ledger.rows.realised(&row).copied()
                 }
-                None => verdict_at(view, frontend, self.realised_prefixes.longest(host(frontend))),
+                None => {
+                    verdict_at(before, frontend, self.realised_prefixes.longest(host(frontend)))
+                }
             };
             let is = match new {
                 Some(identity) => {
-                    self.ledger.rows.get(&service_row(view, frontend, identity)).copied()
+                    self.ledger.rows.get(&service_row(after, frontend, identity)).copied()
                 }
                 None => {
                     let own = self.world.snapshot.prefixes.longest(host(frontend));
-                    verdict_at(view, frontend, own)
+                    verdict_at(after, frontend, own)
                 }
             };
-            was_allowed(was) && was != is
+            was_allowed(was) && !same(was, is)
         })
     }
+}
+
+/// Whether a table says something else of what it allowed, where what it says of these destinations
+/// was looked at anew.
+fn says_otherwise(was: &TableView, is: &TableView, anew: &BTreeSet<Identity>) -> bool {
+    let by_name = was.table.rules().has_selectors();
+    let differs = |own: Identity| {
+        fares_otherwise(
+            (was, own),
+            (is, own),
+            by_name && (own.is_outside() || own == Identity::ANY),
+        )
+    };
+    if anew.contains(&Identity::ANY) {
+        // Where nothing is said of a destination alone, what is said of all stands for it.
+        let known = was.levels.keys().chain(is.levels.keys());
+        return differs(Identity::ANY) || known.copied().any(differs);
+    }
+    anew.iter().copied().any(differs)
+}
+
+/// Whether something that was allowed at one destination fares otherwise at another; `by_name` is
+/// whether names may have allowed more there.
+fn fares_otherwise(
+    (before, old): (&TableView, Identity),
+    (after, new): (&TableView, Identity),
+    by_name: bool,
+) -> bool {
+    let said = |view: &TableView, identity| {
+        let levels = [identity, Identity::ANY];
+        let rows = levels.iter().flat_map(|own| view.rows(*own));
+        rows.map(|row| row.ports).collect::<BTreeSet<PortPrefix>>()
+    };
+    let mut ports = said(before, old);
+    ports.extend(said(after, new));
+    ports.into_iter().any(|ports| {
+        let was = before.verdict_under(old, ports);
+        let known = (new != Identity::NO_SERVICE).then(|| after.verdict_under(new, ports));
+        let is = known.flatten();
+        // What no row allowed, a name may have, and still does beside a row that allows it.
+        let allowed = was_allowed(was) || by_name && was.is_none() && is != Some(Verdict::Allow);
+        allowed && !same(was, is)
+    })
+}
+
+/// Whether packets fare alike.
+fn same(one: Option<Verdict>, other: Option<Verdict>) -> bool {
+    let passes = |own: Option<Verdict>| own.is_some_and(Verdict::is_direct);
+    one == other || passes(one) && passes(other)
 }
 
 fn was_allowed(verdict: Option<Verdict>) -> bool {

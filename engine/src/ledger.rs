@@ -7,7 +7,8 @@ use model::{
     Prefix, Row, Scope, State, TableId, Verdict,
 };
 
-use crate::difference::Steps;
+use crate::difference::{Steps, level_range};
+use crate::rewriting::Rewritten;
 use crate::tracked::Tracked;
 
 /// The maps that the cold half owns: all but names and leases, and the name sets' rows and
@@ -83,6 +84,17 @@ impl Ledger {
         let rows = self.rows.desired().range(Row { table, identity, ports: PortPrefix::Any }..);
         let own = rows.take_while(|(row, _)| (row.table, row.identity) == (table, identity));
         own.map(|(row, _)| row.ports).collect()
+    }
+
+    /// The rows of a table for one identity, as they are in force and as they are wanted.
+    pub(crate) fn level(&self, table: TableId, identity: Identity) -> Rewritten {
+        let range = level_range(table, identity);
+        let was = self.rows.realised_in(range.clone()).into_iter();
+        let is = self.rows.desired().range(range);
+        Rewritten {
+            was: was.map(|(row, verdict)| (row.ports, verdict)).collect(),
+            is: is.map(|(row, verdict)| (row.ports, *verdict)).collect(),
+        }
     }
 
     /// The way from what is in force to what is wanted.

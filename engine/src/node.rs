@@ -16,6 +16,7 @@ use model::{
     Change, EndpointId, EndpointName, Identity, Interface, Labels, NumberKind, Objects, Prefix,
     Revision, Scope, State,
 };
+use policy::Asked;
 
 use crate::difference::Leads;
 use crate::inventory::Inventory;
@@ -58,6 +59,8 @@ pub struct Node {
     pub(crate) tables: BTreeMap<TableKey, LiveTable>,
     /// Tables that are not wanted any more and may be in force: what they ask of addresses stays.
     pub(crate) leaving: BTreeMap<TableKey, Arc<VerdictTable>>,
+    /// What tables that stay ask for no more, and may be in force.
+    pub(crate) withdrawn: Vec<Asked>,
     /// The prefixes in force.
     pub(crate) realised_prefixes: PrefixMap<Identity>,
     /// What packets can come to, where rows may be in force that nothing leads to.
@@ -66,6 +69,8 @@ pub struct Node {
     known: Inventory,
     pub(crate) world: World,
     pub(crate) revision: Revision,
+    /// Whether what the last plan desired is in force.
+    pub(crate) in_force: bool,
 }
 
 /// The numbers of everything but name sets.
@@ -101,11 +106,13 @@ impl Node {
             ledger: Ledger::default(),
             tables: BTreeMap::new(),
             leaving: BTreeMap::new(),
+            withdrawn: Vec::new(),
             realised_prefixes: PrefixMap::default(),
             leads: None,
             known: Inventory::default(),
             world: World::new(&settings),
             revision: Revision(0),
+            in_force: false,
             settings,
         }
     }
@@ -135,6 +142,7 @@ impl Node {
     /// Takes `dump` for what is in force, after a write failed half way.
     pub fn resync(&mut self, dump: &State) {
         self.ledger.resync(dump);
+        self.in_force = false;
         self.leads = Some(Leads::of(dump));
         self.realised_prefixes = PrefixMap::default();
         for (prefix, identity) in &dump.prefixes {
@@ -157,6 +165,7 @@ impl Node {
     pub fn plan(&mut self, inventory: &Inventory) -> Result<Plan, PlanError> {
         let known = std::mem::replace(&mut self.known, inventory.clone());
         let plan = self.advance(&known, inventory);
+        self.in_force = false;
         if plan.is_err() {
             self.forget_derived();
         }
@@ -174,6 +183,7 @@ impl Node {
         self.rosters.endpoints.release_all();
         self.tables.values_mut().for_each(LiveTable::leave);
         self.leaving.clear();
+        self.withdrawn.clear();
     }
 
     /// The plan is carried out: what it desired is in force, and the numbers of what it removed
@@ -181,12 +191,16 @@ impl Node {
     pub fn applied(&mut self, plan: &Plan) {
         debug_assert_eq!(plan.revision, self.revision, "the last plan is the one in force");
         self.ledger.settle();
+        self.in_force = true;
         self.realised_prefixes = self.world.snapshot.prefixes.clone();
         self.leads = None;
         self.tables.retain(|_, table| table.is_used());
-        for table in std::mem::take(&mut self.leaving).into_values() {
+        self.tables.values_mut().for_each(LiveTable::settle);
+        let left = std::mem::take(&mut self.leaving).into_values();
+        let left = left.map(|table| table.rules().asked());
+        for asked in left.chain(std::mem::take(&mut self.withdrawn)) {
             let world = &mut self.world;
-            world.addresses.remove(&table.rules().asked(), &self.known, &mut world.unplaced);
+            world.addresses.remove(&asked, &self.known, &mut world.unplaced);
         }
         self.rosters.labels.forget_idle();
         self.rosters.cidrs.forget_idle();

@@ -26,6 +26,12 @@ pub struct Plan {
     pub gone: Vec<(EndpointId, Interface)>,
     /// Tables that nothing is judged by any more: their sets go too.
     pub retired: Vec<Arc<VerdictTable>>,
+    /// Tables that others have taken the place of under the same number: when every endpoint is
+    /// switched, the first of each [retires into](VerdictTable::retire_into) the second.
+    pub replaced: Vec<(Arc<VerdictTable>, Arc<VerdictTable>)>,
+    /// Endpoints to whom names may allow less than before: [`Node::bump`](crate::Node::bump) them
+    /// when everything is written, `difference.after` too.
+    pub narrowed: Vec<EndpointId>,
     /// Prefixes that were outside the cluster and are not any more. Endpoints with leases in them
     /// have flows that no rule for names covers now: [`Node::bump`](crate::Node::bump) them when
     /// `difference.before` is written.

@@ -84,6 +84,21 @@ impl<K: Hash + Eq + Clone> Roster<K> {
         }
     }
 
+    /// Has the number of a key in use stand for another key, which has none, with the same users;
+    /// `digest` is that of its meaning. Whether that could be done.
+    pub(crate) fn rename(&mut self, old: &K, new: K, digest: Digest, record: &mut Record) -> bool {
+        let Some(known) = self.assigned.get(old).copied().filter(|known| known.users > 0) else {
+            return false;
+        };
+        if self.assigned.contains_key(&new) || !self.numbers.rename(known.number, digest) {
+            return false;
+        }
+        self.assigned.remove(old);
+        self.assigned.insert(new, Assigned { digest, ..known });
+        record.put((self.kind, known.number), digest);
+        true
+    }
+
     /// Gives up the numbers of keys that nothing uses: nothing in force refers to them.
     pub(crate) fn forget_idle(&mut self) {
         for key in std::mem::take(&mut self.idle) {

@@ -1,14 +1,14 @@
 //! The rows of tables: what each says of the destinations and services that concern it.
 //!
-//! What a table says of a destination never changes while both are known, so a row is made once.
-//! While endpoints change tables, those they leave have rows for what comes too, so that meanwhile
+//! What a table says of a destination changes with its rules alone, so a row is made once, and again
+//! where rules that came or went speak of its destination. While endpoints change tables, those they leave have rows for what comes too, so that meanwhile
 //! nothing is denied that both allow.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::{Identity, PortPrefix, Row, Verdict};
-use policy::TableRow;
+use policy::{Altered, TableRow};
 
 use crate::destinations::Destinations;
 use crate::ledger::Ledger;
@@ -23,6 +23,7 @@ impl Node {
     /// depart: these are needed to see what changes by it.
     pub(crate) fn write_rows(&mut self, progress: &mut Progress) {
         let fresh = self.sort_destinations(progress);
+        self.inherit(&fresh, progress);
         let world = &self.world;
         for (key, table) in &mut self.tables {
             let mut writer = Writer { ledger: &mut self.ledger, table };
@@ -33,10 +34,34 @@ impl Node {
                 writer.fill(&world.destinations, &world.services);
                 progress.views.insert(*key);
             } else {
+                let mut ports = progress.service_ports.clone();
+                if let Some(altered) = progress.altered.get(key) {
+                    let mut anew =
+                        writer.rewrite(altered, &world.destinations, &world.services, &mut ports);
+                    // What is new was nothing before.
+                    anew.retain(|own| !fresh.contains(own));
+                    progress.rewritten.insert(writer.table.table().id(), anew);
+                    progress.views.insert(*key);
+                }
                 if writer.add(&world.destinations, fresh.iter().copied()) {
                     progress.views.insert(*key);
                 }
-                writer.write_services(&world.services, &progress.service_ports);
+                writer.write_services(&world.services, &ports);
+            }
+        }
+    }
+
+    /// Notes what tables that go on to other rules say now of the addresses of new destinations.
+    fn inherit(&self, fresh: &[Identity], progress: &mut Progress) {
+        let altered = progress.altered.keys().filter_map(|key| self.tables.get(key));
+        for table in altered.filter(|_| self.in_force) {
+            let Some(was) = &table.was else { continue };
+            for prefix in &progress.moved {
+                let new = self.ledger.prefixes.get(prefix).filter(|own| fresh.contains(own));
+                let old = self.realised_prefixes.longest(*prefix);
+                let (Some(&new), Some(&old)) = (new, old) else { continue };
+                let rows = was.rows(old).iter().map(|row| (row.ports, row.verdict)).collect();
+                progress.inherited.insert((table.table().id(), new), rows);
             }
         }
     }
@@ -85,6 +110,64 @@ impl Writer<'_> {
         self.add(destinations, used);
         let ports = services.concerning(&self.table.view);
         self.write_services(services, &ports);
+    }
+
+    /// The rows of a table that has others, where its rules say something else now. Adds the service
+    /// ports that fare otherwise by it, and tells the destinations that do.
+    fn rewrite(
+        &mut self,
+        altered: &Altered,
+        destinations: &Destinations,
+        services: &Services,
+        ports: &mut BTreeSet<Identity>,
+    ) -> BTreeSet<Identity> {
+        let mut anew = BTreeSet::new();
+        let mut concerned = destinations.concerning(altered);
+        concerned.retain(|own| destinations.is_used(*own));
+        if altered.everywhere {
+            let was = self.table.view.levels.get(&Identity::ANY).cloned();
+            self.table.refresh_everywhere();
+            let is = self.table.view.levels.get(&Identity::ANY).cloned();
+            self.replace(Identity::ANY, was.as_deref(), is.as_deref());
+            anew.insert(Identity::ANY);
+            concerned.extend(self.asking(was.as_deref(), is.as_deref()));
+            ports.extend(services.all());
+        }
+        ports.extend(altered.services.iter().flat_map(|own| services.ports_of_service(own)));
+        for identity in concerned {
+            let was = self.table.view.levels.remove(&identity);
+            let is = self.level(destinations, identity).map(Arc::new);
+            if was.as_ref().map(|own| &own.rows) != is.as_ref().map(|own| &own.rows) {
+                self.replace(identity, was.as_deref(), is.as_deref());
+                ports.extend(services.before(identity));
+                anew.insert(identity);
+            }
+            if let Some(level) = is {
+                self.table.view.levels.insert(identity, level);
+            }
+        }
+        anew
+    }
+
+    /// The destinations whose names that may be asked for there depend on what is said of all.
+    fn asking(&self, was: Option<&Level>, is: Option<&Level>) -> Vec<Identity> {
+        let everywhere = was.into_iter().chain(is).any(Level::asks);
+        let levels = self.table.view.levels.iter();
+        let asking =
+            levels.filter(|(own, level)| **own != Identity::ANY && (everywhere || level.asks()));
+        asking.map(|(own, _)| *own).collect()
+    }
+
+    fn replace(&mut self, identity: Identity, was: Option<&Level>, is: Option<&Level>) {
+        let table = self.table.table().id();
+        let is = is.map_or(&[][..], |level| &level.rows);
+        let kept: BTreeSet<PortPrefix> = is.iter().map(|row| row.ports).collect();
+        for row in was.into_iter().flat_map(|level| &level.rows) {
+            if !kept.contains(&row.ports) {
+                self.ledger.rows.remove(&Row { table, identity, ports: row.ports });
+            }
+        }
+        self.put(identity, is);
     }
 
     /// The rows of some destinations; whether there are any.

@@ -1,12 +1,16 @@
-//! Which rules select which of this node's pods.
+//! Which rules select which of this node's pods, and what they say there.
 //!
-//! A policy more is asked about each pod of the node, a pod more finds its rules by its labels.
+//! A policy more is asked about each pod of the node, a pod more finds its rules by its labels. What
+//! a rule says is found out when a pod first asks for it, and anew where it depends on something in
+//! the cluster that is another one now.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use model::{Changed, CidrGroup, Digest, EndpointName, Labels, Service};
 use policy::{Concerns, Context, LabelSelector, Policy, PolicyKey, Rule};
+
+use crate::sayings::{Saying, Sayings};
 
 /// A rule's policy, and which of that policy's rules it is.
 type RuleKey = (PolicyKey, usize);
@@ -15,6 +19,8 @@ type RuleKey = (PolicyKey, usize);
 #[derive(Debug, Default)]
 pub(crate) struct Selection {
     index: RuleIndex,
+    /// Those whose meaning depends on the cluster.
+    dependent: Rules,
     pods: BTreeMap<EndpointName, Selected>,
 }
 
@@ -22,24 +28,57 @@ pub(crate) struct Selection {
 #[derive(Debug)]
 struct KnownRule {
     rule: Arc<Rule>,
-    digest: OnceLock<Digest>,
     concerns: Concerns,
+    saying: OnceLock<Arc<Saying>>,
 }
 
 /// The rules of a pod.
 #[derive(Debug)]
 struct Selected {
     labels: Labels,
-    rules: BTreeMap<RuleKey, Arc<KnownRule>>,
+    rules: Rules,
+    sayings: Sayings,
+}
+
+/// Something of the cluster that is another one now.
+pub(crate) enum Concern<'a> {
+    Service(Changed<'a, EndpointName, Service>),
+    Group(Changed<'a, String, CidrGroup>),
+    DnsPods,
 }
 
 impl KnownRule {
     fn new(rule: &Arc<Rule>) -> Self {
-        Self { rule: Arc::clone(rule), digest: OnceLock::new(), concerns: rule.concerns() }
+        Self { rule: Arc::clone(rule), concerns: rule.concerns(), saying: OnceLock::new() }
     }
 
-    fn digest(&self) -> Digest {
-        *self.digest.get_or_init(|| identity::digest("rule", [self.rule.canonical()]))
+    /// What it says in a cluster that is the same each time, in what it depends on.
+    fn saying(&self, context: &Context) -> &Arc<Saying> {
+        self.saying.get_or_init(|| {
+            let cluster = context.canonical_for(std::slice::from_ref(&self.rule));
+            let digest = identity::digest("rule", [self.rule.canonical(), cluster]);
+            Arc::new(Saying { digest, meaning: self.rule.meaning(context) })
+        })
+    }
+}
+
+impl Concern<'_> {
+    fn is_of(&self, concerns: &Concerns) -> bool {
+        match self {
+            Self::Service(changed) => {
+                let facts = |own: &Arc<Service>| (own.labels.clone(), own.external_name.clone());
+                changed.old.map(facts) != changed.new.map(facts)
+                    && changed
+                        .old
+                        .into_iter()
+                        .chain(changed.new)
+                        .any(|own| concerns.with_service(own))
+            }
+            Self::Group(changed) => {
+                changed.old.into_iter().chain(changed.new).any(|own| concerns.with_group(own))
+            }
+            Self::DnsPods => concerns.dns_pods,
+        }
     }
 }
 
@@ -48,110 +87,101 @@ impl Selection {
     pub(crate) fn take_policy(
         &mut self,
         changed: &Changed<'_, PolicyKey, Policy>,
+        context: &Context,
         touched: &mut BTreeSet<EndpointName>,
     ) {
-        let rules = |policy: Option<&Arc<Policy>>| {
-            let rules = policy.into_iter().flat_map(|policy| &policy.rules).map(KnownRule::new);
-            rules.map(Arc::new).enumerate().collect::<Vec<_>>()
-        };
-        let (old, new) = (rules(changed.old), rules(changed.new));
         let key = |number: usize| (changed.key.clone(), number);
-        for (number, known) in &old {
-            self.index.remove(&key(*number), &known.rule.subject);
+        let old = changed.old.into_iter().flat_map(|policy| policy.rules.iter().enumerate());
+        for (number, rule) in old {
+            self.withdraw(&key(number), &rule.subject, touched);
         }
-        for (number, known) in &new {
-            self.index.insert(key(*number), known);
+        let new = changed.new.into_iter().flat_map(|policy| policy.rules.iter().enumerate());
+        for (number, rule) in new {
+            self.enter(&key(number), &Arc::new(KnownRule::new(rule)), context, touched);
         }
-        for (name, selected) in &mut self.pods {
-            let mut is_touched = false;
-            for (number, _) in &old {
-                is_touched |= selected.rules.remove(&key(*number)).is_some();
-            }
-            for (number, known) in new.iter().filter(|(_, own)| own.rule.selects(&selected.labels))
-            {
-                selected.rules.insert(key(*number), Arc::clone(known));
-                is_touched = true;
-            }
-            if is_touched {
+    }
+
+    /// Takes in what has become another thing in the cluster, whose state is `context` now.
+    pub(crate) fn take_concern(
+        &mut self,
+        concern: &Concern<'_>,
+        context: &Context,
+        touched: &mut BTreeSet<EndpointName>,
+    ) {
+        let concerned = self.dependent.iter().filter(|(_, known)| concern.is_of(&known.concerns));
+        let concerned: Vec<(RuleKey, Arc<Rule>)> =
+            concerned.map(|(key, known)| (key.clone(), Arc::clone(&known.rule))).collect();
+        for (key, rule) in concerned {
+            self.withdraw(&key, &rule.subject, touched);
+            self.enter(&key, &Arc::new(KnownRule::new(&rule)), context, touched);
+        }
+    }
+
+    fn enter(
+        &mut self,
+        key: &RuleKey,
+        known: &Arc<KnownRule>,
+        context: &Context,
+        touched: &mut BTreeSet<EndpointName>,
+    ) {
+        self.index.insert(key.clone(), known);
+        if !known.concerns.is_empty() {
+            self.dependent.insert(key.clone(), Arc::clone(known));
+        }
+        for (name, pod) in &mut self.pods {
+            if known.rule.selects(&pod.labels) {
+                pod.sayings.insert(known.saying(context));
+                pod.rules.insert(key.clone(), Arc::clone(known));
                 touched.insert(name.clone());
             }
         }
     }
 
+    fn withdraw(
+        &mut self,
+        key: &RuleKey,
+        subject: &LabelSelector,
+        touched: &mut BTreeSet<EndpointName>,
+    ) {
+        self.index.remove(key, subject);
+        self.dependent.remove(key);
+        for (name, pod) in &mut self.pods {
+            let Some(known) = pod.rules.remove(key) else { continue };
+            if let Some(saying) = known.saying.get() {
+                pod.sayings.remove(saying);
+            }
+            touched.insert(name.clone());
+        }
+    }
+
     /// Takes in a pod of this node, or what became of one.
-    pub(crate) fn take_pod(&mut self, name: &EndpointName, labels: Option<&Labels>) {
+    pub(crate) fn take_pod(
+        &mut self,
+        name: &EndpointName,
+        labels: Option<&Labels>,
+        context: &Context,
+    ) {
         let Some(labels) = labels else {
             self.pods.remove(name);
             return;
         };
         if self.pods.get(name).is_none_or(|known| known.labels != *labels) {
             let rules = self.index.selecting(labels);
-            self.pods.insert(name.clone(), Selected { labels: labels.clone(), rules });
+            let mut sayings = Sayings::default();
+            rules.values().for_each(|known| sayings.insert(known.saying(context)));
+            let selected = Selected { labels: labels.clone(), rules, sayings };
+            self.pods.insert(name.clone(), selected);
         }
     }
 
-    /// Adds the pods with a rule whose meaning depends on something.
-    pub(crate) fn concerned(
-        &self,
-        depends: impl Fn(&Concerns) -> bool,
-        touched: &mut BTreeSet<EndpointName>,
-    ) {
-        let concerned = |selected: &Selected| {
-            let mut concerns = selected.rules.values().map(|known| &known.concerns);
-            concerns.any(|own| !own.is_empty() && depends(own))
-        };
-        let pods = self.pods.iter().filter(|(_, selected)| concerned(selected));
-        touched.extend(pods.map(|(name, _)| name.clone()));
+    /// What the rules that select a pod say, and the digest that tells its table from others. None
+    /// if no rule selects the pod.
+    pub(crate) fn sayings(&self, pod: &EndpointName) -> Option<(Digest, &Sayings)> {
+        let sayings = &self.pods.get(pod)?.sayings;
+        Some((sayings.digest()?, sayings))
     }
 
-    /// The same for a service that came, went or is another one.
-    pub(crate) fn concerned_with_service(
-        &self,
-        changed: &Changed<'_, EndpointName, Service>,
-        touched: &mut BTreeSet<EndpointName>,
-    ) {
-        let facts = |own: &Arc<Service>| (own.labels.clone(), own.external_name.clone());
-        if changed.old.map(facts) != changed.new.map(facts) {
-            let any = |concerns: &Concerns| {
-                changed.old.into_iter().chain(changed.new).any(|own| concerns.with_service(own))
-            };
-            self.concerned(any, touched);
-        }
-    }
-
-    /// The same for a group of prefixes.
-    pub(crate) fn concerned_with_group(
-        &self,
-        changed: &Changed<'_, String, CidrGroup>,
-        touched: &mut BTreeSet<EndpointName>,
-    ) {
-        let any = |concerns: &Concerns| {
-            changed.old.into_iter().chain(changed.new).any(|own| concerns.with_group(own))
-        };
-        self.concerned(any, touched);
-    }
-
-    /// The digests that tell a pod's table from others: of its rules, in order, and of what their
-    /// meaning depends on. None if no rule selects the pod.
-    pub(crate) fn key(&self, pod: &EndpointName, context: &Context) -> Option<Vec<Digest>> {
-        let selected = self.pods.get(pod).filter(|selected| !selected.rules.is_empty())?;
-        let rules = selected.rules.values();
-        let mut key: Vec<Digest> = rules.map(|known| known.digest()).collect();
-        key.sort_unstable();
-        key.dedup();
-        let concerned = selected.rules.values().filter(|known| !known.concerns.is_empty());
-        let concerned: Vec<Arc<Rule>> = concerned.map(|known| Arc::clone(&known.rule)).collect();
-        key.push(identity::digest("context", [context.canonical_for(&concerned)]));
-        Some(key)
-    }
-
-    /// The rules that select a pod.
-    pub(crate) fn rules(&self, pod: &EndpointName) -> Vec<Arc<Rule>> {
-        let rules = self.pods.get(pod).into_iter().flat_map(|own| own.rules.values());
-        rules.map(|known| Arc::clone(&known.rule)).collect()
-    }
-
-    /// The policies that they are of, in order.
+    /// The policies whose rules select a pod, in order.
     pub(crate) fn policies(&self, pod: &EndpointName) -> Vec<String> {
         let keys = self.pods.get(pod).into_iter().flat_map(|own| own.rules.keys());
         let mut policies: Vec<&PolicyKey> = keys.map(|(policy, _)| policy).collect();

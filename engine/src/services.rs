@@ -293,6 +293,21 @@ impl Services {
         }
     }
 
+    /// All service ports.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Identity> {
+        self.behind.keys().copied()
+    }
+
+    /// The ports of a service.
+    pub(crate) fn ports_of_service(&self, name: &EndpointName) -> impl Iterator<Item = Identity> {
+        self.identities.get(name).into_iter().flatten().copied()
+    }
+
+    /// The service ports that have a backend of an identity.
+    pub(crate) fn before(&self, backend: Identity) -> impl Iterator<Item = Identity> {
+        self.by_backend.get(&backend).into_iter().flatten().copied()
+    }
+
     pub(crate) fn get(&self, identity: Identity) -> Option<&Behind> {
         self.behind.get(&identity)
     }

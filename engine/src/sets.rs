@@ -5,15 +5,19 @@
 //! address costs one write, however many selectors stand behind it. The number of sets a table may
 //! have is bounded; [`TableSets::collect`] frees those that no address uses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use identity::Numbers;
-use model::{Change, Identity, NameRef, NumberKind, Pattern, Row, TableId};
+use model::{Change, Identity, NameRef, NumberKind, Pattern, PortPrefix, Row, TableId, Verdict};
 use policy::{SelectorId, Subject};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::leases::{NameSets, SetsFull};
+use crate::prefix_map::SharedMap;
+
+/// The selectors of sets.
+type Members = SharedMap<Identity, Arc<[SelectorId]>>;
 
 /// The name sets of one verdict table.
 #[derive(Debug)]
@@ -22,11 +26,13 @@ pub struct TableSets {
     rules: Arc<policy::Table>,
     numbers: Arc<Mutex<Numbers>>,
     limit: usize,
-    identities: FxHashMap<Box<[SelectorId]>, Identity>,
-    members: FxHashMap<Identity, Box<[SelectorId]>>,
+    identities: FxHashMap<Arc<[SelectorId]>, Identity>,
+    members: Members,
     unions: FxHashMap<(Identity, Identity), Identity>,
     /// Sets whose rows are not known to be written yet.
     fresh: Vec<Identity>,
+    /// The sets whose place these take: their rows stand.
+    standing: Option<(Arc<policy::Table>, Members)>,
     /// Sets asked for since the last collection began.
     touched: Option<FxHashSet<Identity>>,
     scratch: Vec<SelectorId>,
@@ -46,12 +52,41 @@ impl TableSets {
             numbers,
             limit,
             identities: FxHashMap::default(),
-            members: FxHashMap::default(),
+            members: Members::default(),
             unions: FxHashMap::default(),
             fresh: Vec::new(),
+            standing: None,
             touched: None,
             scratch: Vec::new(),
         }
+    }
+
+    /// These sets take the place of others under the same number, whose rows stand until they
+    /// [retire](Self::retire_into).
+    pub(crate) fn follow(&mut self, standing: &Self) {
+        let mut members = standing.members.clone();
+        standing.fresh.iter().for_each(|set| drop(members.remove(set)));
+        self.standing = Some((Arc::clone(&standing.rules), members));
+    }
+
+    /// Takes out the rows that are not `heirs`' too, which have the table from now on.
+    pub(crate) fn retire_into(&mut self, heirs: &mut Self, changes: &mut Vec<Change>) {
+        heirs.standing = None;
+        let all: BTreeSet<Identity> = self.members.keys().copied().collect();
+        for set in all {
+            let kept = heirs.rows_of(set);
+            let stood = self.rows_of(set).into_keys().filter(|ports| !kept.contains_key(ports));
+            let table = self.table;
+            changes
+                .extend(stood.map(|ports| Change::DeleteRow(Row { table, identity: set, ports })));
+            if self.remove(set) {
+                changes.push(Change::DeleteNumber(NumberKind::Identity, set.0));
+            }
+        }
+    }
+
+    fn rows_of(&self, set: Identity) -> BTreeMap<PortPrefix, Verdict> {
+        rows_of(&self.rules, self.members.get(&set))
     }
 
     /// How many sets there are.
@@ -168,18 +203,35 @@ impl TableSets {
             numbers.acquire(&digest).map_err(|_| SetsFull)?
         };
         let set = Identity(acquired.number);
-        changes.push(Change::PutNumber(NumberKind::Identity, set.0, digest));
-        for row in self.rules.rows(Subject::Names(&self.scratch)) {
-            let place = Row { table: self.table, identity: set, ports: row.ports };
-            changes.push(Change::PutRow(place, row.verdict));
+        let standing = self.standing.as_ref();
+        let standing = standing.and_then(|(rules, members)| Some((rules, members.get(&set)?)));
+        let stand = standing.map(|(rules, members)| rows_of(rules, Some(members)));
+        if stand.is_none() {
+            changes.push(Change::PutNumber(NumberKind::Identity, set.0, digest));
         }
-        let members: Box<[SelectorId]> = self.scratch.as_slice().into();
-        self.identities.insert(members.clone(), set);
+        // The longest first, so that none stands without what is narrower.
+        for row in self.rules.rows(Subject::Names(&self.scratch)).into_iter().rev() {
+            let place = Row { table: self.table, identity: set, ports: row.ports };
+            if stand.as_ref().and_then(|own| own.get(&row.ports)) != Some(&row.verdict) {
+                changes.push(Change::PutRow(place, row.verdict));
+            }
+        }
+        let members: Arc<[SelectorId]> = self.scratch.as_slice().into();
+        self.identities.insert(Arc::clone(&members), set);
         self.members.insert(set, members);
         self.fresh.push(set);
         self.touch(set);
         Ok(set)
     }
+}
+
+/// The verdicts of a set's rows.
+fn rows_of(
+    rules: &policy::Table,
+    members: Option<&Arc<[SelectorId]>>,
+) -> BTreeMap<PortPrefix, Verdict> {
+    let rows = members.map(|members| rules.rows(Subject::Names(members)));
+    rows.into_iter().flatten().map(|row| (row.ports, row.verdict)).collect()
 }
 
 impl NameSets for TableSets {

@@ -215,6 +215,11 @@ impl Level {
         Some(Self { filters: filters.collect(), rows })
     }
 
+    /// Whether names are asked for there.
+    pub(crate) fn asks(&self) -> bool {
+        !self.filters.is_empty()
+    }
+
     fn filter(&self, protocol: Protocol, port: u16) -> Option<&NameFilter> {
         let found = self.filters.iter().find(|(own, _)| *own == (protocol, port));
         found.map(|(_, filter)| &**filter)

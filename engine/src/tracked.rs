@@ -3,6 +3,7 @@
 //! A change costs what it touches: what differs is noted as it is made, and never searched for.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 /// Desired values by key, and what is in force instead of those that may differ.
 #[derive(Clone, Debug)]
@@ -48,6 +49,20 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Tracked<K, V> {
             Some(realised) => realised.as_ref(),
             None => self.desired.get(key),
         }
+    }
+
+    /// What is in force of the keys in a range.
+    pub(crate) fn realised_in(&self, range: RangeInclusive<K>) -> BTreeMap<K, V> {
+        let desired = self.desired.range(range.clone());
+        let mut all: BTreeMap<K, V> =
+            desired.map(|(key, own)| (key.clone(), own.clone())).collect();
+        for (key, old) in self.unsettled.range(range) {
+            match old {
+                Some(old) => drop(all.insert(key.clone(), old.clone())),
+                None => drop(all.remove(key)),
+            }
+        }
+        all
     }
 
     /// Whether nothing is in force.
@@ -172,6 +187,8 @@ mod tests {
                 }
                 prop_assert_eq!(tracked.desired(), &desired);
                 prop_assert!((0..6).all(|key| tracked.realised(&key) == realised.get(&key)));
+                let part = realised.range(2..=4).map(|(key, value)| (*key, *value)).collect();
+                prop_assert_eq!(tracked.realised_in(2..=4), part);
                 let mut reached = realised.clone();
                 for (key, new, old) in tracked.puts() {
                     prop_assert_eq!(old, realised.get(key));

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use model::{
-    EndpointId, EndpointName, Identity, Interface, Labels, Objects, Prefix, Row, TableId, Verdict,
+    EndpointId, EndpointName, Identity, Interface, Labels, Objects, PortPrefix, Prefix, Row,
+    TableId, Verdict,
 };
+use policy::Altered;
 
 use crate::addresses::{Addresses, Touched};
 use crate::destinations::Destinations;
@@ -82,12 +84,18 @@ pub(crate) struct Progress {
     pub(crate) service_ports: BTreeSet<Identity>,
     /// Tables that came into use, and have no rows yet.
     pub(crate) entered: BTreeSet<TableKey>,
+    /// Tables that go on to other rules, and where these say something else.
+    pub(crate) altered: BTreeMap<TableKey, Altered>,
+    /// The destinations of which these say something else.
+    pub(crate) rewritten: BTreeMap<TableId, BTreeSet<Identity>>,
     /// Destinations that no prefix has any more.
     pub(crate) departed: Vec<Identity>,
     /// Tables whose rows are others now.
     pub(crate) views: BTreeSet<TableKey>,
     /// Rows that are needed while endpoints change tables.
     pub(crate) passing: Vec<(Row, Verdict)>,
+    /// What is said now of the addresses of new destinations by tables that go on to other rules.
+    pub(crate) inherited: BTreeMap<(TableId, Identity), BTreeMap<PortPrefix, Verdict>>,
     /// Tables whose endpoints' flows have to be judged again.
     pub(crate) stale: BTreeSet<TableId>,
     /// Prefixes that were outside the cluster and are not any more.

@@ -165,13 +165,19 @@ impl Names {
         }
     }
 
-    /// Whether an endpoint is judged by `table`.
-    pub fn is_judged_by(&self, endpoint: EndpointId, table: Option<&Arc<VerdictTable>>) -> bool {
-        self.slots.get(&endpoint).is_some_and(|slot| match (&slot.table, table) {
-            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+    /// Has an endpoint judged by `table`, if that says the same of names as what it is judged by
+    /// already; whether that is so. Otherwise it has to [switch](Self::switch).
+    pub fn goes_on_under(&self, endpoint: EndpointId, table: Option<&Arc<VerdictTable>>) -> bool {
+        let Some(mut slot) = self.slots.get_mut(&endpoint) else { return false };
+        let same = match (&slot.table, table) {
+            (Some(own), Some(other)) => own.shares_sets(other),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
-        })
+        };
+        if same {
+            slot.table = table.cloned();
+        }
+        same
     }
 
     /// Puts an endpoint under another table: its leases count under both while `entry`, the
@@ -286,7 +292,7 @@ impl Names {
 
     /// The name sets in use by endpoints under `table`.
     pub fn sets_in_use(&self, table: &Arc<VerdictTable>) -> rustc_hash::FxHashSet<Identity> {
-        let judged = |slot: &Slot| slot.table.as_ref().is_some_and(|own| Arc::ptr_eq(own, table));
+        let judged = |slot: &Slot| slot.table.as_ref().is_some_and(|own| own.shares_sets(table));
         let mut used = rustc_hash::FxHashSet::default();
         for slot in self.slots.iter().filter(|slot| judged(slot)) {
             used.extend(slot.leases.sets());

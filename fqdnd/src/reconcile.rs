@@ -232,11 +232,19 @@ impl Reconciler {
         for (endpoint, _) in &plan.gone {
             self.names.remove(*endpoint, &mut after);
         }
+        for (old, new) in &plan.replaced {
+            old.retire_into(new, &mut after);
+        }
         for table in &plan.retired {
             table.sets().clear(&mut after);
         }
         self.datapath.apply(&after)?;
-        self.datapath.apply(&plan.difference.after)
+        self.datapath.apply(&plan.difference.after)?;
+        for endpoint in &plan.narrowed {
+            let change = self.node.bump(*endpoint);
+            self.datapath.apply(change.as_slice())?;
+        }
+        Ok(())
     }
 
     fn place(
@@ -249,7 +257,7 @@ impl Reconciler {
             let leases = Leases::new(id, *self.names.limits());
             self.names.insert(id, leases, local.table.clone());
         }
-        match (entry, self.names.is_judged_by(id, local.table.as_ref())) {
+        match (entry, self.names.goes_on_under(id, local.table.as_ref())) {
             (None, true) => Ok(()),
             (Some(entry), true) => self.datapath.apply(std::slice::from_ref(entry)),
             (Some(entry), false) => self.names.switch(id, local.table.as_ref(), entry),

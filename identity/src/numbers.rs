@@ -135,6 +135,21 @@ impl Numbers {
         Ok(Acquired { number, new: true })
     }
 
+    /// Has a number in use stand for another meaning, with the same users. Not where the number has
+    /// no user, or the meaning another number: then nothing changes, and the answer is false.
+    pub fn rename(&mut self, number: u32, digest: Digest) -> bool {
+        if self.numbers.contains_key(&digest) {
+            return false;
+        }
+        let Some(meaning) = self.meanings.get_mut(&number).filter(|own| own.users > 0) else {
+            return false;
+        };
+        let old = std::mem::replace(&mut meaning.digest, digest);
+        self.numbers.remove(&old);
+        self.numbers.insert(digest, number);
+        true
+    }
+
     /// One user less. Whether that was the last, so that the number is free now.
     pub fn release(&mut self, number: u32) -> bool {
         let Some(meaning) = self.meanings.get_mut(&number) else { return false };

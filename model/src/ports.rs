@@ -123,6 +123,23 @@ impl PortPrefix {
         }
     }
 
+    /// The prefixes that contain this one, the longest first.
+    pub fn wider(self) -> impl Iterator<Item = Self> {
+        std::iter::successors(self.parent(), |prefix| prefix.parent())
+    }
+
+    const fn parent(self) -> Option<Self> {
+        match self {
+            Self::Any => None,
+            Self::Protocol(_) => Some(Self::Any),
+            Self::Ports { protocol, bits: ..=1, .. } => Some(Self::Protocol(protocol)),
+            Self::Ports { protocol, port, bits } => {
+                let port = port & (u16::MAX << (17 - bits));
+                Some(Self::Ports { protocol, port, bits: bits - 1 })
+            }
+        }
+    }
+
     /// Whether everything that `other` covers is covered here too.
     pub const fn contains(self, other: Self) -> bool {
         if self.len() > other.len() {
@@ -174,6 +191,15 @@ mod tests {
         let covered = |port| prefixes.iter().any(|prefix| prefix.covers(Protocol::UDP, port));
         assert!((0..=65535).all(|port| covered(port) == (1000..=5003).contains(&port)));
         assert!(!prefixes.iter().any(|prefix| prefix.covers(Protocol::TCP, 2000)));
+    }
+
+    #[test]
+    fn every_wider_prefix_contains_the_narrower_ones_and_the_widest_is_the_last() {
+        let port = PortPrefix::port(Protocol::TCP, 8003);
+        let wider: Vec<PortPrefix> = port.wider().collect();
+        assert_eq!(wider.len(), 17);
+        assert!([&[port][..], &wider].concat().is_sorted_by(|a, b| b.contains(*a)));
+        assert_eq!(wider[15..], [PortPrefix::Protocol(Protocol::TCP), PortPrefix::Any]);
     }
 
     #[test]

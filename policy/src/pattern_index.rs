@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use imbl::GenericHashMap;
 use imbl::shared_ptr::DefaultSharedPtr;
-use imbl::{GenericHashMap, Vector};
 use model::{LabelGlob, Name, NameRef, Pattern, PatternKind};
 use rustc_hash::FxBuildHasher;
 
@@ -52,8 +52,11 @@ struct Globs {
 /// The globs with one prefix.
 #[derive(Clone, Debug, Default)]
 struct Suffixes {
-    by_suffix: Parts<Vector<(LabelGlob, Arc<Node>)>>,
+    by_suffix: Parts<Bucket>,
 }
+
+/// The globs with the same ends.
+type Bucket = Arc<Vec<(LabelGlob, Node)>>;
 
 /// Values by the beginnings or ends of labels.
 #[derive(Clone, Debug)]
@@ -256,14 +259,12 @@ impl Globs {
     fn insert(&mut self, glob: &LabelGlob, change: impl FnOnce(&mut Node)) {
         let (prefix, suffix) = ends(glob);
         let suffixes = Arc::make_mut(self.by_prefix.make(prefix));
-        let bucket = suffixes.by_suffix.make(suffix);
+        let bucket = Arc::make_mut(suffixes.by_suffix.make(suffix));
         let place = bucket.iter().position(|(known, _)| known == glob).unwrap_or_else(|| {
-            bucket.push_back((glob.clone(), Arc::default()));
+            bucket.push((glob.clone(), Node::default()));
             bucket.len() - 1
         });
-        if let Some((_, next)) = bucket.get_mut(place) {
-            change(Arc::make_mut(next));
-        }
+        change(&mut bucket[place].1);
     }
 
     fn remove(&mut self, glob: &LabelGlob, change: impl FnOnce(&mut Node)) {
@@ -272,10 +273,10 @@ impl Globs {
             return;
         };
         let Some(bucket) = suffixes.by_suffix.values.get_mut(suffix) else { return };
+        let bucket = Arc::make_mut(bucket);
         let Some(place) = bucket.iter().position(|(known, _)| known == glob) else { return };
-        let Some((_, next)) = bucket.get_mut(place) else { return };
-        change(Arc::make_mut(next));
-        if !next.is_empty() {
+        change(&mut bucket[place].1);
+        if !bucket[place].1.is_empty() {
             return;
         }
         bucket.remove(place);
@@ -288,7 +289,7 @@ impl Globs {
     }
 
     /// The globs whose prefix and suffix both fit `label`.
-    fn buckets(&self, label: &[u8]) -> impl Iterator<Item = &Vector<(LabelGlob, Arc<Node>)>> {
+    fn buckets(&self, label: &[u8]) -> impl Iterator<Item = &Bucket> {
         let prefixes = self.by_prefix.lengths().map_while(|length| label.get(..length));
         prefixes.filter_map(|prefix| self.by_prefix.values.get(prefix)).flat_map(move |suffixes| {
             let ends = &suffixes.by_suffix;

@@ -25,7 +25,7 @@ use crate::selector::{Requirement, SelectorIndex};
 mod change;
 mod conversation;
 mod filter;
-pub(crate) mod fold;
+mod fold;
 mod prefixes;
 mod selectors;
 

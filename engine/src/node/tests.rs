@@ -127,14 +127,18 @@ impl Bench {
             changes.iter().for_each(|change| self.kernel.apply(change));
         }
         let mut after = Vec::new();
+        plan.replaced.iter().for_each(|(old, new)| old.retire_into(new, &mut after));
         plan.retired.iter().for_each(|table| table.sets().clear(&mut after));
         plan.difference.endpoints.iter().for_each(|change| self.kernel.apply(change));
         after.iter().chain(&plan.difference.after).for_each(|change| self.kernel.apply(change));
+        let narrowed = plan.narrowed.iter().filter_map(|own| self.node.bump(*own));
+        let narrowed: Vec<Change> = narrowed.collect();
+        narrowed.iter().for_each(|change| self.kernel.apply(change));
         self.snapshot = Arc::clone(&plan.snapshot);
         self.problems.clone_from(&plan.problems);
         self.node.applied(&plan);
         assert_eq!(cold_part(&self.kernel), self.node.desired());
-        plan.difference.into_changes().collect()
+        plan.difference.into_changes().chain(narrowed).collect()
     }
 
     fn learn(&mut self, client: &str, name: &str, address: &str, now: Moment) {

@@ -52,6 +52,21 @@ fn reaches_the_very_last_number() {
 }
 
 #[test]
+fn a_number_keeps_its_users_when_it_stands_for_something_else() {
+    let mut numbers = Numbers::new(1..=9);
+    for text in ["a", "a", "b"] {
+        numbers.acquire(&meaning(text)).unwrap();
+    }
+    assert!(numbers.rename(1, meaning("c")));
+    assert_eq!((numbers.number(&meaning("a")), numbers.number(&meaning("c"))), (None, Some(1)));
+    assert!(!numbers.release(1) && numbers.release(1));
+    numbers.restore(4, meaning("d")).unwrap();
+    assert!(!numbers.rename(2, meaning("d")), "another number has that meaning");
+    assert!(!numbers.rename(4, meaning("e")), "nobody uses it");
+    assert_eq!(numbers.meaning(2), Some(&meaning("b")));
+}
+
+#[test]
 fn keeps_restored_numbers_for_their_meanings_until_told_otherwise() {
     let mut numbers = Numbers::new(1..=9);
     numbers.restore(4, meaning("a")).unwrap();

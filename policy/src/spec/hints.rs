@@ -7,7 +7,6 @@ use model::{Pattern, PatternKind, PortPrefix};
 
 use crate::rule::{Application, Egress, Entity, Peers, PortRuleRef, Rule};
 use crate::spec::fields::Check;
-use crate::table::fold::wider;
 
 /// How many pairs of patterns are compared before no more is told.
 const MAX_COMPARED: usize = 100_000;
@@ -55,7 +54,7 @@ fn share_ports(one: &BTreeSet<PortPrefix>, other: &BTreeSet<PortPrefix>) -> bool
     let within = |inner: &BTreeSet<PortPrefix>, outer: &BTreeSet<PortPrefix>| {
         inner
             .iter()
-            .any(|ports| outer.contains(ports) || wider(*ports).any(|wider| outer.contains(&wider)))
+            .any(|ports| outer.contains(ports) || ports.wider().any(|wider| outer.contains(&wider)))
     };
     within(one, other) || within(other, one)
 }

@@ -68,7 +68,7 @@ impl Fold {
         let mut rows = Vec::new();
         for prefix in prefixes {
             let own = &self.rows[&prefix];
-            let outer = wider(prefix).find_map(|wider| united.get(&wider));
+            let outer = prefix.wider().find_map(|wider| united.get(&wider));
             let effects = outer.map_or_else(|| own.clone(), |outer| own.union(outer));
             if outer.is_none_or(|outer| outer.meaning() != effects.meaning()) {
                 rows.push(effects.row(prefix, numbered));
@@ -77,23 +77,6 @@ impl Fold {
         }
         rows.sort_by_key(|row| row.ports);
         rows
-    }
-}
-
-/// The prefixes that contain this one, the longest first.
-pub(crate) fn wider(prefix: PortPrefix) -> impl Iterator<Item = PortPrefix> {
-    std::iter::successors(parent(prefix), |prefix| parent(*prefix))
-}
-
-fn parent(prefix: PortPrefix) -> Option<PortPrefix> {
-    match prefix {
-        PortPrefix::Any => None,
-        PortPrefix::Protocol(_) => Some(PortPrefix::Any),
-        PortPrefix::Ports { protocol, bits: ..=1, .. } => Some(PortPrefix::Protocol(protocol)),
-        PortPrefix::Ports { protocol, port, bits } => {
-            let port = port & (u16::MAX << (17 - bits));
-            Some(PortPrefix::Ports { protocol, port, bits: bits - 1 })
-        }
     }
 }
 
