@@ -86,7 +86,7 @@ impl Ground {
     pub async fn watch(&self) -> Watched {
         let start = Cluster::watch(self.options());
         let cluster = tokio::time::timeout(PATIENCE, start).await.expect("it is read").unwrap();
-        Watched { inventory: cluster.subscribe(), _cluster: cluster }
+        Watched::new(cluster)
     }
 
     /// How the cluster is watched, pods by their cgroups.
@@ -148,6 +148,11 @@ pub struct Watched {
 }
 
 impl Watched {
+    /// What this one watches.
+    pub fn new(cluster: Cluster) -> Self {
+        Self { inventory: cluster.subscribe(), _cluster: cluster }
+    }
+
     /// What is known now.
     pub fn now(&self) -> Arc<Inventory> {
         self.inventory.borrow().clone()

@@ -8,6 +8,7 @@ mod cluster;
 mod deployed;
 mod faults;
 mod ground;
+mod kept;
 mod node;
 mod races;
 mod reports;

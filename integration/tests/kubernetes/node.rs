@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use hickory_proto::rr::RecordType;
 use integration::{
-    ContainerRuntime, Daemon, KubeApi, Lab, LabOptions, PodSpec, Reach, Resolver, soon,
+    ContainerRuntime, Daemon, KubeApi, Lab, LabOptions, PodSpec, Reach, Resolver, soon, wait_until,
 };
 use serde_json::{Value, json};
 
-use crate::ground::{NODE, yaml};
+use crate::ground::{NODE, PATIENCE, yaml};
 
 pub const CLIENT: &str = "default/client";
 const OTHER: &str = "default/other";
@@ -186,4 +186,38 @@ fn an_interface_that_leads_into_a_pod_is_closed_until_its_pod_is_known() {
     node.runtime.put("default/late", &uid("default/late"), late().namespace().path());
     soon("it is open", || late().connect(ip(WEB), 80) == Reach::Open);
     soon("it is bound", || node.enforcement("default/late") == "open");
+}
+
+#[test]
+fn a_restart_while_the_server_is_away_goes_on_under_the_rules_as_they_were() {
+    let mut node = Node::new(&["--kubernetes-interfaces", "v*"]);
+    node.api.put(yaml(POLICY)).unwrap();
+    soon("the policy is enforced", || node.enforcement(CLIENT) == "enforced");
+    let journal = node.daemon.state_directory().join("cluster/journal");
+    soon("it is kept", || {
+        fs::read_to_string(&journal).is_ok_and(|text| text.contains("matchName"))
+    });
+    node.api.fault(|faults| faults.away = true);
+    node.daemon.restart().unwrap();
+    soon("the policy is in force again", || node.enforcement(CLIENT) == "enforced");
+    node.resolves(CLIENT);
+    let client = node.lab.pod(CLIENT);
+    assert_eq!(client.connect(ip(WEB), 80), Reach::Open);
+    assert_eq!(client.connect(ip("203.0.113.20"), 80), Reach::Silent);
+    assert_eq!(node.lab.pod(OTHER).connect(ip(WEB), 80), Reach::Open);
+    let told = node.daemon.problems();
+    assert!(told.iter().any(|own| own.contains("not followed since")), "{told:?}");
+
+    // A pod that the server never told of is nobody's, whatever the runtime says of it.
+    node.lab.add_pod(PodSpec::new("default/late")).unwrap();
+    let late = || node.lab.pod("default/late");
+    node.runtime.put("default/late", &uid("default/late"), late().namespace().path());
+    soon("the new interface is closed", || late().connect(ip(WEB), 80) == Reach::Silent);
+    // Once it is back, the pod is known. Whoever was away for long is not asked at once.
+    node.api.fault(|faults| faults.away = false);
+    let documents = documents(node.lab.manifests().directory());
+    let pod = documents.into_iter().find(|own| own["metadata"]["name"] == "late").unwrap();
+    node.api.put(pod).unwrap();
+    wait_until("it is open", PATIENCE, || late().connect(ip(WEB), 80) == Reach::Open).unwrap();
+    node.resolves(CLIENT);
 }

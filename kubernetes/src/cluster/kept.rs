@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::cluster::kind::Kind;
 
 /// Parts of annotations' names that somebody reads.
 const ANNOTATIONS: [&str; 3] = ["fqdnd.io/", "cilium", "kubernetes.io/config.mirror"];
 
-/// An object of which all but its status counts.
+/// An object of which nearly all counts.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Whole<'a> {
@@ -21,8 +21,6 @@ struct Whole<'a> {
     metadata: Metadata<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     spec: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    specs: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     address_type: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,11 +103,10 @@ pub(super) fn text(kind: Kind, object: &str) -> Option<Box<str>> {
         Kind::LocalPods | Kind::RemotePods => {
             let mut pod: Pod<'_> = serde_json::from_str(object).ok()?;
             pod.metadata.prune();
-            serde_json::to_string(&pod)
+            serde_json::to_string(&pod).ok()?
         }
-        Kind::NetworkPolicies
-        | Kind::ClusterwideNetworkPolicies
-        | Kind::CidrGroups
+        Kind::NetworkPolicies | Kind::ClusterwideNetworkPolicies => policy(object)?,
+        Kind::CidrGroups
         | Kind::Namespaces
         | Kind::Services
         | Kind::EndpointSlices
@@ -119,11 +116,25 @@ pub(super) fn text(kind: Kind, object: &str) -> Option<Box<str>> {
             if !matches!(kind, Kind::Services | Kind::Nodes) {
                 whole.status = None;
             }
-            serde_json::to_string(&whole)
+            serde_json::to_string(&whole).ok()?
         }
     };
     // Between two fields only: within a string it is escaped.
-    Some(text.ok()?.replace(['\n', '\r'], " ").into())
+    Some(text.replace(['\n', '\r'], " ").into())
+}
+
+/// All of a policy but its status, and what the server says besides: a field that nobody knows is
+/// told of, so it must not go.
+fn policy(object: &str) -> Option<String> {
+    let mut fields: BTreeMap<String, &RawValue> = serde_json::from_str(object).ok()?;
+    for other in ["apiVersion", "kind", "status"] {
+        fields.remove(other);
+    }
+    let mut metadata: Metadata<'_> = serde_json::from_str(fields.get("metadata")?.get()).ok()?;
+    metadata.prune();
+    let metadata = to_raw_value(&metadata).ok()?;
+    fields.insert("metadata".to_owned(), &metadata);
+    serde_json::to_string(&fields).ok()
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! An object is taken whole as text first: one that cannot be read is a problem of its own, and
 //! never one of its list. Then only what enforcement needs of it is kept.
 
-use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,7 +67,6 @@ pub(crate) struct Told {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Header {
-    kind: String,
     metadata: HeaderMetadata,
     status: HeaderStatus,
 }
@@ -112,7 +110,7 @@ impl Raw {
     /// Reads it as an object of this kind. One without a name is none.
     pub fn read(&self, kind: Kind, policies: policy::Options) -> Option<Read> {
         let text = self.0.get();
-        let Header { kind: named, metadata, status } = self.parse().ok()?;
+        let Header { metadata, status } = self.parse().ok()?;
         if metadata.name.is_empty() {
             return None;
         }
@@ -121,7 +119,7 @@ impl Raw {
         let alone = |problem| vec![problem];
         let object = match kind {
             Kind::NetworkPolicies | Kind::ClusterwideNetworkPolicies => {
-                policy(&source, &typed(kind, &named, text), policies)
+                policy(&source, &typed(kind, text), policies)
             }
             Kind::LocalPods | Kind::RemotePods => Pod::read(&json).map(Arc::new).map(Object::Pod),
             Kind::Services => {
@@ -179,14 +177,14 @@ fn policy(
     }
 }
 
-/// Items of lists need not say what they are.
-fn typed<'a>(kind: Kind, named: &str, text: &'a str) -> Cow<'a, str> {
-    let Some(rest) = text.trim_start().strip_prefix('{').filter(|_| named.is_empty()) else {
-        return text.into();
-    };
+/// A policy's document, the same whatever else the server says of the object: one that only has
+/// another status is the policy that it was.
+fn typed(kind: Kind, text: &str) -> String {
+    let kept = kept::text(kind, text);
+    let rest = kept.as_deref().unwrap_or(text).trim_start();
+    let Some(rest) = rest.strip_prefix('{') else { return rest.to_owned() };
     let Resource { group, version, kind, .. } = kind.resource();
-    let comma = if rest.trim_start().starts_with('}') { "" } else { "," };
-    format!("{{\"apiVersion\":\"{group}/{version}\",\"kind\":\"{kind}\"{comma}{rest}").into()
+    format!("{{\"apiVersion\":\"{group}/{version}\",\"kind\":\"{kind}\",{rest}")
 }
 
 /// Places in the API server's text mean nothing: the field says where.
@@ -214,6 +212,25 @@ mod tests {
         let problem = &problems[0];
         assert_eq!(problem.file.to_str(), Some("ciliumnetworkpolicy prod/web"));
         assert_eq!((problem.line, problem.field.as_str()), (0, "spec.egress[0].toCIDR[0]"));
+    }
+
+    #[test]
+    fn a_policy_of_which_only_the_status_changed_is_the_same() {
+        let policy = |more: &str, rest: &str| {
+            let text = format!(
+                r#"{{{more}"metadata": {{"name": "web", "namespace": "prod"{rest}}},
+                "spec": {{"endpointSelector": {{}}, "egress": [{{"toCIDR": ["10.0.0.0/8"]}}]}},
+                "status": {{"conditions": [{{"type": "Valid", "message": "{}"}}]}}}}"#,
+                rest.len()
+            );
+            let Ok(Object::Policy(policy)) = read(Kind::NetworkPolicies, &text).object else {
+                panic!("{text}")
+            };
+            policy
+        };
+        let kind = r#""apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "#;
+        let managed = r#", "managedFields": [{"manager": "fqdnd"}], "resourceVersion": "9""#;
+        assert_eq!(policy("", ""), policy(kind, managed));
     }
 
     #[test]

@@ -10,7 +10,23 @@ use crate::cluster::object::Raw;
 
 fn read(kind: Kind, object: &Value) -> Read {
     let raw: Raw = serde_json::from_str(&object.to_string()).unwrap();
-    raw.read(kind, policy::Options::default()).unwrap()
+    let mut read = raw.read(kind, policy::Options::default()).unwrap();
+    read.kept = read.object.is_ok().then(|| raw.kept(kind)).flatten();
+    read
+}
+
+/// Takes in what was kept.
+fn restore(changes: Changes) -> Store {
+    let mut store = Store::default();
+    for ((kind, name), text) in changes {
+        match text {
+            Some(text) => put(&mut store, kind, &serde_json::from_str(&text).unwrap()),
+            None => store.handle(kind, Update::Gone(name)),
+        }
+    }
+    store.keep_as_restored();
+    store.handle_sandboxes(Ok(Sandboxes::default()));
+    store
 }
 
 fn put(store: &mut Store, kind: Kind, object: &Value) {
@@ -29,6 +45,8 @@ fn begun() -> Store {
         assert!(store.inventory().is_none(), "{kind} was not read yet");
         store.handle(kind, Update::Listed(Some(Vec::new())));
     }
+    assert!(store.inventory().is_none(), "the runtime's record was not read yet");
+    store.handle_sandboxes(Ok(Sandboxes::default()));
     put(&mut store, Kind::Namespaces, &json!({"metadata": {"name": "n"}}));
     assert!(store.inventory().is_some());
     store
@@ -98,6 +116,7 @@ fn a_policy_that_breaks_stays_as_it_was_and_one_that_never_was_read_is_lost() {
     assert!(verdict.message().starts_with("spec.egress[0].toCIDR[0]: "), "{}", verdict.message());
 
     let mut store = Store::default();
+    store.handle_sandboxes(Ok(Sandboxes::default()));
     let broken = read(Kind::NetworkPolicies, &policy("ten"));
     store.handle(Kind::NetworkPolicies, Update::Listed(Some(vec![broken])));
     for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::NetworkPolicies) {
@@ -118,6 +137,53 @@ fn what_is_not_followed_is_told_since_when() {
     assert_eq!(problem.file.to_str(), Some("nodes"));
     let message = "not followed since 1970-01-01T00:00:00Z: away; what was read stands";
     assert_eq!(problem.message, message);
+}
+
+/// What an earlier daemon kept, with one policy in force.
+fn kept() -> Store {
+    let mut store = begun();
+    put(&mut store, Kind::NetworkPolicies, &policy("10.0.0.0/8"));
+    restore(store.take_changes())
+}
+
+#[test]
+fn what_was_kept_is_in_force_where_the_server_gives_no_lists_and_not_before() {
+    let mut store = kept();
+    assert!(store.inventory().is_none());
+    assert!(!store.may_begin_as_kept(false) && store.may_begin_as_kept(true));
+    let state = WatchState::Interrupted { reason: "away".to_owned() };
+    let since = SystemTime::UNIX_EPOCH;
+    store.handle(Kind::Nodes, Update::Fares(Watched { objects: 0, state, since }));
+    assert!(store.may_begin_as_kept(false));
+    store.begin_as_kept();
+    assert_eq!(store.inventory().unwrap().policies.len(), 1);
+    assert!(!Store::default().may_begin_as_kept(true), "nothing was kept");
+
+    // What went while nobody watched goes with the first list that is read.
+    store.handle(Kind::NetworkPolicies, Update::Listed(Some(Vec::new())));
+    assert!(store.inventory().unwrap().policies.is_empty());
+    assert_eq!(store.take_changes().into_values().collect::<Vec<_>>(), [None]);
+}
+
+#[test]
+fn a_policy_that_broke_while_nobody_watched_stays_as_it_was_kept_and_another_of_its_name_is_none() {
+    for (uid, in_force) in [("1", 1), ("2", 0)] {
+        let of = |uid: &str, egress: &str| {
+            let mut policy = policy(egress);
+            policy["metadata"]["uid"] = uid.into();
+            policy
+        };
+        let mut store = begun();
+        put(&mut store, Kind::NetworkPolicies, &of("1", "10.0.0.0/8"));
+        let mut store = restore(store.take_changes());
+        let listed = vec![read(Kind::NetworkPolicies, &of(uid, "ten"))];
+        store.handle(Kind::NetworkPolicies, Update::Listed(Some(listed)));
+        store.begin_as_kept();
+        let now = store.inventory().unwrap();
+        assert_eq!((now.policies.len(), now.problems.len()), (in_force, 1));
+        // It is known that the new one never was in force.
+        assert!(now.lost.is_empty());
+    }
 }
 
 /// One thing that happens to the objects of a cluster.
@@ -212,14 +278,21 @@ proptest! {
         for step in &steps {
             carry_out(step, &mut store, &mut lists);
         }
+        let mut restored = restore(store.take_changes());
+        prop_assert!(restored.may_begin_as_kept(true));
+        restored.begin_as_kept();
         let mut fresh = Store::default();
+        fresh.handle_sandboxes(Ok(Sandboxes::default()));
         for kind in Kind::ALL {
             let objects = lists.get(&kind).into_iter().flat_map(BTreeMap::values);
             let read = objects.map(|object| read(kind, object)).collect();
             fresh.handle(kind, Update::Listed(Some(read)));
         }
         let (followed, read) = (store.inventory().unwrap(), fresh.inventory().unwrap());
-        prop_assert_eq!(followed.pods, read.pods);
-        prop_assert_eq!(followed.services, read.services);
+        let restored = restored.inventory().unwrap();
+        prop_assert_eq!(&followed.pods, &read.pods);
+        prop_assert_eq!(&followed.services, &read.services);
+        prop_assert_eq!(restored.pods, read.pods);
+        prop_assert_eq!(restored.services, read.services);
     }
 }
