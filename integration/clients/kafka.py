@@ -14,11 +14,11 @@ import sys
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-PATIENCE = 20
+PATIENCE = 8
 COMMON = {
     "client.id": "lab",
     "socket.timeout.ms": 5000,
-    "message.timeout.ms": 15000,
+    "message.timeout.ms": 7000,
     "log_level": 0,
 }
 
@@ -62,7 +62,8 @@ def topics(broker):
 
 
 def create(broker, topic):
-    for future in admin(broker).create_topics([NewTopic(topic, 1, 1)]).values():
+    client = admin(broker)
+    for future in client.create_topics([NewTopic(topic, 1, 1)]).values():
         future.result(PATIENCE)
     return {}
 
