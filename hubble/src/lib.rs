@@ -1,4 +1,4 @@
-//! Hubble's Observer service: what [`flows`] has recorded, for Hubble's own clients and for ours.
+//! Hubble's Observer service: what [`mod@flows`] has recorded, for Hubble's own clients and for ours.
 //!
 //! Whoever records hands in a [`Recording`]; nothing here knows who that is. What clients may cost
 //! is bounded: how many there are, what a request may hold, and what waits for one of them, which

@@ -83,10 +83,15 @@ fn what_pods_do_is_seen_on_80_columns_and_an_endpoint_can_be_opened() {
     let mut top = top(&lab, &daemon, &[]);
     // From here on its counters are watched.
     top.wait_for_text(CLIENT);
-    happen(&lab);
     top.wait_for("queries, connections and drops", |screen| {
-        let Some(client) = words(screen, CLIENT) else { return false };
-        client[1] == "enforced" && client[2..5].iter().all(|rate| *rate != "0.0")
+        let is_seen = words(screen, CLIENT).is_some_and(|client| {
+            client[1] == "enforced" && client[2..5].iter().all(|rate| *rate != "0.0")
+        });
+        // What is long ago on a busy machine happens again.
+        is_seen && words(screen, "www.example.com").is_some() || {
+            happen(&lab);
+            false
+        }
     });
     top.wait_for("what was dropped, and why", |screen| {
         let denied = |line: &str| {
@@ -97,7 +102,6 @@ fn what_pods_do_is_seen_on_80_columns_and_an_endpoint_can_be_opened() {
     });
     let screen = top.screen();
     assert!(screen.contains("1 enforced, 3 open, 0 denied"), "{screen}");
-    assert!(words(&screen, "www.example.com").is_some(), "{screen}");
     assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
 
     top.press("/client\r");
@@ -175,9 +179,12 @@ fn a_daemon_that_is_away_is_told_of_and_seen_again_when_it_is_back() {
     top.wait_for_text("! no queries, names and drops: ");
     assert!(top.screen().contains(CLIENT), "what it said last stays");
     daemon.restart().unwrap();
-    happen(&lab);
     top.wait_for("it is back", |screen| {
-        !screen.contains("! ") && words(screen, "www.example.com").is_some()
+        let is_back = !screen.contains("! ") && words(screen, "www.example.com").is_some();
+        is_back || {
+            happen(&lab);
+            false
+        }
     });
     top.press("q");
     assert_eq!(top.end(), WELL);
