@@ -290,7 +290,7 @@ pub async fn explained(
     let explanation = explained.context("the explanation failed")?;
     let absent =
         |error: engine::explain::ExplainError| Failure(StatusCode::NOT_FOUND, error.to_string());
-    Ok(Json(explanation.map_err(absent)?))
+    explanation.map_err(absent)
 }
 
 async fn maps(State(shared): State<Arc<Shared>>) -> Result<Json<Vec<api::MapInfo>>, Failure> {
