@@ -184,14 +184,14 @@ impl Family {
             let line = Line { name, labels };
             match &*lock(&series.0) {
                 Reading::Count(count) if self.scale() == 1.0 => {
-                    line.write(text, "", None, count)?
+                    line.write(text, "", None, count)?;
                 }
                 Reading::Count(count) => {
                     #[allow(clippy::cast_precision_loss, reason = "as elsewhere")]
                     line.write(text, "", None, *count as f64 / self.scale())?;
                 }
                 Reading::Level(level) => {
-                    line.write(text, "", None, Number(level / self.scale()))?
+                    line.write(text, "", None, Number(level / self.scale()))?;
                 }
                 Reading::Spread(spread) => line.write_spread(text, spread, self.scale())?,
             }
