@@ -93,7 +93,8 @@ fn upstreams(marks: Marks) -> [Value; 2] {
 fn returns(marks: Marks) -> [Value; 2] {
     let direction = json!({ "ct": { "key": "direction" } });
     let is_reply = json!({ "match": { "op": "==", "left": direction, "right": "reply" } });
-    let others = json!({ "&": [{ "meta": { "key": "mark" } }, !marks.mask()] });
+    // Its other bit is set anyway.
+    let others = json!({ "&": [{ "meta": { "key": "mark" } }, !marks.answer()] });
     let marked = json!({ "|": [others, marks.redirect()] });
     let mark = json!({ "mangle": { "key": { "meta": { "key": "mark" } }, "value": marked } });
     base_chain(
