@@ -223,6 +223,7 @@ async fn start(
     let proxy = dnsproxy::start(settings::proxy(config, redirect.marks), Arc::clone(&names) as _)
         .context("the DNS proxy cannot be started")?;
     reconciler.start(known, &dump)?;
+    sources.source.is_in_force(&inventory);
     pins::finish_move(&datapath);
     configure(Some(&proxy))?;
     let l7 = start_l7(config, &proxy, &names, flows.as_ref(), redirect.marks).await;
@@ -328,7 +329,11 @@ async fn update(shared: &Shared, sources: &mut Sources, again: bool) {
     sources.attached.look(again).await;
     let known = Known { manifests: &inventory, node: &node, attached: &sources.attached };
     let mut reconciler = shared.reconciler.lock().await;
+    let failed = reconciler.failed();
     reconciler.update(known);
+    if reconciler.failed() == failed {
+        sources.source.is_in_force(&inventory);
+    }
     if let Some(l7) = &shared.l7 {
         l7.changed(&inventory, reconciler.endpoints());
     }

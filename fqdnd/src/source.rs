@@ -41,6 +41,13 @@ impl Source {
         }
     }
 
+    /// Takes note that all of this is in force.
+    pub fn is_in_force(&self, inventory: &Inventory) {
+        if let Self::Cluster(cluster) = self {
+            cluster.is_in_force(inventory);
+        }
+    }
+
     /// What it says, now and later.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Inventory>> {
         match self {

@@ -5,6 +5,7 @@
 //! What was read is kept in a state directory, so that it stands over a restart, too.
 
 mod access;
+mod condition;
 mod feed;
 mod gathering;
 mod health;
@@ -16,6 +17,7 @@ mod object;
 mod reporter;
 mod secrets;
 mod store;
+mod tally;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -67,6 +69,7 @@ pub struct ClusterOptions {
 pub struct Cluster {
     inventory: watch::Receiver<Arc<Inventory>>,
     verdicts: watch::Receiver<Verdicts>,
+    in_force: watch::Sender<Option<Verdicts>>,
     hints: Arc<Notify>,
     access: Access,
     tasks: JoinSet<()>,
@@ -105,12 +108,28 @@ impl Cluster {
         let (publish, inventory) = watch::channel(Arc::new(first));
         let (judge, verdicts) = watch::channel(gathering.verdicts());
         tasks.spawn(gathering.run(publish, judge));
-        Ok(Self { inventory, verdicts, hints, access, tasks })
+        let in_force = watch::channel(None).0;
+        Ok(Self { inventory, verdicts, in_force, hints, access, tasks })
     }
 
     /// Has this node say what became of policies, from now on.
     pub fn report(&mut self, reports: Reports) {
-        self.tasks.spawn(reporter::run(self.access.clone(), reports, self.verdicts()));
+        let (access, inventory) = (self.access.clone(), self.subscribe());
+        let words = reporter::tell(access, reports.clone(), self.in_force.subscribe(), inventory);
+        self.tasks.spawn(words);
+        let (access, inventory) = (self.access.clone(), self.subscribe());
+        self.tasks.spawn(reporter::run(access, reports, self.verdicts(), inventory));
+    }
+
+    /// Takes note that all of this is in force on this node.
+    pub fn is_in_force(&self, inventory: &Inventory) {
+        self.in_force.send_if_modified(|known| {
+            let same = known.as_ref().is_some_and(|known| known.ptr_eq(&inventory.verdicts));
+            if !same {
+                *known = Some(inventory.verdicts.clone());
+            }
+            !same
+        });
     }
 
     /// The newest inventory, and all later ones. It closes if the watch fails.

@@ -18,6 +18,8 @@ pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "fqdnd");
 pub const CILIUM: &str = "io.cilium.k8s.crd.schema.version";
 /// The condition that says whether a policy could be read.
 pub const VALID: &str = "Valid";
+/// The condition that says on how many nodes a policy is in force.
+pub const ENFORCED: &str = "Enforced";
 
 /// The definitions, as objects of the API.
 pub fn definitions() -> Vec<Value> {
@@ -57,6 +59,8 @@ fn policies(kind: &str, plural: &str, short: &[&str], namespaced: bool) -> Value
         columns: json!([
             {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
             column("Valid", condition(VALID, "status"), 0),
+            column("Enforced", condition(ENFORCED, "status"), 0),
+            column("Where", condition(ENFORCED, "message"), 1),
             column("Why", condition(VALID, "message"), 1),
         ]),
     })

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use model::{CidrGroup, ClusterNode, EndpointName, Objects, Pod, Service};
 use policy::{Document, Policy, PolicyKey, Problem};
 
-use crate::cluster::{Kind, Watched};
+use crate::cluster::{Kind, Verdicts, Watched};
 use crate::secret::Secret;
 
 /// Everything that the manifests describe at one moment.
@@ -38,6 +38,8 @@ pub struct Inventory {
     /// Files and directories of which something may be missing here that was in force before the
     /// daemon started: they could not be read whole since, and nothing was kept of them.
     pub lost: BTreeSet<Arc<Path>>,
+    /// What became of each policy of a cluster.
+    pub verdicts: Verdicts,
     /// How the watched lists of a cluster fare.
     pub watched: BTreeMap<Kind, Watched>,
     /// Why the runtime's record of this node's pods cannot be read.

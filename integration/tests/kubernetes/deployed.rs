@@ -65,6 +65,12 @@ fn the_rights_of_the_manifests_are_enough_to_enforce_what_the_cluster_says() {
     }
 
     soon("the refused policy is told", || !node.api.all("events").is_empty());
+    soon("what is enforced is told", || {
+        node.api
+            .all("ciliumnetworkpolicies")
+            .iter()
+            .any(|own| own["status"].to_string().contains("on 1 of 1 nodes"))
+    });
     let asked: BTreeSet<Access> =
         node.api.asked().iter().map(|(method, path)| Access::asked(method, path)).collect();
     assert_eq!(asked, granted(&objects));

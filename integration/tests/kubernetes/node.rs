@@ -133,6 +133,10 @@ fn a_policy_of_the_cluster_is_enforced_on_the_pod_that_the_runtime_binds() {
     }
     node.api.put(yaml(POLICY)).unwrap();
     soon("the policy is enforced", || node.enforcement(CLIENT) == "enforced");
+    soon("its status says so", || {
+        let policies = node.api.all("ciliumnetworkpolicies");
+        policies.iter().any(|own| own["status"].to_string().contains("on 1 of 1 nodes"))
+    });
     let client = node.lab.pod(CLIENT);
     assert_eq!(node.daemon.endpoint(CLIENT)["interface"], client.host_interface());
     assert_eq!(client.connect(ip(WEB), 80), Reach::Silent);

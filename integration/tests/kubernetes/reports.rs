@@ -15,10 +15,14 @@ async fn reporting(ground: &Ground, node: &str) -> Cluster {
 }
 
 fn condition(ground: &Ground, name: &str) -> Option<Value> {
+    condition_of(ground, name, crd::VALID)
+}
+
+fn condition_of(ground: &Ground, name: &str, kind: &str) -> Option<Value> {
     let policies = ground.api().all("ciliumnetworkpolicies");
     let policy = policies.into_iter().find(|own| own["metadata"]["name"] == name)?;
     let conditions = policy["status"]["conditions"].as_array()?.clone();
-    conditions.into_iter().find(|own| own["type"] == crd::VALID)
+    conditions.into_iter().find(|own| own["type"] == kind)
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -59,6 +63,78 @@ async fn one_node_writes_what_became_of_each_policy_and_what_is_refused_is_an_ev
     assert_eq!(ground.api().requests("PATCH", "/status"), written);
     assert!(written <= 4, "{written} writes for three verdicts");
     drop((one, two));
+}
+
+/// Has a node tell that all it knows is in force.
+fn enforce(cluster: &Cluster) {
+    let inventory = cluster.subscribe().borrow().clone();
+    cluster.is_in_force(&inventory);
+}
+
+#[tokio::test]
+async fn a_policy_says_on_how_many_nodes_it_is_in_force_whoever_writes() {
+    let ground = Ground::own().await;
+    let names = ["one", "two", "three"];
+    for node in names {
+        let node = serde_json::json!({"name": node});
+        let node = serde_json::json!({"apiVersion": "v1", "kind": "Node", "metadata": node});
+        ground.api().put(node).unwrap();
+    }
+    let namespace = ground.namespace.clone();
+    ground.api().put(yaml(&policy(&namespace, "web", "203.0.113.1/32"))).unwrap();
+    let mut nodes = Vec::new();
+    for node in names {
+        nodes.push(reporting(&ground, node).await);
+    }
+    let enforced = |what: &str| {
+        let condition = condition_of(&ground, "web", crd::ENFORCED)?;
+        Some(condition[what].as_str().unwrap_or_default().to_owned())
+    };
+    nodes.iter().for_each(enforce);
+    let says = |status: &str, message: &str| {
+        enforced("status").is_some_and(|own| own == status)
+            && enforced("message").is_some_and(|own| own == message)
+    };
+    until("all three", || says("True", "on 3 of 3 nodes")).await;
+
+    // A change that one node does not come to, as one whose maps are full.
+    ground.api().put(yaml(&policy(&namespace, "web", "203.0.113.2/32"))).unwrap();
+    for node in &nodes {
+        let mut inventory = node.subscribe();
+        let changed = |now: &std::sync::Arc<kubernetes::Inventory>| {
+            now.verdicts.values().any(|verdict| verdict.generation == 2)
+        };
+        inventory.wait_for(changed).await.unwrap();
+    }
+    nodes[1..].iter().for_each(enforce);
+    until("two of three", || says("False", "on 2 of 3 nodes")).await;
+    let written = ground.api().requests("PATCH", "/status");
+    enforce(&nodes[0]);
+    until("all three again", || says("True", "on 3 of 3 nodes")).await;
+    assert!(ground.api().requests("PATCH", "/status") <= written + 2);
+
+    // The one that writes goes, and another goes on; what a node enforces stays enforced.
+    let lease = || {
+        let leases = ground.api().all("leases");
+        let lease = leases.into_iter().find(|own| own["metadata"]["name"] == "fqdnd-policies");
+        lease.map(|own| own["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
+    };
+    let first = lease().unwrap();
+    let at = names.iter().position(|own| *own == first).unwrap();
+    drop(nodes.remove(at));
+    until("another holds the lease", || lease().is_some_and(|own| own != first)).await;
+    ground.api().put(yaml(&policy(&namespace, "web", "203.0.113.3/32"))).unwrap();
+    for node in &nodes {
+        let mut inventory = node.subscribe();
+        let changed = |now: &std::sync::Arc<kubernetes::Inventory>| {
+            now.verdicts.values().any(|verdict| verdict.generation == 3)
+        };
+        inventory.wait_for(changed).await.unwrap();
+        enforce(node);
+    }
+    until("those that run", || says("False", "on 2 of 3 nodes")).await;
+    ground.api().delete("nodes", None, &first).unwrap();
+    until("those that there are", || says("True", "on 2 of 2 nodes")).await;
 }
 
 #[tokio::test]

@@ -12,8 +12,10 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::backends::Slice;
+use crate::cluster::condition::Condition;
 use crate::cluster::kept;
 use crate::cluster::kind::{Kind, Resource};
+use crate::crd::{ENFORCED, VALID};
 use crate::described::{Described, Json};
 use crate::pod::Pod;
 use crate::reading::{NamespaceDocument, Object};
@@ -43,23 +45,12 @@ pub(crate) struct Read {
     pub generation: i64,
     /// Where a watch goes on after it.
     pub resource_version: String,
-    /// What its status says of whether it could be read.
-    pub told: Option<Told>,
+    /// What its status says of what became of it.
+    pub told: Vec<Condition>,
     /// What it says, or why it says nothing.
     pub object: Result<Object, Vec<Problem>>,
     /// What the next start is to find of it.
     pub kept: Option<Box<str>>,
-}
-
-/// A condition that a policy's status has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(crate) struct Told {
-    #[serde(rename = "type")]
-    kind: String,
-    pub status: String,
-    pub message: String,
-    pub observed_generation: i64,
 }
 
 /// What every object says of itself. It is read first, and without checks: an object that breaks
@@ -79,9 +70,11 @@ struct HeaderStatus {
 }
 
 impl HeaderStatus {
-    fn told(self) -> Option<Told> {
-        let conditions: Vec<Told> = serde_json::from_value(self.conditions).ok()?;
-        conditions.into_iter().find(|condition| condition.kind == crate::crd::VALID)
+    fn told(self) -> Vec<Condition> {
+        let conditions: Vec<Condition> =
+            serde_json::from_value(self.conditions).unwrap_or_default();
+        let of_ours = |own: &Condition| own.kind == VALID || own.kind == ENFORCED;
+        conditions.into_iter().filter(of_ours).collect()
     }
 }
 
@@ -148,7 +141,7 @@ impl Raw {
             uid: metadata.uid,
             generation: metadata.generation,
             resource_version: metadata.resource_version,
-            told: if kind.is_policy() { status.told() } else { None },
+            told: if kind.is_policy() { status.told() } else { Vec::new() },
             object,
             kept: None,
         })

@@ -1,10 +1,16 @@
-//! Says in the cluster what became of each policy: a condition of its status, and an event for one
-//! that is refused.
+//! Says in the cluster what became of each policy: conditions of its status, whether it could be read
+//! and on how many nodes it is in force, and an event for one that is refused.
 //!
 //! One node writes for all: the one that holds a lease. It writes only what a policy's status does
 //! not say yet, so that another which takes over goes on where it stopped, and at most some writes
-//! a second. All nodes read policies alike, so it does not matter which one writes.
+//! a second. All nodes read policies alike, so it does not matter which one writes. How many nodes
+//! there are changes more often than anything else of a policy: that alone is written one policy a
+//! second on average.
 
+mod lease;
+mod words;
+
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kube::Client;
@@ -15,65 +21,76 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::cluster::access::{Access, Remedy, reason};
+use crate::cluster::access::{Access, reason};
+use crate::cluster::condition::{Condition, Due};
 use crate::cluster::kind::Kind;
 use crate::cluster::store::{Verdict, Verdicts};
-use crate::crd::VALID;
+use crate::cluster::tally::Tally;
+use crate::inventory::Inventory;
+use lease::{Lease, RENEWED};
+use words::Words;
 
-/// The lease's name.
-const LEASE: &str = "fqdnd-policies";
-/// How long it holds, and how often it is renewed, or looked at by the others.
-const HELD: Duration = Duration::from_secs(15);
-const RENEWED: Duration = Duration::from_secs(5);
+pub(crate) use words::tell;
+
 /// The pause between two writes.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The pause between two rounds in which numbers of nodes are written, for each that was written
+/// in the one before; and the shortest.
+const RECOUNT: Duration = Duration::from_secs(1);
+const SHORTEST_RECOUNT: Duration = Duration::from_secs(10);
+/// How often what nodes say is read, where there is nothing to wait for.
+const IDLE: Duration = Duration::from_secs(30);
 /// How long after a refusal it is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 /// Who writes, as the API server notes it.
 const MANAGER: &str = "fqdnd";
+/// What leases are, as the API has it.
+const LEASES: (&str, &str) = ("coordination.k8s.io/v1", "Lease");
 
 /// Where a node says what became of policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reports {
-    /// The namespace of the lease.
+    /// The namespace of the leases.
     pub namespace: String,
     /// This node's name.
     pub node: String,
 }
 
+fn leases(reports: &Reports) -> String {
+    format!("/apis/{}/namespaces/{}/leases", LEASES.0, reports.namespace)
+}
+
+/// Why nothing can be said.
+struct Fault(String);
+
+impl From<kube::Error> for Fault {
+    fn from(error: kube::Error) -> Self {
+        Self(reason(&error))
+    }
+}
+
 /// Writes as long as somebody judges policies.
-pub(crate) async fn run(access: Access, reports: Reports, verdicts: watch::Receiver<Verdicts>) {
+pub(crate) async fn run(
+    access: Access,
+    reports: Reports,
+    verdicts: watch::Receiver<Verdicts>,
+    inventory: watch::Receiver<Arc<Inventory>>,
+) {
     let mut told = String::new();
     loop {
         let ended = match access.client().await {
             Ok(client) => {
-                let mut reporter = Reporter::new(client, &reports, verdicts.clone());
-                reporter.follow().await
+                let (verdicts, inventory) = (verdicts.clone(), inventory.clone());
+                Reporter::new(client, &reports, verdicts, inventory).follow().await
             }
-            Err(error) => Err(Fault::Refused(error.to_string())),
+            Err(error) => Err(Fault(error.to_string())),
         };
-        match ended {
-            Err(Fault::Closed) | Ok(()) => return,
-            Err(Fault::Refused(reason)) => {
-                if told != reason {
-                    tracing::warn!(reason, "what became of policies cannot be written");
-                    told = reason;
-                }
-                sleep(RETRY).await;
-            }
+        let Err(Fault(reason)) = ended else { return };
+        if told != reason {
+            tracing::warn!(reason, "what became of policies cannot be written");
+            told = reason;
         }
-    }
-}
-
-enum Fault {
-    /// Nobody judges policies any more.
-    Closed,
-    Refused(String),
-}
-
-impl From<kube::Error> for Fault {
-    fn from(error: kube::Error) -> Self {
-        Self::Refused(reason(&error))
+        sleep(RETRY).await;
     }
 }
 
@@ -81,118 +98,68 @@ struct Reporter<'a> {
     client: Client,
     reports: &'a Reports,
     verdicts: watch::Receiver<Verdicts>,
-    /// Another's lease as it was last seen to change, by this node's own clock.
-    seen: Option<(Value, Instant)>,
-    /// Until when the lease is surely ours.
-    ours: Option<Instant>,
+    inventory: watch::Receiver<Arc<Inventory>>,
+    lease: Lease,
+    words: Words,
+    tally: Option<Tally>,
+    /// When what nodes say is read again, and when numbers of nodes may be written.
+    read_at: Instant,
+    recount_at: Instant,
 }
 
 impl<'a> Reporter<'a> {
-    fn new(client: Client, reports: &'a Reports, verdicts: watch::Receiver<Verdicts>) -> Self {
-        Self { client, reports, verdicts, seen: None, ours: None }
+    fn new(
+        client: Client,
+        reports: &'a Reports,
+        verdicts: watch::Receiver<Verdicts>,
+        inventory: watch::Receiver<Arc<Inventory>>,
+    ) -> Self {
+        let (lease, words, now) = (Lease::default(), Words::default(), Instant::now());
+        let (tally, read_at, recount_at) = (None, now, now);
+        Self { client, reports, verdicts, inventory, lease, words, tally, read_at, recount_at }
     }
 
+    /// Writes until nobody judges policies any more.
     async fn follow(&mut self) -> Result<(), Fault> {
         loop {
-            self.hold().await?;
-            if self.is_ours() {
+            self.lease.hold(&self.client, self.reports).await?;
+            if self.lease.is_ours() {
                 self.write_all().await?;
             }
-            if let Ok(Err(_)) = timeout(RENEWED, self.verdicts.changed()).await {
-                return Err(Fault::Closed);
+            match timeout(RENEWED, self.verdicts.changed()).await {
+                Ok(Err(_)) => return Ok(()),
+                // What is in force will be other than it was.
+                Ok(Ok(())) => self.read_at = Instant::now(),
+                Err(_) => {}
             }
         }
-    }
-
-    fn is_ours(&self) -> bool {
-        self.ours.is_some_and(|until| Instant::now() + RENEWED < until)
-    }
-
-    /// Takes the lease, renews it, or sees that it is another's.
-    async fn hold(&mut self) -> Result<(), Fault> {
-        if self.ours.is_some_and(|until| Instant::now() + 2 * RENEWED < until) {
-            return Ok(());
-        }
-        let path =
-            format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", self.reports.namespace);
-        let request = Request::new(&path);
-        let began = Instant::now();
-        let get = request.get(LEASE, &kube::api::GetParams::default());
-        let lease = self.client.request::<Value>(get.map_err(kube::Error::BuildRequest)?).await;
-        let written = match lease {
-            Ok(lease) if self.may_take(&lease) => {
-                let lease = serde_json::to_vec(&self.lease(Some(&lease)));
-                let lease = lease.map_err(kube::Error::SerdeError)?;
-                request.replace(LEASE, &PostParams::default(), lease)
-            }
-            Ok(_) => {
-                self.ours = None;
-                return Ok(());
-            }
-            Err(error) if Remedy::of(&error) == Remedy::Unknown => {
-                let lease = serde_json::to_vec(&self.lease(None));
-                request.create(&PostParams::default(), lease.map_err(kube::Error::SerdeError)?)
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let written = written.map_err(kube::Error::BuildRequest)?;
-        match self.client.request::<Value>(written).await {
-            Ok(_) => self.ours = Some(began + HELD),
-            // Another one was quicker.
-            Err(kube::Error::Api(status)) if status.code == 409 => self.ours = None,
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
-    }
-
-    /// Whether the lease is this node's, nobody's, or was not renewed for as long as it holds.
-    fn may_take(&mut self, lease: &Value) -> bool {
-        let spec = &lease["spec"];
-        let holder = spec["holderIdentity"].as_str().unwrap_or_default();
-        if holder.is_empty() || holder == self.reports.node {
-            return true;
-        }
-        match &self.seen {
-            Some((known, since)) if known == spec => since.elapsed() > HELD,
-            _ => {
-                self.seen = Some((spec.clone(), Instant::now()));
-                false
-            }
-        }
-    }
-
-    fn lease(&self, before: Option<&Value>) -> Value {
-        let now = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
-        let mut lease = before.cloned().unwrap_or_else(|| {
-            json!({
-                "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-                "metadata": {"name": LEASE, "namespace": self.reports.namespace},
-                "spec": {},
-            })
-        });
-        let spec = &mut lease["spec"];
-        if spec["holderIdentity"] != self.reports.node.as_str() {
-            spec["acquireTime"] = now.clone().into();
-            let transitions = spec["leaseTransitions"].as_i64().unwrap_or(0);
-            spec["leaseTransitions"] = (transitions + i64::from(before.is_some())).into();
-        }
-        spec["holderIdentity"] = self.reports.node.clone().into();
-        spec["leaseDurationSeconds"] = HELD.as_secs().into();
-        spec["renewTime"] = now.into();
-        lease
     }
 
     /// Writes what is not said yet, as long as the lease is ours.
     async fn write_all(&mut self) -> Result<(), Fault> {
         let verdicts = self.verdicts.borrow_and_update().clone();
-        for (key, verdict) in verdicts.iter().filter(|(_, verdict)| !verdict.told) {
-            if !self.is_ours() {
-                self.hold().await?;
-                if !self.is_ours() {
+        self.count(&verdicts).await?;
+        let recounts = Instant::now() >= self.recount_at;
+        let (mut recounted, mut waits) = (0, false);
+        for (key, verdict) in &verdicts {
+            let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+            let (conditions, due) = verdict.conditions(self.tally.as_ref(), &now);
+            waits |= self.tally.as_ref().is_some_and(|tally| {
+                let missing = tally.enforcing(&verdict.uid) < tally.nodes();
+                tally.nodes() == 0 || (verdict.problems.is_empty() && missing)
+            });
+            match due {
+                Due::Now => {}
+                Due::Sometime if recounts => recounted += 1,
+                Due::Sometime | Due::Not => continue,
+            }
+            if !self.lease.is_ours() {
+                self.lease.hold(&self.client, self.reports).await?;
+                if !self.lease.is_ours() {
                     return Ok(());
                 }
             }
-            match self.write(key, verdict).await {
+            match self.write(key, verdict, &conditions).await {
                 Ok(()) => {}
                 // It is gone, or there is a newer one, which is judged anew.
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
@@ -200,29 +167,43 @@ impl<'a> Reporter<'a> {
             }
             sleep(PAUSE).await;
         }
+        if recounts {
+            self.recount_at = Instant::now() + SHORTEST_RECOUNT.max(RECOUNT * recounted);
+        }
+        if waits {
+            self.read_at = Instant::now();
+        }
         Ok(())
     }
 
-    async fn write(&self, key: &PolicyKey, verdict: &Verdict) -> Result<(), kube::Error> {
+    /// Reads what nodes say of these policies, when it is time to.
+    async fn count(&mut self, verdicts: &Verdicts) -> Result<(), Fault> {
+        if Instant::now() < self.read_at {
+            return Ok(());
+        }
+        let inventory = self.inventory.borrow().clone();
+        let read = self.words.read(&self.client, self.reports, verdicts, &inventory);
+        self.tally = Some(read.await?);
+        self.read_at = Instant::now() + IDLE;
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        key: &PolicyKey,
+        verdict: &Verdict,
+        conditions: &[Condition],
+    ) -> Result<(), kube::Error> {
         let kind = match &key.namespace {
             Some(_) => Kind::NetworkPolicies,
             None => Kind::ClusterwideNetworkPolicies,
         };
         let resource = kind.resource();
-        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let refused = !verdict.problems.is_empty();
         let mut policy = json!({
             "apiVersion": format!("{}/{}", resource.group, resource.version),
             "kind": resource.kind,
             "metadata": {"name": key.name, "uid": verdict.uid},
-            "status": {"conditions": [{
-                "type": VALID,
-                "status": verdict.status(),
-                "reason": if refused { "Refused" } else { "Accepted" },
-                "message": verdict.message(),
-                "observedGeneration": verdict.generation,
-                "lastTransitionTime": now,
-            }]},
+            "status": {"conditions": conditions},
         });
         if let Some(namespace) = &key.namespace {
             policy["metadata"]["namespace"] = namespace.clone().into();
@@ -233,7 +214,7 @@ impl<'a> Reporter<'a> {
             .patch_subresource("status", &key.name, &parameters, &Patch::Apply(&policy))
             .map_err(kube::Error::BuildRequest)?;
         self.client.request::<Value>(request).await?;
-        if refused {
+        if !verdict.problems.is_empty() {
             self.tell(&policy, verdict).await?;
         }
         Ok(())

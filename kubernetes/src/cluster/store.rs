@@ -20,6 +20,7 @@ use model::{Attachment, EndpointName, Label, Labels, Pod};
 use policy::{Policy, PolicyKey, Problem};
 
 use crate::backends::Slice;
+use crate::cluster::condition::Condition;
 use crate::cluster::health::{WatchState, Watched};
 use crate::cluster::journal::{Changes, Names};
 use crate::cluster::kind::Kind;
@@ -53,16 +54,11 @@ pub struct Verdict {
     pub generation: i64,
     /// Why it is not in force as it stands; empty where it is.
     pub problems: Vec<Problem>,
-    /// Whether its status says so already.
-    pub told: bool,
+    /// What its status says of that.
+    pub(crate) told: Vec<Condition>,
 }
 
 impl Verdict {
-    /// Whether all of it could be read: `True` or `False`, as conditions have it.
-    pub fn status(&self) -> &'static str {
-        if self.problems.is_empty() { "True" } else { "False" }
-    }
-
     /// What is wrong, for people to read.
     pub fn message(&self) -> String {
         const TOLD: usize = 3;
@@ -183,6 +179,7 @@ impl Store {
         }
         self.inventory.problems = self.interruptions().chain(flat(&self.problems)).collect();
         self.inventory.warnings = flat(&self.warnings).collect();
+        self.inventory.verdicts = self.verdicts.clone();
         let unknown =
             self.unknown.iter().map(|kind| Arc::from(std::path::Path::new(kind.as_str())));
         self.inventory.lost = self.lost.values().cloned().chain(unknown).collect();
@@ -318,12 +315,7 @@ impl Store {
             }
         };
         if let Some(policy) = policy_key(kind, &name) {
-            let mut verdict = Verdict { uid, generation, problems, told: false };
-            verdict.told = told.is_some_and(|told| {
-                told.status == verdict.status()
-                    && told.observed_generation == generation
-                    && told.message == verdict.message()
-            });
+            let verdict = Verdict { uid, generation, problems, told };
             keep(&mut self.verdicts, policy, verdict);
         }
     }
