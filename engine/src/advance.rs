@@ -247,6 +247,11 @@ impl Node {
         let led = |row: &Row| match () {
             () if leads.is_some_and(|leads| !leads.to(row)) => Led::Nowhere,
             () if entered.contains(&row.table) => Led::Nowhere,
+            () if progress.fresh.contains(&row.identity)
+                && !progress.inherited.contains_key(&(row.table, row.identity)) =>
+            {
+                Led::Nowhere
+            }
             () if !in_use.contains(&row.table) || !self.is_met(row.identity) => Led::Away,
             () if late.contains(&row.table) => Led::Late,
             () => Led::On,

@@ -192,6 +192,11 @@ impl Steps<'_> {
             let row = |ports: &PortPrefix| Row { table, identity, ports: *ports };
             before.extend(rows.iter().map(|(ports, own)| Change::PutRow(row(ports), *own)));
         }
+        // No address is taken for one under a wider prefix that a narrower one takes it from.
+        let mut prefixes = self.prefixes.puts;
+        prefixes.sort_by_key(|(prefix, ..)| Reverse(prefix.length()));
+        let prefixes = prefixes.into_iter();
+        before.extend(prefixes.map(|(own, identity, _)| Change::PutPrefix(*own, *identity)));
         before.extend(now.growing.into_iter().chain(late.growing));
         for ((endpoint, source), ..) in &self.sources.puts {
             before.push(Change::PutSource(*endpoint, *source));
@@ -211,12 +216,6 @@ impl Steps<'_> {
         }
         for (frontend, identity, _) in &self.frontends.puts {
             before.push(Change::PutFrontend(**frontend, **identity));
-        }
-        // No address is taken for one under a wider prefix that a narrower one takes it from.
-        let mut prefixes = self.prefixes.puts;
-        prefixes.sort_by_key(|(prefix, ..)| Reverse(prefix.length()));
-        for (prefix, identity, _) in prefixes {
-            before.push(Change::PutPrefix(*prefix, *identity));
         }
         before.extend(self.prefixes.removals.iter().map(|own| Change::DeletePrefix(**own)));
         before.extend(self.frontends.removals.iter().map(|own| Change::DeleteFrontend(**own)));

@@ -24,6 +24,7 @@ impl Node {
     pub(crate) fn write_rows(&mut self, progress: &mut Progress) {
         let fresh = self.sort_destinations(progress);
         self.inherit(&fresh, progress);
+        progress.fresh.extend(&fresh);
         let world = &self.world;
         for (key, table) in &mut self.tables {
             let mut writer = Writer { ledger: &mut self.ledger, table };

@@ -80,6 +80,8 @@ pub(crate) struct Progress {
     pub(crate) interfaces: BTreeSet<Interface>,
     /// Destinations that got their first prefix, or lost their last.
     pub(crate) identities: BTreeSet<Identity>,
+    /// Those of them that are new.
+    pub(crate) fresh: BTreeSet<Identity>,
     /// Service ports that stand for something else.
     pub(crate) service_ports: BTreeSet<Identity>,
     /// Tables that came into use, and have no rows yet.

@@ -15,7 +15,7 @@ use model::{
 use policy::{Document, Policy};
 
 use super::*;
-use crate::leases::{Leases, Limits};
+use crate::leases::{Leases, Limits, NameSets, SetsFull};
 use crate::snapshot::{Judgement, Question};
 use crate::{InventoryProblem, VerdictTable};
 
@@ -29,8 +29,34 @@ struct Bench {
     kernel: State,
     inventory: Inventory,
     leases: BTreeMap<EndpointId, Leases>,
+    /// What each endpoint's names are judged by.
+    tables: BTreeMap<EndpointId, Arc<VerdictTable>>,
+    /// Everything that was written.
+    log: Vec<Change>,
     snapshot: Arc<crate::Snapshot>,
     problems: Vec<InventoryProblem>,
+}
+
+/// Where no policy selects an endpoint, no selector matches anything.
+struct NoSets;
+
+impl NameSets for NoSets {
+    fn set_of(
+        &mut self,
+        _: model::NameRef<'_>,
+        _: &mut Vec<Change>,
+    ) -> Result<Option<Identity>, SetsFull> {
+        Ok(None)
+    }
+
+    fn union(
+        &mut self,
+        _: Identity,
+        _: Identity,
+        _: &mut Vec<Change>,
+    ) -> Result<Identity, SetsFull> {
+        Err(SetsFull)
+    }
 }
 
 impl Bench {
@@ -42,6 +68,8 @@ impl Bench {
             kernel: State::default(),
             inventory,
             leases: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            log: Vec::new(),
             snapshot: Arc::default(),
             problems: Vec::new(),
         };
@@ -114,31 +142,69 @@ impl Bench {
 
     fn carry_out(&mut self) -> Vec<Change> {
         let plan = self.node.plan(&self.inventory).unwrap();
-        plan.difference.before.iter().for_each(|change| self.kernel.apply(change));
+        self.apply(&plan.difference.before);
         for (id, local) in &plan.endpoints {
-            let leases =
-                self.leases.entry(*id).or_insert_with(|| Leases::new(*id, Limits::default()));
-            let mut changes = Vec::new();
-            if let Some(table) = &local.table {
-                leases.rejudge(&mut *table.sets(), &mut changes).unwrap();
-            }
-            changes.push(Change::PutEndpoint(local.interface, local.entry));
-            leases.settle(&mut changes);
-            changes.iter().for_each(|change| self.kernel.apply(change));
+            let changes = self.switch(*id, local);
+            self.apply(&changes);
         }
+        self.apply(&plan.difference.endpoints);
+        let mut bumps = self.bump(self.holders(&plan.enclosed));
         let mut after = Vec::new();
+        for (id, _) in &plan.gone {
+            self.tables.remove(id);
+            if let Some(mut leases) = self.leases.remove(id) {
+                leases.forget(|_| true, &mut NoSets, &mut after);
+            }
+        }
         plan.replaced.iter().for_each(|(old, new)| old.retire_into(new, &mut after));
         plan.retired.iter().for_each(|table| table.sets().clear(&mut after));
-        plan.difference.endpoints.iter().for_each(|change| self.kernel.apply(change));
-        after.iter().chain(&plan.difference.after).for_each(|change| self.kernel.apply(change));
-        let narrowed = plan.narrowed.iter().filter_map(|own| self.node.bump(*own));
-        let narrowed: Vec<Change> = narrowed.collect();
-        narrowed.iter().for_each(|change| self.kernel.apply(change));
+        self.apply(&after);
+        self.apply(&plan.difference.after);
+        bumps.extend(self.bump(plan.narrowed.clone()));
         self.snapshot = Arc::clone(&plan.snapshot);
         self.problems.clone_from(&plan.problems);
         self.node.applied(&plan);
         assert_eq!(cold_part(&self.kernel), self.node.desired());
-        plan.difference.into_changes().chain(narrowed).collect()
+        plan.difference.into_changes().chain(bumps).collect()
+    }
+
+    /// The endpoints with leases under one of these prefixes.
+    fn holders(&self, prefixes: &BTreeSet<Prefix>) -> Vec<EndpointId> {
+        let holds = |leases: &Leases| prefixes.iter().any(|own| leases.may_hold(*own));
+        self.leases.iter().filter(|(_, leases)| holds(leases)).map(|(id, _)| *id).collect()
+    }
+
+    fn bump(&mut self, endpoints: Vec<EndpointId>) -> Vec<Change> {
+        let bumps = endpoints.into_iter().filter_map(|own| self.node.bump(own));
+        let bumps: Vec<Change> = bumps.collect();
+        self.apply(&bumps);
+        bumps
+    }
+
+    fn apply(&mut self, changes: &[Change]) {
+        changes.iter().for_each(|change| self.kernel.apply(change));
+        self.log.extend_from_slice(changes);
+    }
+
+    /// Has an endpoint's names judged by its table, if that says anything else of them.
+    fn switch(&mut self, id: EndpointId, local: &LocalEndpoint) -> Vec<Change> {
+        let leases = self.leases.entry(id).or_insert_with(|| Leases::new(id, Limits::default()));
+        let mut changes = Vec::new();
+        let known = match &local.table {
+            Some(table) => self.tables.insert(id, Arc::clone(table)),
+            None => self.tables.remove(&id),
+        };
+        match &local.table {
+            Some(table) if known.as_ref().is_some_and(|own| own.shares_sets(table)) => {}
+            Some(table) => {
+                leases.rejudge(&mut *table.sets(), &mut changes).unwrap();
+                table.sets().confirm();
+            }
+            None => leases.rejudge(&mut NoSets, &mut changes).unwrap(),
+        }
+        changes.push(Change::PutEndpoint(local.interface, local.entry));
+        leases.settle(&mut changes);
+        changes
     }
 
     fn learn(&mut self, client: &str, name: &str, address: &str, now: Moment) {

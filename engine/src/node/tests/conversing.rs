@@ -46,7 +46,8 @@ impl Bench {
                 continue;
             }
             for to in probes {
-                let judged = self.snapshot.converse(*client, *to, |_, _| [None; 2]);
+                let sets = |endpoint, address| self.leases[&endpoint].sets_of(address);
+                let judged = self.snapshot.converse(*client, *to, sets);
                 let frontend =
                     Frontend { address: to.ip(), protocol: Protocol::TCP, port: to.port() };
                 let service = self.snapshot.frontends.get(&frontend);
