@@ -67,7 +67,7 @@ test-kernel: build
 
 bench:
 	@scripts/install-needs bench
-	$(CARGO) build --locked --release --package fqdnd --package fqdnctl --package fqdnd-benches
+	$(CARGO) build --locked --release --package fqdnd --package fqdnctl --package fqdnd-l7proxy --package fqdnd-benches
 	$(as_root) $(released)/fqdnd-bench
 
 soak: needs

@@ -7,8 +7,10 @@ mod datapath;
 mod dns;
 mod empty;
 mod figures;
+mod l7;
 mod learning;
 mod policies;
+mod process;
 mod recording;
 
 use std::collections::BTreeMap;
@@ -24,7 +26,7 @@ use serde::Serialize;
 use figures::Table;
 
 /// Measures what fqdnd costs: the DNS path beside dnsdist and a bare forwarder, recording flows, the
-/// datapath by the size of its tables, learning by the number of selectors, and policies by the
+/// L7 proxy beside nginx, the datapath by the size of its tables, learning by the number of selectors, and policies by the
 /// number of rules. To be run as root.
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -72,6 +74,8 @@ enum Part {
     Policies,
     /// Recording flows of DNS
     Recording,
+    /// The L7 proxy
+    L7,
 }
 
 /// All figures, as the file has them.
@@ -87,6 +91,8 @@ struct Figures {
     policies: Option<Vec<policies::Figures>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     recording: Option<Vec<recording::Figures>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    l7: Option<BTreeMap<&'static str, l7::Figures>>,
 }
 
 fn main() -> Result<()> {
@@ -114,6 +120,10 @@ fn main() -> Result<()> {
         // Many short turns disturb each other less than a few long ones.
         let plan = recording::Plan { rounds, time: Duration::from_millis(time / 2), workers };
         figures.recording = Some(show_recording(recording::run(plan)?));
+    }
+    if wanted(Part::L7) {
+        let plan = l7::Plan { rounds, time: Duration::from_millis(time) };
+        figures.l7 = Some(show_l7(l7::run(plan)?));
     }
     write(&arguments.json, &figures)
 }
@@ -155,6 +165,29 @@ fn show_recording(figures: Vec<recording::Figures>) -> Vec<recording::Figures> {
             format!("{:.2}", own.recorded_us),
             format!("{:.2}", own.unrecorded_us),
             format!("{:+.1}", (own.ratio - 1.0) * 100.0),
+        ]);
+    }
+    println!("{table}");
+    figures
+}
+
+fn show_l7(figures: BTreeMap<&'static str, l7::Figures>) -> BTreeMap<&'static str, l7::Figures> {
+    let mut table = Table::new(&[
+        "exchanges",
+        "CPU µs each",
+        "a second",
+        "alone, p50 µs",
+        "+p50 µs",
+        "KiB a connection",
+    ]);
+    for (name, own) in &figures {
+        table.row(vec![
+            (*name).to_owned(),
+            format!("{:.1}", own.cpu_us),
+            format!("{:.0}", own.per_second),
+            format!("{:.0}", own.p50_us),
+            format!("{:+.0}", own.added_us),
+            format!("{:.1}", own.idle_kib),
         ]);
     }
     println!("{table}");

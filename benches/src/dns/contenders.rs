@@ -4,16 +4,17 @@ use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use integration::{Binding, Daemon, Lab, LabOptions, Namespace, PodSpec, wait_until};
 
 use super::dnsperf::{Dnsperf, Report};
 use super::load::{self, Outcome, Pace};
 use super::names::{self, Names};
 use super::responder::Responder;
+use crate::process::{Process, cpu_time};
 
 /// Where the server is, on one of the lab's outside hosts.
 const SERVER_HOST: &str = "cdn";
@@ -199,28 +200,6 @@ impl Watched {
     }
 }
 
-/// A process that ends with this value.
-struct Process(Child);
-
-impl Process {
-    fn start(mut command: Command) -> Result<Self> {
-        let program = command.get_program().to_owned();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        child.map(Self).with_context(|| format!("start {}", program.display()))
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// This program again, as the bare forwarder.
 fn floor(lab: &Lab) -> Result<Command> {
     let mut command = lab.node().command(env::current_exe().context("find this program")?);
@@ -255,17 +234,4 @@ fn dnsdist(lab: &Lab) -> Result<Command> {
     command.args(["--supervised", "--disable-syslog", "--config"]);
     command.arg(path).stderr(Stdio::null());
     Ok(command)
-}
-
-/// The CPU time that all threads of a process have used, as the scheduler counts it. A thread that
-/// ends in between is missed; none of these proxies has such.
-fn cpu_time(pid: u32) -> Result<Duration> {
-    let mut total = Duration::ZERO;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let times = fs::read_to_string(task?.path().join("schedstat"))?;
-        let used = times.split(' ').next().context("an empty schedstat")?;
-        total += Duration::from_nanos(used.parse()?);
-    }
-    ensure!(!total.is_zero(), "process {pid} has not run");
-    Ok(total)
 }

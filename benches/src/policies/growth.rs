@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, ensure};
 use engine::{Inventory, Node, Settings};
 use model::{EndpointName, Interface, Label, Labels, Pod};
-use policy::{Document, Policy};
+use policy::{Document, Policy, PolicyKey};
 use serde::Serialize;
 
 use crate::figures::median;
@@ -36,8 +36,14 @@ pub struct Growth {
     pub first_ms: f64,
     /// One policy more, for another pod of this node.
     pub policy_ms: f64,
-    /// One policy more, for the pod of all the others.
+    /// One policy more, for the pod of all the others: of a prefix; of a name; of other pods.
     pub own_policy_ms: f64,
+    pub own_name_ms: f64,
+    pub own_pods_ms: f64,
+    /// That policy less.
+    pub own_gone_ms: f64,
+    /// The rows in the maps, in the end.
+    pub rows: usize,
     /// One pod more, elsewhere, with the labels of others.
     pub pod_ms: f64,
     /// One pod more with labels of its own.
@@ -72,6 +78,21 @@ pub fn measure(rules: u32, pods: u32) -> Result<Growth> {
         let target = format!("  - toCIDR: [203.0.113.{number}/32]\n");
         add(all, &(header(&format!("own-{number}"), "client") + &target))
     })?;
+    let own_name_ms = change(&|all, number| {
+        let target = format!("  - toFQDNs: [{{matchName: late-{number}.example.net}}]\n");
+        add(all, &(header(&format!("own-name-{number}"), "client") + &target))
+    })?;
+    let own_pods_ms = change(&|all, number| {
+        let target = "  - toEndpoints: [{matchLabels: {app: service-1}}]\n";
+        let port = 20_000 + number;
+        let ports = format!("    toPorts: [{{ports: [{{port: '{port}', protocol: TCP}}]}}]\n");
+        add(all, &(header(&format!("own-pods-{number}"), "client") + target + &ports))
+    })?;
+    let own_gone_ms = change(&|all, number| {
+        let name = format!("own-pods-{number}");
+        all.policies.remove(&PolicyKey { namespace: Some("default".into()), name });
+        Ok(())
+    })?;
     let pod_ms = change(&|all, number| {
         insert(all, pod(&format!("late-{number}"), "service-0", pods + 10 + number));
         Ok(())
@@ -88,6 +109,10 @@ pub fn measure(rules: u32, pods: u32) -> Result<Growth> {
         first_ms,
         policy_ms,
         own_policy_ms,
+        own_name_ms,
+        own_pods_ms,
+        own_gone_ms,
+        rows: node.desired().rows.len(),
         pod_ms,
         new_labels_ms,
         memory_kib,
