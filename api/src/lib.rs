@@ -12,6 +12,7 @@ mod health;
 mod map;
 pub mod path;
 mod policy;
+mod service;
 mod status;
 
 pub use cache::{CacheEntry, CacheQuery, CleanQuery, Cleaned, NameEntry};
@@ -24,6 +25,7 @@ pub use health::{Health, Phase};
 pub use map::{MapInfo, MapRow};
 pub use path::DEFAULT_SOCKET;
 pub use policy::{Identity, IdentityKind, Policy, PolicyRule, Selector};
+pub use service::{Backend, Service, ServicePort};
 pub use status::{
     AttachMode, EndpointCounts, Hubble, L7Proxy, Listener, Problem, StaleFile, Status,
 };

@@ -24,6 +24,8 @@ pub const POLICIES: &str = "/v1/policies";
 pub const SELECTORS: &str = "/v1/selectors";
 /// `GET`: [`Identity`](crate::Identity) objects.
 pub const IDENTITIES: &str = "/v1/identities";
+/// `GET`: [`Service`](crate::Service)s.
+pub const SERVICES: &str = "/v1/services";
 /// `POST` of an [`ExplainQuery`](crate::ExplainQuery): an [`Explanation`](crate::Explanation).
 pub const EXPLAIN: &str = "/v1/explain";
 /// `GET`: [`MapInfo`](crate::MapInfo)s.

@@ -3,6 +3,7 @@
 mod answer;
 mod check;
 mod explain;
+mod learn;
 mod list;
 
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use clap::{Args, Subcommand};
 use crate::client::Client;
 use crate::output::Output;
 
-/// Check and explain policies, and look at those in force.
+/// Check, explain and learn policies, and look at those in force.
 #[derive(Debug, Args)]
 pub(crate) struct Policy {
     #[command(subcommand)]
@@ -23,6 +24,7 @@ pub(crate) struct Policy {
 enum Command {
     Check(check::Check),
     Explain(Box<explain::Explain>),
+    Learn(Box<learn::Learn>),
     Get(list::Get),
     Selectors(list::Selectors),
 }
@@ -33,7 +35,7 @@ impl Policy {
         match &self.command {
             Command::Check(_) => false,
             Command::Explain(command) => command.needs_daemon(),
-            Command::Get(_) | Command::Selectors(_) => true,
+            Command::Learn(_) | Command::Get(_) | Command::Selectors(_) => true,
         }
     }
 
@@ -41,6 +43,7 @@ impl Policy {
         match &self.command {
             Command::Check(command) => return command.run(output),
             Command::Explain(command) => command.run(client, output)?,
+            Command::Learn(command) => command.run(client, output)?,
             Command::Get(command) => command.run(client, output)?,
             Command::Selectors(command) => command.run(client, output)?,
         }

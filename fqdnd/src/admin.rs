@@ -179,6 +179,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route(api::path::POLICIES, get(policies))
         .route(api::path::SELECTORS, get(selectors))
         .route(api::path::IDENTITIES, get(identities))
+        .route(api::path::SERVICES, get(services))
         .route(api::path::EXPLAIN, post(explain))
         .route(api::path::MAPS, get(maps))
         .route(api::path::MAP, get(map))
@@ -265,6 +266,11 @@ async fn selectors(State(shared): State<Arc<Shared>>) -> Json<Vec<api::Selector>
 async fn identities(State(shared): State<Arc<Shared>>) -> Json<Vec<api::Identity>> {
     let reconciler = shared.reconciler.lock().await;
     Json(report::rules::identities(&reconciler))
+}
+
+async fn services(State(shared): State<Arc<Shared>>) -> Json<Vec<api::Service>> {
+    let inventory = shared.manifests.borrow().clone();
+    Json(report::services::services(&inventory))
 }
 
 async fn explain(

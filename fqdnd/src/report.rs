@@ -13,6 +13,7 @@ use crate::reconcile::Reconciler;
 
 mod l7;
 pub mod rules;
+pub mod services;
 
 /// How the daemon fares.
 pub fn status(

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use jiff::{Timestamp, civil};
 
 /// A time, or how long ago it was.
-pub(super) fn parse(text: &str) -> Result<prost_types::Timestamp, String> {
+pub(crate) fn parse(text: &str) -> Result<prost_types::Timestamp, String> {
     let now = Timestamp::try_from(SystemTime::now()).map_err(|error| error.to_string())?;
     parse_at(text, now).map(|time| prost_types::Timestamp {
         seconds: time.as_second(),

@@ -216,7 +216,7 @@ impl std::str::FromStr for Port {
     }
 }
 
-fn full_name(text: &str) -> Result<EndpointName, String> {
+pub(super) fn full_name(text: &str) -> Result<EndpointName, String> {
     match text.split_once('/') {
         Some((namespace, name))
             if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
