@@ -59,7 +59,8 @@ impl Node {
         };
         // Flows, inbound ones too, stand for the right to send from their address.
         let fewer = fewer.contains(&entry.endpoint);
-        let judged_anew = by_table || fewer || old.enforcement != entry.enforcement;
+        let judged_anew =
+            by_table || fewer || self.is_judged_otherwise(old.enforcement, entry.enforcement);
         entry.generation = old.generation.wrapping_add(u32::from(judged_anew));
         self.ledger.endpoints.put(interface, entry);
         let Some(local) = self.world.locals.get_mut(&entry.endpoint) else { return };
@@ -68,6 +69,22 @@ impl Node {
             changed.entry = entry;
             *local = Arc::new(changed);
         }
+    }
+
+    /// Whether something that one enforcement allows fares otherwise under another.
+    fn is_judged_otherwise(&self, old: Enforcement, new: Enforcement) -> bool {
+        let (Enforcement::Table(old), Enforcement::Table(new)) = (old, new) else {
+            return old != new;
+        };
+        let table = |id| self.tables.values().find(|table| table.table().id() == id);
+        let (Some(was), Some(is)) = (table(old), table(new)) else { return old != new };
+        let was = was.was.as_ref().unwrap_or(&was.view);
+        // Which names are allowed less is not told here.
+        if !self.in_force || was.table.rules().has_selectors() {
+            return old != new;
+        }
+        let known = was.levels.keys().chain(is.view.levels.keys()).chain([&Identity::ANY]);
+        old != new && known.copied().any(|own| fares_otherwise((was, own), (&is.view, own), false))
     }
 
     fn is_late(&self, id: TableId) -> bool {

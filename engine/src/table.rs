@@ -213,6 +213,7 @@ impl LiveTable {
     /// It judges nobody, and its rows are not wanted.
     pub(crate) fn leave(&mut self) {
         (self.users, self.in_use) = (0, false);
+        self.was.get_or_insert_with(|| self.view.clone());
         self.view.levels.clear();
     }
 }

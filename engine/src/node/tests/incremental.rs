@@ -393,7 +393,10 @@ impl Bench {
         let places = spoken_of(before, &self.kernel);
         for (interface, entry) in &self.kernel.endpoints {
             let Some(old) = before.endpoints.get(interface) else { continue };
-            if old.endpoint != entry.endpoint || old.enforcement != entry.enforcement {
+            let by_tables = [old.enforcement, entry.enforcement]
+                .iter()
+                .all(|own| matches!(own, Enforcement::Table(_)));
+            if old.endpoint != entry.endpoint || !by_tables {
                 continue;
             }
             let changed = places.iter().find(|to| {
@@ -423,7 +426,11 @@ impl Bench {
         let own = |(endpoint, _): &&(EndpointId, Prefix)| *endpoint == entry.endpoint;
         let mut sources = before.sources.keys().filter(own);
         sources.any(|source| !self.kernel.sources.contains_key(source))
-            || named.union(&self.named()).any(|own| Enforcement::Table(*own) == entry.enforcement)
+            || named.union(&self.named()).any(|own| {
+                let old = before.endpoints.values().find(|old| old.endpoint == entry.endpoint);
+                let own = Enforcement::Table(*own);
+                own == entry.enforcement || old.is_some_and(|old| old.enforcement == own)
+            })
     }
 
     /// Whether several services claim a place.
