@@ -14,7 +14,7 @@ use engine::Node;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio::time::MissedTickBehavior;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::admin::Admin;
 use crate::attached::Attached;
@@ -267,7 +267,12 @@ async fn start_l7(
     flows: Option<&Arc<Flows>>,
     marks: host::Marks,
 ) -> Option<L7> {
-    let options = settings::l7(config, marks)?;
+    let Some(options) = settings::l7(config, marks) else {
+        if config.l7.enabled {
+            warn!("no fqdnd-l7 is beside this program: rules for HTTP, TLS and Kafka open nothing");
+        }
+        return None;
+    };
     let base = settings::kernel(config, marks, Some(proxy));
     let datapath = Arc::clone(names.datapath());
     let steer = move |port: Option<u16>| {

@@ -50,6 +50,25 @@ fn a_killed_proxy_ends_its_connections_and_is_back_within_a_second() {
 }
 
 #[test]
+fn the_process_is_nobodys_and_keeps_no_right_that_it_does_not_need() {
+    for (whose, kept) in [("node", "0000000000000000"), ("pod", "0000000000002000")] {
+        let flags = ["--l7-upstream-address", whose];
+        let ground = Ground::with(integration::LabOptions::default(), &policy(RULES), &flags);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", ground.proxy(None)));
+        let status = status.unwrap();
+        let line = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(line("Uid:"), "65534 65534 65534 65534");
+        assert_eq!(line("Groups:"), "");
+        assert_eq!([line("CapEff:"), line("CapPrm:")], [kept, kept], "{whose}");
+        assert_eq!(line("CapBnd:"), "0000000000000000");
+        assert_eq!(line("NoNewPrivs:"), "1");
+    }
+}
+
+#[test]
 fn connections_are_dropped_with_a_reason_as_long_as_there_is_no_proxy() {
     let ground = Ground::with(
         integration::LabOptions::default(),
