@@ -51,7 +51,8 @@ Examples:
 
 Exit codes:
   0  it was shown, until it was ended by a key, SIGINT, SIGTERM or SIGHUP
-  1  the daemon cannot be reached (with --once), or the terminal cannot be used
+  1  the daemon cannot be reached (with --once), or the terminal cannot be used, or takes
+     nothing any more when it is to be given back
   2  wrong usage")]
 pub(crate) struct Top {
     /// Show one frame as text, or with -o json as JSON, and end.

@@ -189,6 +189,23 @@ impl Terminal {
         wait_until("it is stopped", PATIENCE, || state() == Some('T')).expect("a stopped program");
     }
 
+    /// Has the terminal take nothing more of what the program shows.
+    pub fn freeze(&self) {
+        let script = Pid::from_raw(self.script.id().cast_signed());
+        kill(script, Signal::SIGSTOP).expect("a terminal that is there");
+    }
+
+    /// Waits for the program's end in a frozen terminal, and has that go on.
+    ///
+    /// # Panics
+    /// It does not end.
+    pub fn thaw_after_end(&self) {
+        let ended = || !self.note("after").is_empty();
+        wait_until("the program ends", PATIENCE, ended).unwrap_or_else(|error| panic!("{error}"));
+        let script = Pid::from_raw(self.script.id().cast_signed());
+        kill(script, Signal::SIGCONT).expect("a terminal that is there");
+    }
+
     /// Waits for the program's end, and says how it has left the terminal.
     ///
     /// # Panics

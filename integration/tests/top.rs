@@ -170,6 +170,24 @@ fn however_it_ends_the_terminal_is_given_back() {
 }
 
 #[test]
+fn a_terminal_that_takes_nothing_more_does_not_keep_it_from_ending() {
+    let (lab, daemon) = begin();
+    let top = top(&lab, &daemon, &[]);
+    top.wait_for_text(CLIENT);
+    top.freeze();
+    // More than what a terminal holds for whoever reads it.
+    for lines in 20..60 {
+        top.resize((200, lines));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    top.signal(Signal::SIGTERM);
+    top.thaw_after_end();
+    let left = top.end();
+    // 0 where a busy machine has not drawn often enough to fill the terminal.
+    assert!(matches!(left.code, 0 | 1) && left.has_its_settings, "{left:?}");
+}
+
+#[test]
 fn a_daemon_that_is_away_is_told_of_and_seen_again_when_it_is_back() {
     let (lab, mut daemon) = begin();
     let mut top = top(&lab, &daemon, &[]);

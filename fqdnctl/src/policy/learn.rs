@@ -158,7 +158,13 @@ impl Learn {
         let end = self.during.map(|during| Instant::now() + during);
         loop {
             let response = tokio::select! {
-                response = responses.message() => response.map_err(|status| refused(&status))?,
+                response = responses.message() => match response {
+                    Err(status) if self.during.is_some() => {
+                        note(&format!("{}: learned up to then", refused(&status)));
+                        None
+                    }
+                    response => response.map_err(|status| refused(&status))?,
+                },
                 () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => None,
                 interrupted = tokio::signal::ctrl_c() => {
                     interrupted?;
@@ -267,6 +273,12 @@ impl Learn {
                 "lookups were seen as packets alone: every name may be asked for, and addresses \
                   stand for names; see --prepare",
             );
+        }
+        for address in &entries.guarded {
+            note(&format!(
+                "{address} stands for itself: names from outside do not bring private addresses, \
+                 unless the daemon's rebindAllow or internalDomains say so"
+            ));
         }
         for (namespace, name) in &entries.unknown {
             note(&format!(

@@ -1,11 +1,13 @@
 //! The view as it lives: what comes from sources, keys and signals goes through the state.
 
-use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{io, process, thread};
 
 use anyhow::Context;
 use crossterm::event::{Event as TerminalEvent, EventStream};
+use crossterm::terminal;
 use futures::StreamExt;
+use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -20,6 +22,8 @@ use crate::observe::server::Server;
 
 /// How many events may wait.
 const WAITING: usize = 1024;
+/// How long ending may take after a signal.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Shows the view until somebody ends it.
 pub(super) async fn run(
@@ -30,6 +34,7 @@ pub(super) async fn run(
     palette: Palette,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("cannot handle signals")?;
+    end_in_time().context("cannot handle signals")?;
     let (sender, mut events) = mpsc::channel(WAITING);
     let (opened, wanted) = watch::channel(None);
     let mut tasks = JoinSet::new();
@@ -98,6 +103,22 @@ fn ticks(interval: Duration) -> Interval {
 /// The time since 1970.
 pub(super) fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Ends the process where a signal has not, because the terminal takes nothing any more and so holds
+/// up whoever draws on it.
+fn end_in_time() -> io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let _guard = runtime.enter();
+    let mut signals = Signals::new()?;
+    thread::Builder::new().name("end in time".to_owned()).spawn(move || {
+        while runtime.block_on(signals.next()) != Effect::Quit {}
+        thread::sleep(GRACE);
+        // What can be given back without a word to the terminal.
+        let _ = terminal::disable_raw_mode();
+        process::exit(1);
+    })?;
+    Ok(())
 }
 
 /// The signals that would otherwise leave the terminal as it is.

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use engine::rebinding::Guard;
 use hubble::proto::flow::{Endpoint, Flow, TrafficDirection};
-use model::{Pattern, Protocol};
+use model::{Name, Pattern, Protocol};
 
 use super::kind::Kind;
 use super::peer::{Peer, Services};
@@ -49,6 +50,8 @@ pub(super) struct Lessons {
     connections: BTreeMap<(Pod, Target, Port), u64>,
     /// The names that a pod has for an address.
     names: BTreeMap<(Pod, IpAddr), BTreeSet<String>>,
+    /// Addresses that no outside name brings.
+    guarded: BTreeSet<IpAddr>,
 }
 
 /// A pod's namespace and name.
@@ -76,6 +79,8 @@ pub(super) struct Entries {
     pub connections: BTreeMap<Peer, BTreeMap<Port, u64>>,
     /// Servers whose lookups were not seen.
     pub unseen: BTreeSet<Peer>,
+    /// Addresses that stand for themselves, since no outside name brings them.
+    pub guarded: BTreeSet<IpAddr>,
     /// Services of which it is not known who is behind them.
     pub unknown: BTreeSet<(String, String)>,
 }
@@ -107,6 +112,7 @@ impl Lessons {
             lookups: BTreeMap::new(),
             connections: BTreeMap::new(),
             names: BTreeMap::new(),
+            guarded: BTreeSet::new(),
         }
     }
 
@@ -150,7 +156,7 @@ impl Lessons {
                     return Kept::Unsayable;
                 }
                 for address in addresses {
-                    self.keep_name(&pod, address, &name);
+                    self.keep_answer(&pod, address, &name);
                 }
                 let names = self.lookups.entry((server, port)).or_default();
                 let before = names.len();
@@ -168,6 +174,17 @@ impl Lessons {
             }
         }
         Kept::Yes
+    }
+
+    /// An address that the daemon would not learn for the name does not stand behind it. That it has
+    /// learned one all the same, since it is configured to, the connection's own names tell.
+    fn keep_answer(&mut self, pod: &Pod, address: IpAddr, name: &str) {
+        let admits = |name: &Name| Guard::default().admits(name.as_ref(), address).is_ok();
+        if name.parse().is_ok_and(|name| admits(&name)) {
+            self.keep_name(pod, address, name);
+        } else if self.guarded.insert(address) {
+            self.room = self.room.saturating_sub(1);
+        }
     }
 
     fn keep_name(&mut self, pod: &Pod, address: IpAddr, name: &str) {
@@ -267,6 +284,9 @@ impl Lessons {
             let named: BTreeSet<_> = names.map(|name| (Peer::Name(name.clone()), port)).collect();
             if !named.is_empty() {
                 return named;
+            }
+            if self.guarded.contains(address) {
+                entries.guarded.insert(*address);
             }
         }
         note_unknown(target, port, services, entries);

@@ -232,6 +232,19 @@ fn what_was_dropped_is_learned_only_when_asked_for_and_never_against_a_rule() {
 }
 
 #[test]
+fn an_address_that_no_outside_name_brings_stands_for_itself() {
+    let flows = [lookup("intranet.example.com", &["10.9.8.7"]), to_address("10.9.8.7", 443)];
+    let (_, entries, policy) = learned(Manner::default(), &flows);
+    assert_eq!(entries.guarded, ["10.9.8.7".parse().unwrap()].into());
+    assert!(policy.contains("10.9.8.7/32") && !policy.contains("toFQDNs"), "{policy}");
+    // The daemon is configured to learn it.
+    let mut learned_there = flows[1].clone();
+    learned_there.destination_names = vec!["intranet.example.com".to_owned()];
+    let (_, entries, policy) = learned(Manner::default(), &[flows[0].clone(), learned_there]);
+    assert!(entries.guarded.is_empty() && policy.contains("toFQDNs"), "{policy}");
+}
+
+#[test]
 fn lookups_that_were_not_seen_leave_every_name_to_be_asked_for() {
     let packet = flow(json!({
         "destination_service": {"namespace": "kube-system", "name": "kube-dns"},
