@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use model::{EndpointEntry, EndpointId, EndpointName, Interface, Objects, Prefix, Revision};
+use policy::PolicyKey;
 use thiserror::Error;
 
 use crate::bindings::BindingError;
@@ -57,8 +59,8 @@ pub struct LocalEndpoint {
     pub addresses: Vec<IpAddr>,
     /// The numeric identity of its labels.
     pub identity: Option<model::Identity>,
-    /// The policies whose rules select it, in order.
-    pub policies: Vec<String>,
+    /// The policies whose rules select it, and how many of them do.
+    pub policies: OrdMap<PolicyKey, usize>,
 }
 
 /// Something in the inventory that cannot be enforced as it stands.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
+use imbl::OrdMap;
 use model::{Changed, CidrGroup, Digest, EndpointName, Labels, Service};
 use policy::{Concerns, Context, LabelSelector, Policy, PolicyKey, Rule};
 
@@ -38,6 +39,7 @@ struct Selected {
     labels: Labels,
     rules: Rules,
     sayings: Sayings,
+    policies: OrdMap<PolicyKey, usize>,
 }
 
 /// Something of the cluster that is another one now.
@@ -132,6 +134,7 @@ impl Selection {
             if known.rule.selects(&pod.labels) {
                 pod.sayings.insert(known.saying(context));
                 pod.rules.insert(key.clone(), Arc::clone(known));
+                *pod.policies.entry(key.0.clone()).or_default() += 1;
                 touched.insert(name.clone());
             }
         }
@@ -149,6 +152,10 @@ impl Selection {
             let Some(known) = pod.rules.remove(key) else { continue };
             if let Some(saying) = known.saying.get() {
                 pod.sayings.remove(saying);
+            }
+            match pod.policies.get_mut(&key.0) {
+                Some(rules) if *rules > 1 => *rules -= 1,
+                Some(_) | None => drop(pod.policies.remove(&key.0)),
             }
             touched.insert(name.clone());
         }
@@ -169,7 +176,9 @@ impl Selection {
             let rules = self.index.selecting(labels);
             let mut sayings = Sayings::default();
             rules.values().for_each(|known| sayings.insert(known.saying(context)));
-            let selected = Selected { labels: labels.clone(), rules, sayings };
+            let mut policies: OrdMap<PolicyKey, usize> = OrdMap::new();
+            rules.keys().for_each(|key| *policies.entry(key.0.clone()).or_default() += 1);
+            let selected = Selected { labels: labels.clone(), rules, sayings, policies };
             self.pods.insert(name.clone(), selected);
         }
     }
@@ -181,12 +190,9 @@ impl Selection {
         Some((sayings.digest()?, sayings))
     }
 
-    /// The policies whose rules select a pod, in order.
-    pub(crate) fn policies(&self, pod: &EndpointName) -> Vec<String> {
-        let keys = self.pods.get(pod).into_iter().flat_map(|own| own.rules.keys());
-        let mut policies: Vec<&PolicyKey> = keys.map(|(policy, _)| policy).collect();
-        policies.dedup();
-        policies.into_iter().map(ToString::to_string).collect()
+    /// The policies whose rules select a pod, and how many of them do.
+    pub(crate) fn policies(&self, pod: &EndpointName) -> OrdMap<PolicyKey, usize> {
+        self.pods.get(pod).map(|own| own.policies.clone()).unwrap_or_default()
     }
 }
 

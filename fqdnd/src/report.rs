@@ -276,7 +276,7 @@ fn endpoint(
         reason,
         table,
         generation: local.entry.generation,
-        policies: local.policies.clone(),
+        policies: local.policies.keys().map(ToString::to_string).collect(),
         names: held.names,
         leases: held.leases,
         over_limits: held.over_limits,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::{Meaning, explain};
 use model::{DropReason, EndpointName, Enforcement, Labels, NameRef};
-use policy::{Entity, LabelSelector, Peers};
+use policy::{Entity, LabelSelector, Peers, PolicyKey};
 
 use super::problem;
 use crate::clock;
@@ -14,14 +14,14 @@ use crate::reconcile::Reconciler;
 /// The policies in force, by name.
 pub fn policies(shared: &Shared, reconciler: &Reconciler) -> Vec<api::Policy> {
     let manifests = shared.manifests.borrow().clone();
-    let mut selected: BTreeMap<&str, BTreeSet<&EndpointName>> = BTreeMap::new();
+    let mut selected: BTreeMap<&PolicyKey, BTreeSet<&EndpointName>> = BTreeMap::new();
     for local in reconciler.endpoints().values() {
-        for policy in &local.policies {
+        for policy in local.policies.keys() {
             selected.entry(policy).or_default().insert(&local.name);
         }
     }
     let described = manifests.policies.values().map(|policy| {
-        let endpoints = selected.get(policy.key.to_string().as_str());
+        let endpoints = selected.get(&policy.key);
         let endpoints = endpoints.into_iter().flatten().map(|name| (*name).clone());
         describe(policy, endpoints.collect())
     });

@@ -161,6 +161,7 @@ fn ports_and_protocols_become_prefixes() {
     assert_eq!(ports("port: '8', endPort: 11, protocol: TCP"), "all ports(8-11/TCP)");
     assert_eq!(ports("port: '8', endPort: 0, protocol: TCP"), "all ports(8/TCP)");
     assert_eq!(ports("port: '8', endPort: 7, protocol: TCP"), "all ports(8/TCP)");
+    assert_eq!(ports("port: web, endPort: 90, protocol: TCP"), "all ports(web/TCP)");
     assert_eq!(ports("port: '010', protocol: TCP"), "all ports(8/TCP)");
 }
 
