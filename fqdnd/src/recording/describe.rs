@@ -33,6 +33,15 @@ pub struct Describer {
     sequence: u64,
 }
 
+/// Who speaks with whom through a proxy.
+struct Conversation {
+    /// The client's endpoint, where it is known.
+    endpoint: Option<EndpointId>,
+    protocol: Protocol,
+    client: SocketAddr,
+    server: SocketAddr,
+}
+
 impl Describer {
     /// Flows get numbers that follow from a random `seed`.
     pub fn new(flows: Arc<Flows>, directory: Directory, explainer: Explainer, seed: u128) -> Self {
@@ -122,39 +131,52 @@ impl Describer {
 
     /// A question of DNS, with what became of it.
     pub fn exchange(&mut self, exchange: &Exchange, time: Time) -> Flow {
-        let (client, server) = (exchange.client, exchange.server);
-        let who = match exchange.endpoint {
+        let flow = self.read_by_proxy(
+            &Conversation {
+                endpoint: exchange.endpoint,
+                protocol: exchange.transport.protocol(),
+                client: exchange.client,
+                server: exchange.server,
+            },
+            time,
+        );
+        let query = exchange.name();
+        let asked = exchange.endpoint.map(|endpoint| (endpoint, query.clone()));
+        let Policies { allow, deny } =
+            self.policies_of_question(exchange, asked, &flow.source, &flow.destination);
+        let (verdict, drop_reason) = verdict(exchange);
+        let l7 = Some(Box::new(message(exchange, query)));
+        Flow { verdict, drop_reason, l7, allowed_by: allow, denied_by: deny, ..flow }
+    }
+
+    /// What a proxy read, as far as its ends tell: it went on, whatever it was.
+    fn read_by_proxy(&mut self, conversation: &Conversation, time: Time) -> Flow {
+        let &Conversation { endpoint, protocol, client, server } = conversation;
+        let who = match endpoint {
             Some(endpoint) => self.directory.endpoint(endpoint),
             None => self.directory.who(client.ip(), None),
         };
-        let protocol = exchange.transport.protocol();
         let frontend = Frontend { address: server.ip(), protocol, port: server.port() };
         let service = self.directory.frontend_at(frontend);
         let server_who = match service {
             Some(_) => Arc::new(Who { identity: service, ..Who::default() }),
             None => self.directory.who(server.ip(), None),
         };
-        let (source, destination) = (side(client.ip(), who), side(server.ip(), server_who));
-        let query = exchange.name();
-        let asked = exchange.endpoint.map(|endpoint| (endpoint, query.clone()));
-        let Policies { allow, deny } =
-            self.policies_of_question(exchange, asked, &source, &destination);
-        let (verdict, drop_reason) = verdict(exchange);
         Flow {
             time,
             uuid: self.uuid(),
-            verdict,
-            drop_reason,
+            verdict: Verdict::Forwarded,
+            drop_reason: None,
             event: EventKind::L7,
             direction: Some(Direction::Egress),
             is_reply: Some(false),
-            source,
-            destination,
+            source: side(client.ip(), who),
+            destination: side(server.ip(), server_who),
             destination_service: service.and_then(|own| self.directory.service(own)),
             l4: Some(ports(protocol, client, server)),
-            l7: Some(Box::new(message(exchange, query))),
-            allowed_by: allow,
-            denied_by: deny,
+            l7: None,
+            allowed_by: Arc::default(),
+            denied_by: Arc::default(),
             interface: None,
             proxy_port: None,
             node: Arc::clone(&self.flows.node),

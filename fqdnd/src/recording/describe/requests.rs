@@ -4,16 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::explain::Outcome as Explained;
-use flows::{
-    Direction, EventKind, Flow, Http, Kafka, Layer7, MessageKind, Record, Time, Tls, Verdict,
-};
+use flows::{Flow, Http, Kafka, Layer7, MessageKind, Record, Time, Tls, Verdict};
 use l7proxy_core::Reason;
 use l7proxy_core::control::{Access, Asked};
-use model::{DropReason, Frontend, KAFKA_REQUESTS, Protocol};
+use model::{DropReason, KAFKA_REQUESTS, Protocol};
 
 use super::super::policies::{Case, Policies};
 use super::super::requests::Request;
-use super::{Describer, ports, side};
+use super::{Conversation, Describer};
 
 impl Describer {
     /// What was asked of a destination: a flow for each topic that a request of Kafka names, one
@@ -29,51 +27,26 @@ impl Describer {
         messages.into_iter().map(flow).collect()
     }
 
+    /// All of the flows but the message.
     fn request(&mut self, access: &Access, time: Time) -> Flow {
         let (client, server) = (access.client, access.destination);
-        let who = match access.endpoint {
-            Some(endpoint) => self.directory.endpoint(endpoint),
-            None => self.directory.who(client.ip(), None),
-        };
-        let protocol = Protocol::TCP;
-        let frontend = Frontend { address: server.ip(), protocol, port: server.port() };
-        let service = self.directory.frontend_at(frontend);
-        let server_who = match service {
-            Some(_) => Arc::new(flows::Who { identity: service, ..flows::Who::default() }),
-            None => self.directory.who(server.ip(), None),
-        };
-        let names = who.endpoint.map(|own| self.directory.names(own, server.ip()));
-        let source = side(client.ip(), who);
-        let mut destination = side(server.ip(), server_who);
-        destination.names = names.unwrap_or_default();
-        let table = source.who.endpoint.and_then(|own| self.directory.table(own));
+        let (endpoint, protocol) = (access.endpoint, Protocol::TCP);
+        let mut flow =
+            self.read_by_proxy(&Conversation { endpoint, protocol, client, server }, time);
+        let own = flow.source.who.endpoint;
+        let names = own.map(|own| self.directory.names(own, server.ip()));
+        flow.destination.names = names.unwrap_or_default();
+        let table = own.and_then(|own| self.directory.table(own));
         let policies = table.map(|table| {
-            let (identity, names) = (destination.who.identity, Arc::clone(&destination.names));
+            let to = &flow.destination;
+            let (identity, names) = (to.who.identity, Arc::clone(&to.names));
             let port = server.port();
             let case = Case { table, identity, names, protocol, port, asks: None };
-            self.policies(&case, &source, server.ip(), Explained::Redirect)
+            self.policies(&case, &flow.source, server.ip(), Explained::Redirect)
         });
         let Policies { allow, deny } = policies.unwrap_or_default();
         let (verdict, drop_reason) = access.refused.map_or((Verdict::Forwarded, None), refusal);
-        Flow {
-            time,
-            uuid: self.uuid(),
-            verdict,
-            drop_reason,
-            event: EventKind::L7,
-            direction: Some(Direction::Egress),
-            is_reply: Some(false),
-            source,
-            destination,
-            destination_service: service.and_then(|own| self.directory.service(own)),
-            l4: Some(ports(protocol, client, server)),
-            l7: None,
-            allowed_by: allow,
-            denied_by: deny,
-            interface: None,
-            proxy_port: None,
-            node: Arc::clone(&self.flows.node),
-        }
+        Flow { verdict, drop_reason, allowed_by: allow, denied_by: deny, ..flow }
     }
 }
 
