@@ -482,6 +482,32 @@ fn without_default_deny_only_denials_close() {
 }
 
 #[test]
+fn a_policy_more_lets_living_connections_be_and_one_less_cuts_what_it_allowed() {
+    let bench = Bench::new(
+        "egress:
+- toEndpoints: [{matchLabels: {k8s-app: kube-dns}}]
+  toPorts: [{ports: [{port: \"53\"}], rules: {dns: [{matchPattern: \"*\"}]}}]
+- toCIDR: [203.0.113.200/32, '2001:db8:1::200/128']",
+    );
+    let kept = Transfer::start(bench.client().namespace(), ip(FURTHER[0])).unwrap();
+    let before = bench.daemon.endpoint(BACKEND);
+    let more = policy("egress: [{toFQDNs: [{matchName: www.example.com}]}]");
+    let more = more.replace("name: rules", "name: more");
+    bench.daemon.settle("a policy more", || bench.lab.policy("more", &more).unwrap());
+    bench.resolve("www.example.com");
+    assert_eq!((bench.to(&WORLD, 443), bench.to(&FURTHER, 443)), (OPEN, OPEN));
+    let cut = Transfer::start(bench.client().namespace(), ip(WORLD[0])).unwrap();
+    let now = bench.daemon.endpoint(BACKEND);
+    assert_eq!((&now["table"], &now["generation"]), (&before["table"], &before["generation"]));
+
+    bench.daemon.settle("a policy less", || bench.lab.remove_policy("more").unwrap());
+    cut.ends(PATIENCE).unwrap();
+    assert_eq!((bench.to(&WORLD, 443), bench.to(&FURTHER, 443)), (SILENT, OPEN));
+    kept.goes_on().unwrap();
+    assert_eq!(bench.daemon.endpoint(BACKEND)["table"], before["table"]);
+}
+
+#[test]
 fn several_specs_of_a_document_are_one_policy() {
     let bench = Bench::new("egress: [{}]");
     let mut text = header("CiliumNetworkPolicy", "rules") + "specs:\n";
