@@ -12,6 +12,7 @@ mod learning;
 mod policies;
 mod process;
 mod recording;
+mod scale;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -74,6 +75,8 @@ enum Part {
     Policies,
     /// Recording flows of DNS
     Recording,
+    /// A large cluster
+    Scale,
     /// The L7 proxy
     L7,
 }
@@ -91,6 +94,8 @@ struct Figures {
     policies: Option<Vec<policies::Figures>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     recording: Option<Vec<recording::Figures>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<Vec<scale::Figures>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     l7: Option<BTreeMap<&'static str, l7::Figures>>,
 }
@@ -110,6 +115,9 @@ fn main() -> Result<()> {
     }
     if wanted(Part::Policies) {
         figures.policies = Some(show_policies(policies::run()?));
+    }
+    if wanted(Part::Scale) {
+        figures.scale = Some(show_scale(scale::run()?));
     }
     let Arguments { rounds, time, workers, .. } = arguments;
     if wanted(Part::Dns) {
@@ -278,6 +286,35 @@ fn show_policies(figures: Vec<policies::Figures>) -> Vec<policies::Figures> {
             ms(own.new_labels_ms),
             format!("{:.0}", own.memory_kib),
             figure.enforced_ms.map_or_else(|| "-".to_owned(), ms),
+        ]);
+    }
+    println!("{table}");
+    figures
+}
+
+fn show_scale(figures: Vec<scale::Figures>) -> Vec<scale::Figures> {
+    let mut table = Table::new(&[
+        "nodes",
+        "pods",
+        "start s",
+        "restart s",
+        "without API s",
+        "memory MiB",
+        "peak MiB",
+        "kept MiB",
+        "CPU at 100 pods a second, %",
+    ]);
+    for own in &figures {
+        table.row(vec![
+            own.nodes.to_string(),
+            own.pods.to_string(),
+            format!("{:.2}", own.start_s),
+            format!("{:.2}", own.restart_s),
+            format!("{:.2}", own.restart_away_s),
+            format!("{:.0}", own.memory_mib),
+            format!("{:.0}", own.peak_mib),
+            format!("{:.1}", own.kept_mib),
+            format!("{:.1}", own.cpu_percent),
         ]);
     }
     println!("{table}");

@@ -92,6 +92,29 @@ async fn a_policy_that_cannot_be_read_is_told_by_its_field_and_what_it_said_befo
     ground.end().await;
 }
 
+/// The same tests against a cluster that somebody names: here it is the lab's own server, met as
+/// any other.
+#[tokio::test]
+async fn these_tests_use_the_cluster_that_is_named_and_say_so() {
+    const NAMED: &str = "FQDND_TEST_KUBECONFIG";
+    if std::env::var_os(NAMED).is_some() {
+        println!("a cluster is named: the other tests show it");
+        return;
+    }
+    let ground = Ground::bare().await;
+    let mut tests = std::process::Command::new(std::env::current_exe().unwrap());
+    tests.args(["cluster::", "admission::the_schema", "--nocapture", "--test-threads=1"]);
+    tests.env(NAMED, &ground.kubeconfig);
+    let output = tokio::task::spawn_blocking(move || tests.output()).await.unwrap().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    let named = format!("cluster: the one of {}", ground.kubeconfig.display());
+    assert_eq!(told.matches(&named).count(), 4, "{told}");
+    assert!(!told.contains("the lab's own"), "{told}");
+    let left = ground.api().all("namespaces");
+    assert_eq!(left.len(), 1, "each test has taken its namespace away: {left:?}");
+}
+
 /// A service without a selector: its backends are written by hand.
 fn service(namespace: &str, name: &str) -> String {
     format!(

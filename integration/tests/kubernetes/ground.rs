@@ -37,8 +37,11 @@ impl Ground {
     pub async fn any() -> Self {
         match std::env::var_os("FQDND_TEST_KUBECONFIG") {
             Some(path) => {
+                let path = PathBuf::from(path);
                 println!("cluster: the one of {}", path.display());
-                Self::new(None, path.into(), tempfile::tempdir().unwrap()).await
+                // Definitions that Cilium owns stay as they are.
+                kubernetes::crd::install(&Access::Kubeconfig(path.clone())).await.unwrap();
+                Self::new(None, path, tempfile::tempdir().unwrap()).await
             }
             None => Self::own().await,
         }

@@ -4,10 +4,12 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 
 use hickory_proto::rr::RecordType;
 use integration::{
-    ContainerRuntime, Daemon, KubeApi, Lab, LabOptions, PodSpec, Reach, Resolver, soon, wait_until,
+    ContainerRuntime, Daemon, KubeApi, Lab, LabOptions, Pod, PodSpec, Reach, Resolver, soon,
+    wait_until,
 };
 use serde_json::{Value, json};
 
@@ -70,11 +72,12 @@ impl Node {
             NODE,
             "--kubernetes-spread",
             "0s",
-            "--kubernetes-runtime",
-            socket,
             "--log-level",
             "debug",
         ];
+        let by_runtime = ["--kubernetes-runtime", socket];
+        let flags =
+            if flags.contains(&by_runtime[0]) { flags } else { &[flags, &by_runtime].concat() };
         let daemon = start(&lab, &[&cluster, flags].concat());
         Self { daemon, runtime, api, lab }
     }
@@ -190,6 +193,61 @@ fn an_interface_that_leads_into_a_pod_is_closed_until_its_pod_is_known() {
     node.runtime.put("default/late", &uid("default/late"), late().namespace().path());
     soon("it is open", || late().connect(ip(WEB), 80) == Reach::Open);
     soon("it is bound", || node.enforcement("default/late") == "open");
+}
+
+/// A pod's cgroup with a process in the pod's network, as a kubelet and a runtime make them.
+struct Cgroup {
+    process: Child,
+    directories: [PathBuf; 2],
+}
+
+impl Cgroup {
+    fn new(pod: &Pod, uid: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let root = mounts.find(|mount| mount[2] == "cgroup2").expect("cgroups are mounted");
+        let pods = Path::new(root[1]).join(format!("kubepods-lab{}.slice", std::process::id()));
+        let own = pods.join(format!("kubepods-burstable-pod{}.slice", uid.replace('-', "_")));
+        fs::create_dir_all(&own).unwrap();
+        let process = pod.command("sleep").arg("1000").spawn().unwrap();
+        let cgroup = Self { process, directories: [own, pods] };
+        let procs = cgroup.directories[0].join("cgroup.procs");
+        fs::write(procs, cgroup.process.id().to_string()).unwrap();
+        cgroup
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        for directory in &self.directories {
+            // A process that has ended leaves its cgroup a moment later.
+            let _ = wait_until("it is empty", PATIENCE, || fs::remove_dir(directory).is_ok());
+        }
+    }
+}
+
+#[test]
+fn a_pod_is_bound_by_the_process_in_its_cgroup_where_no_runtime_is_asked() {
+    let flags = ["--kubernetes-runtime", "cgroups", "--kubernetes-interfaces", "v*"];
+    let node = Node::new(&flags);
+    let client = node.lab.pod(CLIENT);
+    node.api.put(yaml(POLICY)).unwrap();
+    soon("its interface is closed", || client.connect(ip(WEB), 80) == Reach::Silent);
+    // Another pod's cgroup, with the same process inside, binds nobody.
+    let foreign = Cgroup::new(client, "uid-of-another");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(node.enforcement(CLIENT), "absent");
+    drop(foreign);
+    let _own = Cgroup::new(client, &uid(CLIENT));
+    // Nothing hints at a process that joins a cgroup: it is found when one looks again.
+    let enforced = || node.enforcement(CLIENT) == "enforced";
+    wait_until("the policy is enforced", PATIENCE, enforced).unwrap();
+    assert_eq!(node.daemon.endpoint(CLIENT)["interface"], client.host_interface());
+    assert_eq!(client.connect(ip(WEB), 80), Reach::Silent);
+    assert!(node.daemon.drops(CLIENT).contains_key("policy-denied"));
+    assert_eq!(node.enforcement(OTHER), "absent");
 }
 
 #[test]

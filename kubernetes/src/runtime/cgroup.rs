@@ -20,6 +20,10 @@ const MAX_DEPTH: usize = 8;
 /// How many cgroups are looked at.
 const MAX_CGROUPS: usize = 65_536;
 
+/// Where the second version's hierarchy, or one that has every process, stands below the root on a
+/// node that mounts each controller by itself.
+const HIERARCHIES: [&str; 3] = ["unified", "systemd", "pids"];
+
 /// What the kernel says of a cgroup that is going.
 const ENODEV: i32 = 19;
 
@@ -32,7 +36,9 @@ pub(super) fn read(root: &Path) -> Result<Sandboxes, RuntimeError> {
     let own = inode(Path::new("/proc/thread-self/ns/net")).map_err(failed)?;
     let mut pods = BTreeMap::new();
     let mut left = MAX_CGROUPS;
-    find_pods(root, 0, &mut left, &mut pods).map_err(failed)?;
+    for hierarchy in hierarchies(root) {
+        find_pods(&hierarchy, 0, &mut left, &mut pods).map_err(failed)?;
+    }
     let mounted = mounted();
     let mut sandboxes = BTreeMap::new();
     for (uid, cgroup) in pods {
@@ -47,6 +53,16 @@ pub(super) fn read(root: &Path) -> Result<Sandboxes, RuntimeError> {
         sandboxes.insert(uid, Sandbox { pod: None, namespace });
     }
     Ok(Sandboxes(sandboxes))
+}
+
+/// The root itself, or what stands below it on a node with the first version's controllers.
+fn hierarchies(root: &Path) -> Vec<PathBuf> {
+    let below: Vec<PathBuf> =
+        HIERARCHIES.iter().map(|name| root.join(name)).filter(|path| path.is_dir()).collect();
+    if root.join("cgroup.controllers").exists() || below.is_empty() {
+        return vec![root.to_owned()];
+    }
+    below
 }
 
 fn find_pods(
