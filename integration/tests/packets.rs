@@ -287,10 +287,10 @@ fn a_living_connection_to_a_dns_server_is_reset_when_the_proxy_is_to_see_it() {
         assert_eq!(stream.exchange(&question).unwrap().id, 1);
         assert_eq!(daemon.count("dns", "tcp_queries"), 0, "nothing went through the proxy");
 
-        let table = daemon.endpoint(CLIENT)["table"].clone();
+        let generation = daemon.endpoint(CLIENT)["generation"].clone();
         let rules = "      rules: {dns: [{matchName: api.example.com}]}\n";
         lab.policy("server", &plain(rules)).unwrap();
-        soon("the rule is in force", || daemon.endpoint(CLIENT)["table"] != table);
+        soon("the rule is in force", || daemon.endpoint(CLIENT)["generation"] != generation);
         let error = stream.exchange(&question).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{topology:?} {error}");
 

@@ -229,6 +229,9 @@ fn a_process_that_takes_the_dead_proxys_port_gets_no_question() {
         let (udp, tcp) = (listening(&lab, "udp"), listening(&lab, "tcp"));
         assert!(!udp.is_empty() && !tcp.is_empty());
         daemon.kill9().unwrap();
+        // The L7 proxy, a process of its own, ends when it hears that the daemon is gone.
+        let free = |port: &u16| !listening(&lab, "tcp").contains(port);
+        soon("the ports are free", || tcp.iter().all(free));
         let (sockets, listeners) = lab.node().run(|| take(&udp, &tcp)).unwrap().unwrap();
         let resolver = Resolver::new(lab.dns_service()[0]).with_timeout(Duration::from_millis(300));
         for number in 0..8 {
