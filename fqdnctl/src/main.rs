@@ -52,6 +52,7 @@ Examples:
   fqdnctl policy check policies/*.yaml   whether policies are valid, before they are applied
   fqdnctl policy explain --from prod/web --to api.example.com --port 443/TCP
                                        why a connection passes or does not
+  fqdnctl policy learn prod/web > web.yaml   the policy that allows what a pod was seen to do
   fqdnctl crd install                  the definitions of policies, for a cluster's API server
   fqdnctl pattern '*.example.com' a.example.com
                                        whether a pattern of a policy matches a name
