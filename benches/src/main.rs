@@ -46,6 +46,9 @@ struct Arguments {
     /// How many DNS workers the daemon has; the other proxies have one thread for queries
     #[arg(long, default_value_t = 1)]
     workers: u32,
+    /// How many pods the largest cluster has
+    #[arg(long, default_value_t = 150_000)]
+    pods: u32,
     /// Where the figures go as JSON
     #[arg(long, default_value = "target/bench/figures.json")]
     json: PathBuf,
@@ -117,7 +120,7 @@ fn main() -> Result<()> {
         figures.policies = Some(show_policies(policies::run()?));
     }
     if wanted(Part::Scale) {
-        figures.scale = Some(show_scale(scale::run()?));
+        figures.scale = Some(show_scale(scale::run(arguments.pods)?));
     }
     let Arguments { rounds, time, workers, .. } = arguments;
     if wanted(Part::Dns) {
