@@ -23,8 +23,8 @@ use super::policies::Explainer;
 use crate::clock;
 use crate::daemon::Shared;
 
-/// How often queues are looked at.
-const TICK: Duration = Duration::from_millis(25);
+/// How often queues are looked at. Looking where nothing is takes 40 µs, most of it for waking up.
+const TICK: Duration = Duration::from_millis(50);
 /// How often counters of what was lost are read.
 const COUNT: Duration = Duration::from_secs(1);
 /// The most records taken of one queue at a time, so that the rest get their turn.
