@@ -289,6 +289,7 @@ impl Learn {
         for (count, what) in [
             (lost, "lost by the server of flows"),
             (counts.denied, "denied because no policy allows them, and not learned (see --denied)"),
+            (counts.judged, "judged by the L7 proxy, and allowed whatever is said by this policy"),
             (counts.unsayable, "of a protocol or a name that no policy can say"),
             (counts.left_out, "left out, for the policy would be too large to be of use"),
         ] {

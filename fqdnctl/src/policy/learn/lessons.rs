@@ -7,16 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use engine::rebinding::Guard;
-use hubble::proto::flow::{Endpoint, Flow, TrafficDirection};
-use model::{Name, Pattern, Protocol};
+use hubble::proto::flow::{Endpoint, Flow, TrafficDirection, Verdict};
+use model::{Name, Pattern};
 
 use super::kind::Kind;
 use super::peer::{Peer, Services};
 use super::seen::{Fate, Port, Seen, Target};
 use super::wildcard::Wildcards;
 
-/// The port of DNS.
-const DNS: u16 = 53;
 /// What is asked for where lookups were not seen.
 const ANY_NAME: &str = "*";
 
@@ -62,6 +60,8 @@ type Pod = (String, String);
 pub(super) struct Counts {
     /// They are in the policy.
     pub learned: u64,
+    /// Of these, the L7 proxy judged what was said on them, which the policy does not.
+    pub judged: u64,
     /// Nothing allowed them, and they do not count.
     pub denied: u64,
     /// No entry could be about them.
@@ -138,8 +138,12 @@ impl Lessons {
             self.kind = Kind::read(&source.labels);
         }
         let pod = (source.namespace.clone(), source.pod_name.clone());
+        let judged = flow.verdict() == Verdict::Redirected;
         match self.keep(pod, seen) {
-            Kept::Yes => self.counts.learned += 1,
+            Kept::Yes => {
+                self.counts.learned += 1;
+                self.counts.judged += u64::from(judged);
+            }
             Kept::NoRoom => self.counts.left_out += 1,
             Kept::Unsayable => self.counts.unsayable += 1,
         }
@@ -206,8 +210,12 @@ impl Lessons {
                 }
             }
         }
-        for ((pod, target, port), count) in &self.connections {
-            if is_dns(*port) {
+        let connections = self.connections.iter();
+        // Where lookups were seen, a packet shows one of them: a plain entry would allow them all.
+        let plain = connections
+            .filter(|((_, target, port), _)| !self.lookups.contains_key(&(target.clone(), *port)));
+        for ((pod, target, port), count) in plain {
+            if port.is_dns() {
                 self.add_unseen_lookup(target, *port, *count, services, &mut entries);
                 continue;
             }
@@ -307,8 +315,4 @@ fn note_unknown(target: &Target, port: Port, services: &Services, entries: &mut 
     {
         entries.unknown.insert((namespace.clone(), name.clone()));
     }
-}
-
-fn is_dns(port: Port) -> bool {
-    port.number == DNS && (port.protocol == Protocol::UDP || port.protocol == Protocol::TCP)
 }

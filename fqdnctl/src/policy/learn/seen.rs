@@ -11,6 +11,9 @@ use super::kind::Kind;
 const ENTITIES: [&str; 7] =
     ["kube-apiserver", "host", "remote-node", "health", "init", "ingress", "unmanaged"];
 
+/// The port of DNS.
+const DNS: u16 = 53;
+
 /// What a flow shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
@@ -91,6 +94,8 @@ impl Seen {
                 addresses: dns.ips.iter().filter_map(|own| own.parse().ok()).collect(),
             }),
             (_, Some(_)) => None,
+            // The lookups on it say what was asked, and whether that was allowed.
+            (_, None) if flow.verdict() == Verdict::Redirected && port.is_for_dns_proxy() => None,
             (_, None) => {
                 let names = flow.destination_names.iter().map(|name| plain(name)).collect();
                 Some(Self::Connection { target, port, names })
@@ -129,6 +134,16 @@ impl Port {
             Header::IcmPv6(own) => (Protocol::ICMPV6, own.r#type),
         };
         Some(Self { protocol, number: u16::try_from(number).ok()? })
+    }
+
+    /// Whether what is redirected there goes to the DNS proxy: the other proxy takes TCP alone.
+    fn is_for_dns_proxy(self) -> bool {
+        self.is_dns() || self.protocol == Protocol::UDP
+    }
+
+    /// Whether it is the port of DNS.
+    pub fn is_dns(self) -> bool {
+        self.number == DNS && (self.protocol == Protocol::UDP || self.protocol == Protocol::TCP)
     }
 
     pub fn is_icmp(self) -> bool {

@@ -1,7 +1,7 @@
 use std::sync::LazyLock;
 
 use hubble::json::Json;
-use hubble::proto::flow::Flow;
+use hubble::proto::flow::{DropReason, Flow, Verdict};
 use serde_json::{Value, json};
 
 use super::*;
@@ -257,6 +257,36 @@ fn lookups_that_were_not_seen_leave_every_name_to_be_asked_for() {
     let (_, entries, policy) =
         learned(Manner::default(), &[packet, lookup("api.example.com", &[])]);
     assert!(entries.unseen.is_empty() && !policy.contains("matchPattern"), "{policy}");
+}
+
+#[test]
+fn a_refused_lookup_does_not_open_the_server_it_was_meant_for() {
+    let redirected = |port: u16| {
+        flow(json!({
+            "verdict": "REDIRECTED",
+            "destination_service": {"namespace": "kube-system", "name": "kube-dns"},
+            "l4": {"UDP": {"destination_port": port}},
+        }))
+    };
+    let mut refused = lookup("evil.example.org", &[]);
+    refused.set_verdict(Verdict::Dropped);
+    refused.set_drop_reason_desc(DropReason::PolicyDenied);
+    let reached = to_address("203.0.113.1", 443);
+    let flows = [redirected(53), redirected(5353), refused, reached];
+    let (lessons, entries, policy) = learned(Manner::default(), &flows);
+    assert_eq!((lessons.counts.learned, lessons.counts.denied), (1, 1));
+    assert!(entries.lookups.is_empty(), "{policy}");
+    assert_eq!(entries.connections.len(), 1, "{policy}");
+    let policy = egress(Manner { denied: true, ..Manner::default() }, &flows);
+    assert!(policy.contains("- matchName: evil.example.org  # 1"), "{policy}");
+}
+
+#[test]
+fn connections_that_the_l7_proxy_judged_are_counted() {
+    let mut judged = to_address("203.0.113.1", 80);
+    judged.set_verdict(Verdict::Redirected);
+    let counts = learned(Manner::default(), &[judged, to_address("203.0.113.1", 443)]).0.counts;
+    assert_eq!((counts.learned, counts.judged), (2, 1));
 }
 
 #[test]
