@@ -1,6 +1,7 @@
 //! The daemon's view of a cluster, through its API server.
 //!
-//! With `FQDND_TEST_KUBECONFIG` the tests in `cluster` use the cluster that it names; without, and
+//! With `FQDND_TEST_KUBECONFIG` the tests in `cluster` and `secrets`, and that of the
+//! schemas, use the cluster that it names; without, and
 //! for what no test may do to a real one, a server of the lab's own. Each says which.
 
 mod admission;

@@ -195,6 +195,32 @@ fn an_interface_that_leads_into_a_pod_is_closed_until_its_pod_is_known() {
     soon("it is bound", || node.enforcement("default/late") == "open");
 }
 
+#[test]
+fn a_new_pod_of_an_old_ones_name_and_address_has_nothing_that_the_old_one_learned() {
+    let node = Node::new(&["--kubernetes-interfaces", "v*"]);
+    node.api.put(yaml(POLICY)).unwrap();
+    soon("the policy is enforced", || node.enforcement(CLIENT) == "enforced");
+    let client = node.lab.pod(CLIENT);
+    node.resolves(CLIENT);
+    assert_eq!(client.connect(ip(WEB), 80), Reach::Open);
+
+    // The old one's end and the new one's beginning come as one change.
+    let documents = documents(node.lab.manifests().directory());
+    let named = |own: &&Value| own["kind"] == "Pod" && own["metadata"]["name"] == "client";
+    let mut pod = documents.iter().find(named).unwrap().clone();
+    pod["metadata"]["uid"] = "uid-of-the-new".into();
+    node.api.put(pod).unwrap();
+    soon("the old one's interface is nobody's", || client.connect(ip(WEB), 80) == Reach::Silent);
+
+    // At worst the new one lives where the old one did. It has to ask for itself.
+    node.runtime.remove(&uid(CLIENT));
+    node.runtime.put(CLIENT, "uid-of-the-new", client.namespace().path());
+    soon("the new one is bound", || node.enforcement(CLIENT) == "enforced");
+    assert_eq!(client.connect(ip(WEB), 80), Reach::Silent);
+    node.resolves(CLIENT);
+    assert_eq!(client.connect(ip(WEB), 80), Reach::Open);
+}
+
 /// A pod's cgroup with a process in the pod's network, as a kubelet and a runtime make them.
 struct Cgroup {
     process: Child,
