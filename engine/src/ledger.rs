@@ -1,6 +1,6 @@
 //! What the cold half wants in the maps, and what of it is not there yet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     Digest, EndpointEntry, EndpointId, Frontend, Identity, Interface, NumberKind, PortPrefix,
@@ -84,6 +84,13 @@ impl Ledger {
         let rows = self.rows.desired().range(Row { table, identity, ports: PortPrefix::Any }..);
         let own = rows.take_while(|(row, _)| (row.table, row.identity) == (table, identity));
         own.map(|(row, _)| row.ports).collect()
+    }
+
+    /// The rows of a table that are in force.
+    pub(crate) fn rows_in_force(&self, table: TableId) -> BTreeMap<Row, Verdict> {
+        let (first, _) = level_range(table, Identity::ANY).into_inner();
+        let (_, last) = level_range(table, Identity(u32::MAX)).into_inner();
+        self.rows.realised_in(first..=last)
     }
 
     /// The rows of a table for one identity, as they are in force and as they are wanted.

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use identity::Numbers;
 use model::{
     Change, EndpointId, EndpointName, Identity, Interface, Labels, NumberKind, Objects, Prefix,
-    Revision, Scope, State,
+    Revision, Row, Scope, State, TableId, Verdict,
 };
 use policy::Asked;
 
@@ -242,6 +242,14 @@ impl Node {
         self.ledger.endpoints.amend(local.interface, entry);
         self.world.locals.insert(endpoint, Arc::new(local));
         Some(change)
+    }
+
+    /// The rows, but for those of name sets, that were in force of tables that go on to other rules
+    /// by the last plan: what to go back to where that cannot be written.
+    pub fn rows_in_force(&self) -> BTreeMap<TableId, BTreeMap<Row, Verdict>> {
+        let altered = self.tables.values().filter(|table| table.is_in_use() && table.is_altered());
+        let tables = altered.map(|table| table.table().id());
+        tables.map(|table| (table, self.ledger.rows_in_force(table))).collect()
     }
 
     /// The identity that stands for these labels, if a pod has them.

@@ -174,6 +174,11 @@ impl LiveTable {
         self.is_late
     }
 
+    /// Whether its rules are others than when it last was in force.
+    pub(crate) fn is_altered(&self) -> bool {
+        self.was.is_some()
+    }
+
     /// Whether it judges any pod.
     pub(crate) fn is_used(&self) -> bool {
         self.users > 0

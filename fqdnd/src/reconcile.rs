@@ -13,7 +13,7 @@ use engine::leases::Leases;
 use engine::{Bindings, Inventory, LocalEndpoint, Node, Plan, VerdictTable, difference};
 use model::{
     Attachment, Change, DropReason, EndpointEntry, EndpointId, Enforcement, Identity, Interface,
-    Labels, Objects, State, changes,
+    Labels, Objects, Row, Scope, State, TableId, Verdict, changes,
 };
 use rustc_hash::FxHashSet;
 use tracing::{debug, error, warn};
@@ -283,10 +283,46 @@ impl Reconciler {
             self.attachments.attach_one(local.interface);
         }
         self.placed = Objects::default();
-        match self.datapath.dump() {
+        let rows = self.node.rows_in_force();
+        let known = self.datapath.dump().and_then(|dump| {
+            if self.take_back(plan, &rows, &dump) { self.datapath.dump() } else { Ok(dump) }
+        });
+        match known {
             Ok(dump) => self.node.resync(&dump),
             Err(error) => error!(%error, "the kernel's state cannot be read back"),
         }
+    }
+
+    /// Brings tables that were to go on to other rules back to those in force before; whether
+    /// there was anything to take back.
+    fn take_back(
+        &mut self,
+        plan: &Plan,
+        rows: &BTreeMap<TableId, BTreeMap<Row, Verdict>>,
+        dump: &State,
+    ) -> bool {
+        let is_new = |row: &&Row| {
+            let known = rows.get(&row.table).filter(|_| row.identity.scope() != Scope::Names);
+            known.is_some_and(|known| !known.contains_key(*row))
+        };
+        // What is taken out makes room for what comes back.
+        let mut changes: Vec<Change> =
+            dump.rows.keys().filter(is_new).map(|row| Change::DeleteRow(*row)).collect();
+        let gone = rows.values().flatten().filter(|(row, own)| dump.rows.get(row) != Some(*own));
+        changes.extend(gone.map(|(row, verdict)| Change::PutRow(*row, *verdict)));
+        if changes.is_empty() {
+            return false;
+        }
+        // What was let through meanwhile is judged again.
+        let judged = |local: &LocalEndpoint| {
+            local.table.as_ref().is_some_and(|table| rows.contains_key(&table.id()))
+        };
+        let judged = plan.endpoints.iter().filter(|(_, local)| judged(local));
+        changes.extend(judged.filter_map(|(id, _)| self.node.bump(*id)));
+        if let Err(error) = self.datapath.apply(&changes) {
+            error!(%error, "a policy that could not be written whole is in force in part");
+        }
+        true
     }
 
     fn finish(&mut self, plan: &Plan) {
