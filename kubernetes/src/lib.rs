@@ -1,8 +1,9 @@
 //! Directories of Kubernetes manifests as the source of pods, services and policies.
 //!
 //! Namespaces, Pods, Nodes, Services with their EndpointSlices or Endpoints, Secrets that policies
-//! name, and Cilium's network policies and CIDR groups are read, several documents a file; other kinds are skipped with a
-//! note. The directories are watched by inotify, and every change gives a new [`Inventory`].
+//! name, and Cilium's network policies and CIDR groups are read, several documents a file; other
+//! kinds are skipped with a note. The directories are watched by inotify, and every change gives a
+//! new [`Inventory`].
 //!
 //! What cannot be read never takes away what could be read before: a broken document names its
 //! place, what it gave stays in force, and nothing else is touched. Only a file that is removed,
