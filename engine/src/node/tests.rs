@@ -434,6 +434,57 @@ fn a_changed_policy_moves_resolved_addresses_to_the_new_table() {
 }
 
 #[test]
+fn a_policy_more_writes_its_own_rows_alone_and_one_less_takes_them_out() {
+    let mut bench = Bench::new();
+    bench.policies(POLICY);
+    bench.commit();
+    bench.learn(CLIENT, "www.example.com", "203.0.113.1", Moment::from_secs(1));
+    let before = bench.kernel.clone();
+    let more = POLICY.replace("name: client", "name: more");
+    let (head, _) = more.split_once("  egress:").unwrap();
+    let more = format!("{head}  egress:\n    - toCIDR: [203.0.113.128/25]\n");
+    bench.policies(&format!("{POLICY}---{more}"));
+    let changes = bench.commit();
+    assert!(
+        matches!(
+            changes[..],
+            [
+                Change::PutNumber(NumberKind::Identity, ..),
+                Change::PutNumber(NumberKind::Table, ..),
+                Change::PutPrefix(..),
+                Change::PutRow(_, Verdict::Allow),
+            ]
+        ),
+        "{changes:?}"
+    );
+    assert_eq!(bench.tcp("203.0.113.200:22"), Ok(Verdict::Allow));
+
+    bench.policies(POLICY);
+    let changes = bench.commit();
+    let rows = |change: &&Change| matches!(change, Change::PutRow(..) | Change::DeleteRow(..));
+    assert_eq!(changes.iter().filter(rows).count(), 1, "{changes:?}");
+    let entry = bench.kernel.endpoints.get_mut(&Interface(7)).unwrap();
+    assert_eq!(entry.generation, before.endpoints[&Interface(7)].generation + 1);
+    entry.generation -= 1;
+    assert_eq!(bench.kernel, before);
+}
+
+#[test]
+fn flows_by_a_name_are_judged_again_when_their_address_becomes_a_pods() {
+    let mut bench = Bench::new();
+    bench.policies(POLICY);
+    bench.commit();
+    bench.learn(CLIENT, "www.example.com", "203.0.113.1", Moment::from_secs(1));
+    assert_eq!(bench.tcp("203.0.113.1:443"), Ok(Verdict::Allow));
+    let before = (bench.generation(7), bench.generation(8));
+    bench.pod("default/late", &[("app", "late")], &["203.0.113.1"], None);
+    bench.commit();
+    assert_eq!(bench.tcp("203.0.113.1:443"), Err(DropReason::PolicyDenied));
+    assert!(bench.generation(7) > before.0);
+    assert_eq!(bench.generation(8), before.1, "without such a lease nothing has changed");
+}
+
+#[test]
 fn nothing_is_written_when_nothing_changes() {
     let mut bench = Bench::new();
     bench.policies(POLICY);
