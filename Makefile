@@ -68,7 +68,7 @@ test-kernel: build
 bench:
 	@scripts/install-needs bench
 	$(CARGO) build --locked --release --package fqdnd --package fqdnctl --package fqdnd-l7proxy --package fqdnd-benches
-	$(as_root) $(released)/fqdnd-bench
+	$(as_root) env FQDND_LAB_READY_SECONDS=300 $(released)/fqdnd-bench
 
 soak: needs
 	$(CARGO) build --locked --workspace --all-targets --profile $(PROFILE)
