@@ -18,6 +18,7 @@ mod reporter;
 mod secrets;
 mod store;
 mod tally;
+mod verdict;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ pub use access::{Access, AccessError};
 pub use health::{WatchState, Watched};
 pub use kind::Kind;
 pub use reporter::Reports;
-pub use store::{Verdict, Verdicts};
+pub use verdict::{Verdict, Verdicts};
 
 use crate::inventory::Inventory;
 use crate::runtime::{self, RuntimeSource};

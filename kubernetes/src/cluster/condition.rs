@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::store::Verdict;
 use crate::cluster::tally::Tally;
+use crate::cluster::verdict::Verdict;
 use crate::crd::{ENFORCED, VALID};
 
 /// A condition as the API has it.
@@ -127,8 +127,8 @@ mod tests {
     use policy::Problem;
 
     use super::*;
-    use crate::cluster::store::Verdicts;
     use crate::cluster::tally::Digest;
+    use crate::cluster::verdict::Verdicts;
 
     fn verdict(generation: i64) -> Verdict {
         Verdict { uid: "u".to_owned(), generation, problems: Vec::new(), told: Vec::new() }

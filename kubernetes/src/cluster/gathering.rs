@@ -11,7 +11,8 @@ use crate::cluster::keeping::Keeping;
 use crate::cluster::kind::Kind;
 use crate::cluster::object::{Name, Raw};
 use crate::cluster::secrets::Secrets;
-use crate::cluster::store::{Store, Update, Verdicts};
+use crate::cluster::store::{Store, Update};
+use crate::cluster::verdict::Verdicts;
 use crate::inventory::Inventory;
 use crate::runtime::Sandboxes;
 

@@ -20,11 +20,11 @@ use model::{Attachment, EndpointName, Label, Labels, Pod};
 use policy::{Policy, PolicyKey, Problem};
 
 use crate::backends::Slice;
-use crate::cluster::condition::Condition;
 use crate::cluster::health::{WatchState, Watched};
 use crate::cluster::journal::{Changes, Names};
 use crate::cluster::kind::Kind;
 use crate::cluster::object::{Name, Read};
+use crate::cluster::verdict::{Verdict, Verdicts};
 use crate::inventory::Inventory;
 use crate::join::namespace_labels;
 use crate::reading::{MAX_PROBLEMS, Object};
@@ -44,39 +44,6 @@ pub(crate) enum Update {
     /// How the watch fares.
     Fares(Watched),
 }
-
-/// What became of a policy, for its status.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// The object's uid.
-    pub uid: String,
-    /// The generation of the `spec` that was read.
-    pub generation: i64,
-    /// Why it is not in force as it stands; empty where it is.
-    pub problems: Vec<Problem>,
-    /// What its status says of that.
-    pub(crate) told: Vec<Condition>,
-}
-
-impl Verdict {
-    /// What is wrong, for people to read.
-    pub fn message(&self) -> String {
-        const TOLD: usize = 3;
-        const LONGEST: usize = 1000;
-        let tell = |problem: &Problem| match problem.field.as_str() {
-            "" => problem.message.clone(),
-            field => format!("{field}: {}", problem.message),
-        };
-        let mut message: Vec<String> = self.problems.iter().take(TOLD).map(tell).collect();
-        if let Some(more) = self.problems.len().checked_sub(TOLD).filter(|more| *more > 0) {
-            message.push(format!("{more} more"));
-        }
-        message.join("; ").chars().take(LONGEST).collect()
-    }
-}
-
-/// The verdicts of all policies.
-pub type Verdicts = OrdMap<PolicyKey, Arc<Verdict>>;
 
 /// The watched objects.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::cluster::store::Verdicts;
+use crate::cluster::verdict::Verdicts;
 
 const BUCKETS: usize = 32;
 /// How many objects the nodes' words are spread over, so that none of them grows too large: with
@@ -126,7 +126,7 @@ mod tests {
     use policy::PolicyKey;
 
     use super::*;
-    use crate::cluster::store::Verdict;
+    use crate::cluster::verdict::Verdict;
 
     fn verdicts(generations: &[(usize, i64)]) -> Verdicts {
         let verdict = |&(number, generation): &(usize, i64)| {

@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{Fault, LEASES, MANAGER, RETRY, Reports, leases};
 use crate::cluster::access::{Access, Remedy};
-use crate::cluster::store::Verdicts;
 use crate::cluster::tally::{ANNOTATION, Digest, Tally, place_of, shards};
+use crate::cluster::verdict::Verdicts;
 use crate::inventory::Inventory;
 
 /// How many nodes may write within a second.
