@@ -123,6 +123,8 @@ fn what_pods_do_is_seen_on_80_columns_and_an_endpoint_can_be_opened() {
     top.wait_for_text("any key goes back");
     top.press("x");
     top.resize((120, 40));
+    let is_wide = |screen: &str| screen.lines().any(|line| line.chars().count() > 80);
+    top.wait_for("all of the wider terminal is used", is_wide);
     top.press("\u{1b}");
     top.wait_for_text("ADDRESSES");
     top.press("q");
