@@ -83,8 +83,17 @@ impl Node {
         if !self.in_force || was.table.rules().has_selectors() {
             return old != new;
         }
+        if old == new {
+            return false;
+        }
+        let at_service = |row: &Row| row.identity.scope() == Scope::Service;
+        let mut services =
+            self.ledger.rows_in_force(old).into_iter().filter(|(row, _)| at_service(row));
         let known = was.levels.keys().chain(is.view.levels.keys()).chain([&Identity::ANY]);
-        old != new && known.copied().any(|own| fares_otherwise((was, own), (&is.view, own), false))
+        services.any(|(row, own)| {
+            let now = self.ledger.rows.get(&Row { table: new, ..row }).copied();
+            was_allowed(Some(own)) && !same(Some(own), now)
+        }) || known.copied().any(|own| fares_otherwise((was, own), (&is.view, own), false))
     }
 
     fn is_late(&self, id: TableId) -> bool {
