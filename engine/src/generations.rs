@@ -124,7 +124,10 @@ impl Node {
             let id = table.table().id();
             let view = &table.view;
             let was = precise.get(&id).copied().unwrap_or(view);
-            if moves.iter().any(|own| self.concerns(*own, was, view))
+            // What it said is not known to be what is in force.
+            let unknown = table.is_altered() && !precise.contains_key(&id);
+            if unknown
+                || moves.iter().any(|own| self.concerns(*own, was, view))
                 || self.is_met_otherwise(was, view)
                 || progress.rewritten.get(&id).is_some_and(|own| says_otherwise(was, view, own))
             {

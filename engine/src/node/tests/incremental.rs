@@ -386,8 +386,8 @@ impl Bench {
     }
 
     /// Who was allowed something that has changed is judged again; who was not, is left alone,
-    /// unless that is excused: what is in force had to be read back, services claim one place, or
-    /// it has another table.
+    /// unless that is excused: what is in force had to be read back, there are services, or it
+    /// has another table.
     fn check_generations(&self, before: &State, named: &BTreeSet<TableId>, excused: bool) {
         let bench = |kernel: &State| Self { kernel: kernel.clone(), ..Self::empty() };
         let (was, is) = (bench(before), bench(&self.kernel));
@@ -437,14 +437,9 @@ impl Bench {
             })
     }
 
-    /// Whether several services claim a place.
-    fn is_contested(&self) -> bool {
-        let services = self.inventory.services.values();
-        let mut claims = services.flat_map(|own| own.addresses.iter().copied());
-        let mut seen = BTreeSet::new();
-        claims.any(|own| !seen.insert(own))
-            || self.inventory.services.len() > 1 && !self.inventory.host_addresses.is_empty()
-            || self.inventory.services.len() > 1 && !self.inventory.nodes.is_empty()
+    /// Whether there are services, which stand for what is behind them.
+    fn serves(&self) -> bool {
+        !self.inventory.services.is_empty()
     }
 
     /// The tables with rules for names.
@@ -505,7 +500,7 @@ proptest! {
         bench.commit();
         let mut after_failure = false;
         for step in steps {
-            let contested = bench.is_contested();
+            let served = bench.serves();
             step.take(&mut bench.inventory);
             let (before, was) = (bench.kernel.clone(), verdicts(&bench));
             let named = bench.named();
@@ -518,7 +513,7 @@ proptest! {
                 after_failure = true;
                 continue;
             }
-            let excused = after_failure || contested || bench.is_contested();
+            let excused = after_failure || served || bench.serves();
             bench.log.clear();
             let changes = bench.commit();
             bench.check_changes(&before, &changes);
