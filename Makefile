@@ -4,7 +4,8 @@
 #                   as --keep, --topology bridged or --attach clsact
 #   make test       everything that is tested; as root, since it makes network namespaces
 #   make soak       floods, loads and kills at their full length: about 6 minutes
-#   make fuzz       each fuzz target for FUZZ_SECONDS (20); needs a nightly toolchain
+#   make fuzz       each fuzz target for FUZZ_SECONDS (20), which needs a nightly toolchain, and the
+#                   property tests on cases of their own
 #   make test-kernel  the demo on Debian's 6.1 kernel, emulated; not part of make test
 #   make bench      what fqdnd costs, beside dnsdist and a bare forwarder, in about three minutes
 #   make check      formatting, lints, documentation, imports, duplicates
@@ -17,6 +18,8 @@
 PROFILE ?= dev
 PREFIX ?= /usr/local
 CARGO ?= cargo
+# Property tests draw the same cases in every run, but for those of `make fuzz`.
+export PROPTEST_RNG_SEED ?= 20260101
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 target = $(or $(CARGO_TARGET_DIR),target)
@@ -61,6 +64,7 @@ test: needs
 
 fuzz: needs
 	scripts/fuzz
+	scripts/fresh-cases $(run_tests) --quiet --lib
 
 test-kernel: build
 	scripts/test-kernel $(built)
