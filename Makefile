@@ -7,7 +7,7 @@
 #   make fuzz       each fuzz target for FUZZ_SECONDS (20), which needs a nightly toolchain, and the
 #                   property tests on cases of their own
 #   make test-kernel  the demo on Debian's 6.1 kernel, emulated; not part of make test
-#   make bench      what fqdnd costs, beside dnsdist and a bare forwarder, in about three minutes
+#   make bench      what fqdnd costs, beside dnsdist, nginx and a bare forwarder, in six minutes
 #   make check      formatting, lints, documentation, imports, duplicates
 #   make image      the image that nodes of a cluster run, as the archive target/fqdnd.tar
 #   make install    DESTDIR= and PREFIX= as usual

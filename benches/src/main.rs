@@ -27,8 +27,8 @@ use serde::Serialize;
 use figures::Table;
 
 /// Measures what fqdnd costs: the DNS path beside dnsdist and a bare forwarder, recording flows, the
-/// L7 proxy beside nginx, the datapath by the size of its tables, learning by the number of selectors, and policies by the
-/// number of rules. To be run as root.
+/// L7 proxy beside nginx, the datapath by the size of its tables, learning by the number of
+/// selectors, policies by the number of rules, and large clusters. To be run as root.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
