@@ -14,7 +14,7 @@ use std::{
 
 use hickory_proto::rr::RecordType;
 use integration::{
-    Browser, Daemon, DnsStream, Lab, LabOptions, Reach, Resolver, query, wait_until,
+    Browser, Daemon, DnsStream, Lab, LabOptions, Reach, Resolver, query, soon, wait_until,
 };
 use serde_json::Value;
 
@@ -255,9 +255,16 @@ fn fits(page: &mut Page, view: &str) {
     let over = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
     assert_eq!(page.evaluate(over), 0, "{view} is too wide");
     let unnamed = |(role, name): &&(String, String)| name.is_empty() && role != "main";
-    let focusable = page.browser.focusable().unwrap();
-    assert!(focusable.len() > 8, "{view}: {focusable:?}");
-    assert_eq!(focusable.iter().find(unnamed), None, "{view}");
+    // What screen readers get follows what is drawn, a moment later.
+    soon("whatever takes the focus has a name", || {
+        let focusable = page.browser.focusable().unwrap();
+        assert!(focusable.len() > 8, "{view}: {focusable:?}");
+        let nameless = focusable.iter().find(unnamed);
+        if let Some((role, _)) = nameless {
+            println!("{view}: a {role} without a name");
+        }
+        nameless.is_none()
+    });
 }
 
 /// Every colour of text against every background, as WCAG counts contrast: at least 4.5.
