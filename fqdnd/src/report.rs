@@ -128,7 +128,10 @@ fn limits(shared: &Shared) -> Result<BTreeMap<String, u64>> {
 
 /// This node's endpoints, by name.
 pub fn endpoints(shared: &Shared, reconciler: &Reconciler) -> Result<Vec<api::Endpoint>> {
-    let drops = shared.datapath.drops().context("drop counters cannot be read")?;
+    let mut drops: BTreeMap<EndpointId, Vec<(DropReason, u64)>> = BTreeMap::new();
+    for ((id, reason), count) in shared.datapath.drops().context("drop counters cannot be read")? {
+        drops.entry(id).or_default().push((reason, count));
+    }
     let begun = shared.datapath.counts().context("flow counters cannot be read")?;
     let mut held: BTreeMap<EndpointId, (u64, u64)> = BTreeMap::new();
     shared.names.visit(|id, leases| {
@@ -136,8 +139,7 @@ pub fn endpoints(shared: &Shared, reconciler: &Reconciler) -> Result<Vec<api::En
         held.insert(id, (stats.names as u64, stats.leases as u64));
     });
     let held = |id: EndpointId| {
-        let own = drops.iter().filter(|((endpoint, _), _)| *endpoint == id);
-        let drops = by_reason(own.map(|((_, reason), count)| (*reason, *count)));
+        let drops = by_reason(drops.get(&id).into_iter().flatten().copied());
         let (names, leases) = held.get(&id).copied().unwrap_or_default();
         let metering = shared.names.metering();
         let over_limits = metering.map_or_else(BTreeMap::new, |own| own.counts_of(id));

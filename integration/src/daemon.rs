@@ -106,7 +106,8 @@ pub struct Daemon {
     /// The process that a signal's cleaning has to end; 0 when there is none.
     pid: Arc<AtomicI32>,
     started_in: Duration,
-    _pins: Undo,
+    pins: PathBuf,
+    _undo: Undo,
 }
 
 impl Daemon {
@@ -160,7 +161,8 @@ impl Daemon {
             child: None,
             pid,
             started_in: Duration::ZERO,
-            _pins: undo,
+            pins,
+            _undo: undo,
         };
         let manifests = format!("manifests:\n- {}\n", lab.manifests().directory().display());
         let configuration = format!(
@@ -170,7 +172,7 @@ impl Daemon {
             if flags.contains(&"--kubeconfig") { "" } else { &manifests },
             daemon.socket().display(),
             daemon.state_directory().display(),
-            pins.display(),
+            daemon.pins.display(),
             daemon.hubble_socket().display()
         );
         fs::write(daemon.configuration(), configuration).map_err(system("write fqdnd.yaml"))?;
@@ -191,6 +193,11 @@ impl Daemon {
     /// Where it keeps what a restart needs.
     pub fn state_directory(&self) -> PathBuf {
         self.directory.join("state")
+    }
+
+    /// Where its maps, programs and links are pinned.
+    pub fn pin_directory(&self) -> &Path {
+        &self.pins
     }
 
     /// The configuration file.

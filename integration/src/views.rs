@@ -15,8 +15,9 @@ use crate::{
     daemon::Daemon,
     dns_client::{Answer, Resolver},
     lab::Pod,
-    probe::Reach,
+    probe::{Reach, Transfer},
     wait::wait_until,
+    zones::fresh_addresses,
 };
 
 /// How long a test waits for what should take less than a second.
@@ -164,4 +165,44 @@ pub fn soon(what: &str, condition: impl FnMut() -> bool) -> Duration {
     let took = wait_until(what, PATIENCE, condition).unwrap_or_else(|error| panic!("{error}"));
     println!("{what}: after {took:?}");
     took
+}
+
+/// An address by its text.
+///
+/// # Panics
+/// It is none.
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// The IPv4 address of a fresh name.
+pub fn fresh_address(number: u32) -> IpAddr {
+    fresh_addresses(number).0.into()
+}
+
+/// Both addresses of a fresh name, IPv4 first.
+pub fn fresh_pair(number: u32) -> [IpAddr; 2] {
+    let (v4, v6) = fresh_addresses(number);
+    [v4.into(), v6.into()]
+}
+
+/// A transfer to a pod that is under way.
+///
+/// # Panics
+/// It does not begin, or stands still.
+pub fn begun(pod: &Pod, from: IpAddr) -> Transfer {
+    let transfer = Transfer::start(pod.namespace(), from)
+        .unwrap_or_else(|error| panic!("a transfer from {from}: {error}"));
+    go_on(std::slice::from_ref(&transfer));
+    transfer
+}
+
+/// All of them go on.
+///
+/// # Panics
+/// One does not.
+pub fn go_on(transfers: &[Transfer]) {
+    for transfer in transfers {
+        transfer.goes_on().unwrap_or_else(|error| panic!("a transfer: {error}"));
+    }
 }

@@ -10,8 +10,8 @@ use std::{
 
 use hickory_proto::rr::RecordType;
 use integration::{
-    Daemon, Lab, LabOptions, Namespace, Ports, Reach, Resolver, Topology, Transfer,
-    fresh_addresses, soon,
+    Daemon, Lab, LabOptions, Namespace, Ports, Reach, Resolver, Topology, Transfer, begun,
+    fresh_pair, go_on, ip, soon,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -130,9 +130,10 @@ fn a_policys_removal_cuts_its_living_connections() {
         lab.policy("by-name", &by_name("matchName: www.example.com", &[80])).unwrap();
         lab.policy("by-prefix", &by_prefix("198.51.100.0/24, '2001:db8:2::/64'")).unwrap();
         let daemon = Daemon::start(&lab, &["--bpf-attach", attach]).unwrap();
-        let named = resolved(&lab, "www.example.com").map(|address| begun(&lab, address));
+        let named =
+            resolved(&lab, "www.example.com").map(|address| begun(lab.pod(CLIENT), address));
         let by_prefix = ["198.51.100.1", "2001:db8:2::1"].map(ip);
-        let by_prefix = by_prefix.map(|address| begun(&lab, address));
+        let by_prefix = by_prefix.map(|address| begun(lab.pod(CLIENT), address));
 
         let removed = Instant::now();
         lab.remove_policy("by-name").unwrap();
@@ -153,7 +154,7 @@ fn a_policy_that_still_allows_a_connection_does_not_disturb_it() {
     lab.policy("by-name", &by_name("matchName: www.example.com", &[80])).unwrap();
     let daemon = Daemon::start(&lab, &[]).unwrap();
     let addresses = resolved(&lab, "www.example.com");
-    let transfers = addresses.map(|address| begun(&lab, address));
+    let transfers = addresses.map(|address| begun(lab.pod(CLIENT), address));
     let client = lab.pod(CLIENT);
     let opens = |port| client.connect_all(&addresses, port) == [Reach::Open; 2];
     assert!(!opens(Ports::GREET));
@@ -214,8 +215,8 @@ fn an_expired_address_stays_while_a_connection_lives_and_goes_without_one() {
     let client = lab.pod(CLIENT);
     let used = resolved(&lab, "f41.t1.fresh.example");
     let unused = resolved(&lab, "f42.t1.fresh.example");
-    assert_eq!(used, both(41));
-    let transfers = used.map(|address| begun(&lab, address));
+    assert_eq!(used, fresh_pair(41));
+    let transfers = used.map(|address| begun(lab.pod(CLIENT), address));
     assert_eq!(client.connect_all(&unused, Ports::HTTP), [Reach::Open; 2]);
 
     soon("the unused addresses gone", || learned(&daemon) == BTreeSet::from(used));
@@ -251,7 +252,7 @@ fn an_expired_address_opens_nothing_even_before_it_is_taken_away() {
     let mut daemon = Daemon::start(&lab, BRIEF).unwrap();
     let client = lab.pod(CLIENT);
     let addresses = resolved(&lab, "f43.t1.fresh.example");
-    let transfers = addresses.map(|address| begun(&lab, address));
+    let transfers = addresses.map(|address| begun(lab.pod(CLIENT), address));
     daemon.kill9().unwrap();
     soon("closed to new connections", || {
         client.connect_all(&addresses, Ports::HTTP) == [Reach::Silent; 2]
@@ -276,7 +277,7 @@ fn a_closed_connections_port_is_judged_anew_when_it_is_used_again() {
     }
     soon("the addresses gone", || learned(&daemon).is_empty());
     let before = daemon.drops(CLIENT).values().sum::<u64>();
-    for (place, address) in (0..).zip(both(44)) {
+    for (place, address) in (0..).zip(fresh_pair(44)) {
         assert!(!connects_from(client, 40_000 + place, address));
     }
     assert!(daemon.drops(CLIENT).values().sum::<u64>() >= before + 2);
@@ -308,19 +309,6 @@ fn resolved(lab: &Lab, name: &str) -> [IpAddr; 2] {
     })
 }
 
-/// A transfer of the client's that is under way.
-fn begun(lab: &Lab, from: IpAddr) -> Transfer {
-    let transfer = Transfer::start(lab.pod(CLIENT).namespace(), from).unwrap();
-    transfer.goes_on().unwrap();
-    transfer
-}
-
-fn go_on(transfers: &[Transfer]) {
-    for transfer in transfers {
-        transfer.goes_on().unwrap();
-    }
-}
-
 /// Waits for the transfers' end, and prints how long after `since` something last arrived.
 fn end(transfers: &[Transfer], since: Instant) {
     for transfer in transfers {
@@ -339,14 +327,4 @@ fn pairs(
     callers: [&Namespace; 2],
 ) -> impl Iterator<Item = (IpAddr, &Namespace)> {
     addresses.into_iter().flat_map(move |address| callers.map(|caller| (address, caller)))
-}
-
-/// The addresses of a fresh name, IPv4 first.
-fn both(number: u32) -> [IpAddr; 2] {
-    let (v4, v6) = fresh_addresses(number);
-    [v4.into(), v6.into()]
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }

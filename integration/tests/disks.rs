@@ -1,11 +1,12 @@
 //! Disks under the state directory that are full, hang, or lose their power. What is enforced and
 //! what changes does not depend on them, and what was kept is kept.
 
-use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use hickory_proto::rr::RecordType;
 use integration::{
-    Daemon, Lab, LabOptions, LoopDisk, Ports, Reach, Resolver, SmallDisk, fresh_addresses, soon,
+    Daemon, ECHO, FRESH_NAMES, Lab, LabOptions, LoopDisk, Ports, Reach, Resolver, SmallDisk,
+    fresh_address, ip, soon,
 };
 use kubernetes::{Manifests, Options};
 use nix::{
@@ -15,44 +16,10 @@ use nix::{
 
 const CLIENT: &str = "default/client";
 
-/// Fresh names may be asked for and reached at port 80.
-const NAMES: &str = r#"
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata: {name: names, namespace: default}
-spec:
-  endpointSelector: {matchLabels: {app: client}}
-  egress:
-  - toEndpoints:
-    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}
-    toPorts:
-    - ports: [{port: "53", protocol: ANY}]
-      rules:
-        dns:
-        - matchPattern: "**.fresh.example"
-  - toFQDNs:
-    - matchPattern: "**.fresh.example"
-    toPorts:
-    - ports: [{port: "80", protocol: TCP}]
-"#;
-
-/// The echo service of one address, over and above [`NAMES`].
-const ECHO: &str = r#"
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata: {name: echo, namespace: default}
-spec:
-  endpointSelector: {matchLabels: {app: client}}
-  egress:
-  - toCIDR: [192.0.2.10/32]
-    toPorts:
-    - ports: [{port: "7", protocol: UDP}]
-"#;
-
 #[test]
 fn a_full_disk_keeps_no_policy_from_being_enforced() {
     let lab = Lab::new(LabOptions::default()).unwrap();
-    lab.policy("names", NAMES).unwrap();
+    lab.policy("names", FRESH_NAMES).unwrap();
     let disk = SmallDisk::mount(&lab.directory().join("state")).unwrap();
     let mut daemon = Daemon::start(&lab, &[]).unwrap();
     let client = lab.pod(CLIENT);
@@ -65,19 +32,19 @@ fn a_full_disk_keeps_no_policy_from_being_enforced() {
     soon("the disk is told of", || full(&daemon));
     println!("{:?}", daemon.problems());
     client.ask(Resolver::new(lab.dns_service()[0]), "f1.fresh.example", RecordType::A);
-    assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
+    assert_eq!(client.connect(fresh_address(1), Ports::HTTP), Reach::Open);
 
     daemon.kill9().unwrap();
     daemon.restart().unwrap();
     assert_eq!(client.echo(ip("192.0.2.10")), Reach::Open);
     assert_eq!(client.echo(ip("192.0.2.11")), Reach::Silent);
-    assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
+    assert_eq!(client.connect(fresh_address(1), Ports::HTTP), Reach::Open);
 }
 
 #[test]
 fn a_disk_that_hangs_holds_up_neither_names_nor_packets_nor_changes() {
     let lab = Lab::new(LabOptions::default()).unwrap();
-    lab.policy("names", NAMES).unwrap();
+    lab.policy("names", FRESH_NAMES).unwrap();
     let disk = disk(&lab);
     let mut daemon = Daemon::start(&lab, &[]).unwrap();
     let client = lab.pod(CLIENT);
@@ -95,7 +62,7 @@ fn a_disk_that_hangs_holds_up_neither_names_nor_packets_nor_changes() {
         soon("the changed policy", || client.echo(ip("192.0.2.10")) == reach);
         let name = format!("f{number}.fresh.example");
         client.ask(Resolver::new(lab.dns_service()[0]), &name, RecordType::A);
-        assert_eq!(client.connect(fresh(number), Ports::HTTP), Reach::Open);
+        assert_eq!(client.connect(fresh_address(number), Ports::HTTP), Reach::Open);
     }
     soon("the disk is told of", || hangs(&daemon));
     let before = entries(&daemon.state_directory());
@@ -200,12 +167,4 @@ fn stands_still(pid: Pid) -> bool {
         fs::read_to_string(task.path().join("stat"))
             .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
     })
-}
-
-fn fresh(number: u32) -> IpAddr {
-    fresh_addresses(number).0.into()
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }

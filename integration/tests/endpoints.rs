@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use hickory_proto::{op::ResponseCode, rr::RecordType};
 use integration::{
     Binding, Daemon, Lab, LabOptions, Namespace, Packet, PodSpec, Ports, Reach, Resolver, Topology,
-    soon,
+    ip, soon,
 };
 use nix::net::if_::if_nametoindex;
 
@@ -495,8 +495,4 @@ fn attached(node: &Namespace, interface: &str) -> Attached {
         tcx: tcx(TcAttachType::Ingress) + tcx(TcAttachType::Egress),
         filters: filters("ingress") + filters("egress"),
     }
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }

@@ -9,7 +9,7 @@ use std::{
 
 use hickory_proto::{op::ResponseCode, rr::RecordType};
 use integration::{
-    Daemon, Lab, LabOptions, PodSpec, Ports, Reach, Resolver, Topology, fresh_addresses, soon,
+    Daemon, Lab, LabOptions, PodSpec, Ports, Reach, Resolver, Topology, fresh_pair, ip, soon,
 };
 
 const CLIENT: &str = "default/client";
@@ -99,7 +99,7 @@ fn judges_every_way_to_the_server(options: LabOptions, attach: &str) {
     let ways = servers.iter().flat_map(|&server| [(server, false), (server, true)]);
     let ways: Vec<(u32, Resolver)> =
         (0..).zip(ways.map(|(server, tcp)| Resolver::new(server).over_tcp(tcp))).collect();
-    let addresses: Vec<IpAddr> = ways.iter().flat_map(|(number, _)| both(*number)).collect();
+    let addresses: Vec<IpAddr> = ways.iter().flat_map(|(number, _)| fresh_pair(*number)).collect();
     let count = addresses.len() as u64;
 
     assert_eq!(client.connect_all(&addresses, Ports::HTTP), silent(addresses.len()));
@@ -107,7 +107,9 @@ fn judges_every_way_to_the_server(options: LabOptions, attach: &str) {
 
     for (number, resolver) in &ways {
         let name = format!("f{number}.fresh.example");
-        for (address, kind) in both(*number).into_iter().zip([RecordType::A, RecordType::AAAA]) {
+        for (address, kind) in
+            fresh_pair(*number).into_iter().zip([RecordType::A, RecordType::AAAA])
+        {
             let answer = client.ask(*resolver, &name, kind);
             let reach = client.connect(address, Ports::HTTP);
             assert_eq!((answer.addresses, reach), (vec![address], Reach::Open), "{resolver:?}");
@@ -147,7 +149,7 @@ fn a_pod_that_no_policy_selects_is_left_alone_and_its_lookups_bypass_the_proxy()
     lab.policy("fresh", FRESH).unwrap();
     let daemon = Daemon::start(&lab, &[]).unwrap();
     let backend = lab.pod("prod/backend");
-    assert_eq!(backend.connect_all(&both(7), Ports::HTTP_ALT), [Reach::Open, Reach::Open]);
+    assert_eq!(backend.connect_all(&fresh_pair(7), Ports::HTTP_ALT), [Reach::Open, Reach::Open]);
     let answer = backend.ask(service(&lab), "secret.example.org", RecordType::A);
     assert_eq!(answer.addresses, [ip("192.0.2.12")]);
     assert_eq!(daemon.enforcement("prod/backend"), "open");
@@ -382,12 +384,6 @@ spec:
     at_least_denied(&daemon, CLIENT, 6);
 }
 
-/// The addresses of a fresh name, IPv4 first.
-fn both(number: u32) -> [IpAddr; 2] {
-    let (v4, v6) = fresh_addresses(number);
-    [v4.into(), v6.into()]
-}
-
 fn silent(count: usize) -> Vec<Reach> {
     vec![Reach::Silent; count]
 }
@@ -408,8 +404,4 @@ fn service(lab: &Lab) -> Resolver {
 fn example(file: &str) -> String {
     let path = format!("{}/../examples/{file}", env!("CARGO_MANIFEST_DIR"));
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }

@@ -1,10 +1,8 @@
 //! Explanations against packets: what `fqdnctl policy explain` says becomes of a connection does
 //! become of it, asked of the daemon or of the manifests alone.
 
-use std::net::IpAddr;
-
 use hickory_proto::rr::RecordType;
-use integration::{BACKEND, Daemon, Lab, Place, Reach, Resolver};
+use integration::{BACKEND, Daemon, Lab, Place, Reach, Resolver, ip};
 use serde_json::{Value, json};
 
 /// What every policy begins with; the client is `prod/backend`.
@@ -199,8 +197,4 @@ fn explain(daemon: &Daemon, options: &[&str], to: &str, port: u16) -> Value {
 
 fn passes(explanation: &Value) -> bool {
     explanation["verdict"] == "allow"
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }

@@ -13,8 +13,8 @@ use std::{
 
 use hickory_proto::{op::ResponseCode, rr::RecordType};
 use integration::{
-    Daemon, Lab, LabOptions, OddServer, Pod, Ports, Reach, Resolver, Transfer, WallClock, freeze,
-    fresh_addresses, soon,
+    Daemon, ECHO, Lab, LabOptions, OddServer, Ports, Reach, Resolver, WallClock, begun, freeze,
+    fresh_address, ip, soon,
 };
 
 const CLIENT: &str = "default/client";
@@ -48,19 +48,6 @@ spec:
     - matchPattern: "**.fresh.example"
     toPorts:
     - ports: [{port: "80", protocol: TCP}]
-"#;
-
-/// The echo service of one address, over and above [`NAMES`].
-const ECHO: &str = r#"
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata: {name: echo, namespace: default}
-spec:
-  endpointSelector: {matchLabels: {app: client}}
-  egress:
-  - toCIDR: [192.0.2.10/32]
-    toPorts:
-    - ports: [{port: "7", protocol: UDP}]
 "#;
 
 #[test]
@@ -130,20 +117,20 @@ fn an_address_that_finds_its_map_full_is_not_answered_and_others_stay() {
         for number in 8..12 {
             assert_eq!(ask(number), ResponseCode::ServFail, "{map}: {number}");
         }
-        let withheld: Vec<_> = (8..12).map(fresh).collect();
+        let withheld: Vec<_> = (8..12).map(fresh_address).collect();
         assert_eq!(client.connect_all(&withheld, Ports::HTTP), [Reach::Silent; 4], "{map}");
         assert_eq!(daemon.count("limits", "map-full"), 4);
         assert_eq!(daemon.count("dns", "learn_failed"), 4);
         let told = |log: &str| log.contains("WARN") && log.contains("full") && log.contains(map);
         assert!(daemon.log().lines().any(told), "{}", daemon.log());
-        let told_of: Vec<_> = (0..8).map(fresh).collect();
+        let told_of: Vec<_> = (0..8).map(fresh_address).collect();
         assert_eq!(client.connect_all(&told_of, Ports::HTTP), [Reach::Open; 8], "{map}");
         // What is there already takes no room.
         assert_eq!(ask(3), ResponseCode::NoError);
         // Room is made by what goes.
         daemon.ctl(&["cache", "clean", "-f"]).unwrap();
         assert_eq!(ask(9), ResponseCode::NoError);
-        assert_eq!(client.connect(fresh(9), Ports::HTTP), Reach::Open);
+        assert_eq!(client.connect(fresh_address(9), Ports::HTTP), Reach::Open);
     }
 }
 
@@ -153,21 +140,21 @@ fn a_policy_that_finds_its_map_full_is_not_in_force_and_the_one_before_is() {
     let client = lab.pod(CLIENT);
     let resolver = Resolver::new(lab.dns_service()[0]);
     client.ask(resolver, "f1.fresh.example", RecordType::A);
-    let transfer = begun(client, fresh(1));
+    let transfer = begun(client, fresh_address(1));
     lab.policy("echo", &(ECHO.to_owned() + &many_ports(200))).unwrap();
     soon("it is told", || daemon.problems().iter().any(|own| own.contains("is not in force")));
     println!("{:?}", daemon.problems());
     transfer.goes_on().unwrap();
-    assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
-    assert_eq!(client.connect(fresh(1), Ports::HTTP_ALT), Reach::Silent);
+    assert_eq!(client.connect(fresh_address(1), Ports::HTTP), Reach::Open);
+    assert_eq!(client.connect(fresh_address(1), Ports::HTTP_ALT), Reach::Silent);
     assert_eq!(client.echo(ip("192.0.2.10")), Reach::Silent);
     client.ask(resolver, "f2.fresh.example", RecordType::A);
-    assert_eq!(client.connect(fresh(2), Ports::HTTP), Reach::Open);
+    assert_eq!(client.connect(fresh_address(2), Ports::HTTP), Reach::Open);
 
     lab.policy("echo", ECHO).unwrap();
     soon("what fits is in force", || client.echo(ip("192.0.2.10")) == Reach::Open);
     assert_eq!(daemon.problems(), [""; 0]);
-    assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
+    assert_eq!(client.connect(fresh_address(1), Ports::HTTP), Reach::Open);
     transfer.goes_on().unwrap();
 }
 
@@ -178,15 +165,15 @@ fn a_write_that_the_kernel_refuses_opens_nothing_and_closes_nothing() {
     let resolver = Resolver::new(lab.dns_service()[0]);
     let ask =
         |number| client.ask(resolver, &format!("f{number}.fresh.example"), RecordType::A).code;
-    let version = fs::read_dir(pins(&daemon)).unwrap().next().unwrap().unwrap().path();
+    let version = fs::read_dir(daemon.pin_directory()).unwrap().next().unwrap().unwrap().path();
     let map = |name: &str| version.join(name);
     assert_eq!(ask(1), ResponseCode::NoError);
-    let transfer = begun(client, fresh(1));
+    let transfer = begun(client, fresh_address(1));
 
     freeze(&map("leases")).unwrap();
     for number in 2..5 {
         assert_eq!(ask(number), ResponseCode::ServFail);
-        assert_eq!(client.connect(fresh(number), Ports::HTTP), Reach::Silent);
+        assert_eq!(client.connect(fresh_address(number), Ports::HTTP), Reach::Silent);
     }
     assert_eq!(daemon.count("limits", "map-write-failed"), 3);
     assert_eq!(daemon.count("limits", "map-full"), 0);
@@ -194,14 +181,14 @@ fn a_write_that_the_kernel_refuses_opens_nothing_and_closes_nothing() {
     let told = |log: &str| log.contains("WARN") && log.contains("leases");
     assert!(daemon.log().lines().any(told), "{}", daemon.log());
     assert_eq!(ask(1), ResponseCode::NoError, "what is there needs no write");
-    assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
+    assert_eq!(client.connect(fresh_address(1), Ports::HTTP), Reach::Open);
 
     freeze(&map("rows")).unwrap();
     lab.policy("echo", ECHO).unwrap();
     soon("it is told", || daemon.problems().iter().any(|own| own.contains("is not in force")));
     println!("{:?}", daemon.problems());
     assert_eq!(client.echo(ip("192.0.2.10")), Reach::Silent);
-    assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
+    assert_eq!(client.connect(fresh_address(1), Ports::HTTP), Reach::Open);
     transfer.goes_on().unwrap();
 
     // The maps stay as they are for good: only new ones help.
@@ -210,8 +197,8 @@ fn a_write_that_the_kernel_refuses_opens_nothing_and_closes_nothing() {
     daemon.restart().unwrap();
     assert_eq!(client.echo(ip("192.0.2.10")), Reach::Open);
     assert_eq!(ask(2), ResponseCode::NoError);
-    assert_eq!(client.connect(fresh(2), Ports::HTTP), Reach::Open);
-    assert_eq!(client.connect(fresh(3), Ports::HTTP), Reach::Silent);
+    assert_eq!(client.connect(fresh_address(2), Ports::HTTP), Reach::Open);
+    assert_eq!(client.connect(fresh_address(3), Ports::HTTP), Reach::Silent);
 }
 
 /// Every second port of an address, so that no two make a range.
@@ -238,12 +225,13 @@ fn a_second_daemon_on_the_same_pins_ends_and_the_first_goes_on() {
     let output = second.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    let expected = format!("another process uses what is pinned at {}", pins(&daemon));
+    let expected =
+        format!("another process uses what is pinned at {}", daemon.pin_directory().display());
     assert!(said.contains(&expected), "{said}");
     assert_eq!(daemon.maps(&["settings", "endpoints", "rows"]), before);
     client.ask(Resolver::new(lab.dns_service()[0]), "f1.fresh.example", RecordType::A);
-    assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
-    assert_eq!(client.connect(fresh(2), Ports::HTTP), Reach::Silent);
+    assert_eq!(client.connect(fresh_address(1), Ports::HTTP), Reach::Open);
+    assert_eq!(client.connect(fresh_address(2), Ports::HTTP), Reach::Silent);
 }
 
 #[test]
@@ -269,8 +257,8 @@ fn of_two_daemons_started_at_once_one_runs() {
         soon("the other one answers", || daemon.ctl(&["status"]).is_ok());
         let name = format!("f{round}.fresh.example");
         client.ask(Resolver::new(lab.dns_service()[0]), &name, RecordType::A);
-        assert_eq!(client.connect(fresh(round), Ports::HTTP), Reach::Open);
-        assert_eq!(client.connect(fresh(9), Ports::HTTP), Reach::Silent);
+        assert_eq!(client.connect(fresh_address(round), Ports::HTTP), Reach::Open);
+        assert_eq!(client.connect(fresh_address(9), Ports::HTTP), Reach::Silent);
         drop(both);
         daemon.restart().unwrap();
         assert_eq!(daemon.learned(CLIENT).len(), round as usize);
@@ -290,20 +278,20 @@ fn a_wall_clock_that_is_stepped_changes_nothing_but_the_times_that_are_shown() {
     let resolver = Resolver::new(lab.dns_service()[0]);
     let ask = |name: &str| client.ask(resolver, name, RecordType::A).code;
     assert_eq!(ask("f1.fresh.example"), ResponseCode::NoError);
-    let transfer = begun(client, fresh(1));
+    let transfer = begun(client, fresh_address(1));
     let leases = daemon.maps(&["leases"]);
     for (step, seconds) in [5 * YEAR, -20 * YEAR, 0].into_iter().enumerate() {
         clock.step(seconds).unwrap();
         // What was learned before goes neither sooner nor later, and what is learned now lasts.
         assert_eq!(daemon.maps(&["leases"]), leases, "{seconds}");
-        assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open, "{seconds}");
+        assert_eq!(client.connect(fresh_address(1), Ports::HTTP), Reach::Open, "{seconds}");
         transfer.goes_on().unwrap();
         let number = 10 + u32::try_from(step).unwrap();
-        assert_eq!(client.connect(fresh(number), Ports::HTTP), Reach::Silent);
+        assert_eq!(client.connect(fresh_address(number), Ports::HTTP), Reach::Silent);
         assert_eq!(ask(&format!("f{number}.t1.fresh.example")), ResponseCode::NoError);
-        assert_eq!(client.connect(fresh(number), Ports::HTTP), Reach::Open);
+        assert_eq!(client.connect(fresh_address(number), Ports::HTTP), Reach::Open);
         soon("it is gone when its time is over", || daemon.maps(&["leases"]) == leases);
-        assert_eq!(client.connect(fresh(number), Ports::HTTP), Reach::Silent);
+        assert_eq!(client.connect(fresh_address(number), Ports::HTTP), Reach::Silent);
 
         // Manifests are read as ever, and their times tell that the clock was stepped indeed.
         lab.policy("echo", ECHO).unwrap();
@@ -356,25 +344,4 @@ fn begin(flags: &[&str]) -> (Lab, Daemon) {
     let usual = ["--learning-resolvers", ODD];
     let daemon = Daemon::start(&lab, &[&usual, flags].concat()).unwrap();
     (lab, daemon)
-}
-
-fn begun(pod: &Pod, from: IpAddr) -> Transfer {
-    let transfer = Transfer::start(pod.namespace(), from).unwrap();
-    transfer.goes_on().unwrap();
-    transfer
-}
-
-/// Where the daemon's configuration says that maps are pinned.
-fn pins(daemon: &Daemon) -> String {
-    let configuration = fs::read_to_string(daemon.configuration()).unwrap();
-    let line = configuration.lines().find_map(|line| line.trim().strip_prefix("pinDirectory: "));
-    line.expect("the lab names it").to_owned()
-}
-
-fn fresh(number: u32) -> IpAddr {
-    fresh_addresses(number).0.into()
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }

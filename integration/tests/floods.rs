@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, fs, net::IpAddr, thread, time::Duration};
 
 use hickory_proto::rr::RecordType;
 use integration::{
-    Daemon, Flood, FloodKind, Lab, LabOptions, Load, NameFlood, Pod, Resolver, Transfer, length,
+    Daemon, Flood, FloodKind, Lab, LabOptions, Load, NameFlood, Pod, Resolver, Transfer, go_on,
+    length,
 };
 
 const CLIENT: &str = "default/client";
@@ -160,12 +161,6 @@ fn fetch(lab: &Lab, pod: &Pod) -> Vec<Transfer> {
     let transfers = vec![begin(RecordType::A), begin(RecordType::AAAA)];
     go_on(&transfers);
     transfers
-}
-
-fn go_on(transfers: &[Transfer]) {
-    for transfer in transfers {
-        transfer.goes_on().unwrap();
-    }
 }
 
 fn total(drops: &BTreeMap<String, u64>) -> u64 {

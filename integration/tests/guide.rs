@@ -1,10 +1,10 @@
 //! The examples of `examples/seed`, on real packets of both families: what each lets through, what
 //! it does not, and what it warns of.
 
-use std::{fs, net::IpAddr};
+use std::fs;
 
 use hickory_proto::{op::ResponseCode, rr::RecordType};
-use integration::{BACKEND, Daemon, Lab, Pod, Ports, Reach, Resolver, ServiceSpec};
+use integration::{BACKEND, Daemon, Lab, Pod, Ports, Reach, Resolver, ServiceSpec, ip};
 
 /// Every place of the cluster, as [`Lab::places`] has them.
 const EVERYWHERE: [&str; 9] = [
@@ -259,8 +259,4 @@ fn a_whole_policy_of_production_opens_what_it_should_and_nothing_else() {
 fn text(example: &str) -> String {
     let path = format!("{}/../examples/seed/{example}.yaml", env!("CARGO_MANIFEST_DIR"));
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }

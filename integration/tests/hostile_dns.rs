@@ -13,7 +13,7 @@ use hickory_proto::{
     rr::RecordType,
 };
 use integration::{
-    Daemon, DnsStream, Lab, LabOptions, Packet, Pod, Reach, Resolver, Topology, framed, query,
+    Daemon, DnsStream, Lab, LabOptions, Packet, Pod, Reach, Resolver, Topology, framed, ip, query,
     question, soon,
 };
 
@@ -313,8 +313,4 @@ fn ask_raw(pod: &Pod, server: IpAddr, message: &[u8]) -> Option<Message> {
     let mut buffer = vec![0; 65_535];
     let length = socket.recv(&mut buffer).ok()?;
     Some(Message::from_vec(&buffer[..length]).unwrap())
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }

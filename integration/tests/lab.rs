@@ -9,7 +9,7 @@ use std::{
 
 use hickory_proto::{op::ResponseCode, rr::RecordType};
 use integration::{
-    Lab, LabOptions, Load, PodSpec, Ports, Reach, Resolver, Topology, Transfer, wait_until,
+    Lab, LabOptions, Load, PodSpec, Ports, Reach, Resolver, Topology, Transfer, ip, wait_until,
 };
 
 const CLIENT: &str = "default/client";
@@ -271,8 +271,4 @@ fn greeting(address: IpAddr) -> String {
 
 fn unspecified(address: IpAddr) -> IpAddr {
     if address.is_ipv4() { ip("0.0.0.0") } else { ip("::") }
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }

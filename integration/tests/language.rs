@@ -10,7 +10,7 @@ use std::{
 use hickory_proto::rr::RecordType;
 use integration::{
     BACKEND, Capture, Daemon, Lab, Packet, Pod, PodSpec, Ports, Reach, Resolver, ServiceSpec,
-    Transfer, soon,
+    Transfer, ip, soon,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -574,8 +574,4 @@ fn sctp_init(from: IpAddr, to: IpAddr, port: u16, tsn: [u8; 4]) -> Packet {
     payload.extend([1, 0, 0, 20, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1]);
     payload.extend(tsn);
     Packet::new(from, to, Packet::SCTP, &payload)
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }

@@ -1,9 +1,9 @@
 //! What was in force before a restart is in force after it, whatever became of the manifests
 //! meanwhile; and where that cannot be known, what was closed stays closed.
 
-use std::{fs, net::IpAddr, time::SystemTime};
+use std::{fs, time::SystemTime};
 
-use integration::{Daemon, Lab, LabOptions, Reach, soon};
+use integration::{Daemon, Lab, LabOptions, Reach, ip, soon};
 
 const CLIENT: &str = "default/client";
 const OTHER: &str = "default/other";
@@ -151,8 +151,4 @@ fn begin() -> (Lab, Daemon) {
 
 fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }

@@ -4,8 +4,8 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{IpAddr, UdpSocket},
-    path::{Path, PathBuf},
+    net::UdpSocket,
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -13,47 +13,17 @@ use std::{
 
 use hickory_proto::rr::RecordType;
 use integration::{
-    Daemon, Lab, LabOptions, Pod, Ports, Reach, Resolver, Topology, Transfer, fresh_addresses, soon,
+    Daemon, ECHO, FRESH_NAMES, Lab, LabOptions, Pod, Ports, Reach, Resolver, Topology, Transfer,
+    begun, fresh_address, go_on, ip, soon,
 };
 
 const CLIENT: &str = "default/client";
 const WEB: &str = "192.0.2.10";
 
-/// Fresh names and one address may be reached at port 80.
-const NAMES: &str = r#"
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata: {name: names, namespace: default}
-spec:
-  endpointSelector: {matchLabels: {app: client}}
-  egress:
-  - toEndpoints:
-    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}
-    toPorts:
-    - ports: [{port: "53", protocol: ANY}]
-      rules:
-        dns:
-        - matchPattern: "**.fresh.example"
-  - toFQDNs:
-    - matchPattern: "**.fresh.example"
+/// What one address adds to [`FRESH_NAMES`]: it may be reached at port 80.
+const ADDRESS: &str = r#"  - toCIDR: [192.0.2.10/32]
     toPorts:
     - ports: [{port: "80", protocol: TCP}]
-  - toCIDR: [192.0.2.10/32]
-    toPorts:
-    - ports: [{port: "80", protocol: TCP}]
-"#;
-
-/// The echo service of the same address, over and above [`NAMES`].
-const ECHO: &str = r#"
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata: {name: echo, namespace: default}
-spec:
-  endpointSelector: {matchLabels: {app: client}}
-  egress:
-  - toCIDR: [192.0.2.10/32]
-    toPorts:
-    - ports: [{port: "7", protocol: UDP}]
 "#;
 
 /// What the policies and names come to in the kernel.
@@ -66,7 +36,7 @@ fn maps_of_another_size_hold_what_the_first_held_and_nothing_notices() {
         let (lab, mut daemon) = begin(topology, &["--bpf-attach", attach]);
         let client = lab.pod(CLIENT);
         resolve(&lab, 1);
-        let mut transfers = vec![begun(client, fresh(1)), begun(client, ip(WEB))];
+        let mut transfers = vec![begun(client, fresh_address(1)), begun(client, ip(WEB))];
         let caller = lab.outside("web").namespace();
         transfers.extend(client.addresses().map(|own| Transfer::start(caller, own).unwrap()));
         let before = daemon.maps(MAPS);
@@ -80,10 +50,10 @@ fn maps_of_another_size_hold_what_the_first_held_and_nothing_notices() {
         assert_eq!((room(&daemon, "leases"), room(&daemon, "rows")), (4321, 5432));
         let drops = daemon.drops(CLIENT);
         assert_eq!(drops.keys().collect::<Vec<_>>(), ["policy-denied"], "those of the knocking");
-        assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
-        assert_eq!(client.connect(fresh(2), Ports::HTTP), Reach::Silent);
+        assert_eq!(client.connect(fresh_address(1), Ports::HTTP), Reach::Open);
+        assert_eq!(client.connect(fresh_address(2), Ports::HTTP), Reach::Silent);
         resolve(&lab, 2);
-        assert_eq!(client.connect(fresh(2), Ports::HTTP), Reach::Open);
+        assert_eq!(client.connect(fresh_address(2), Ports::HTTP), Reach::Open);
         assert_eq!(directories(&daemon).len(), 1);
         let aside = directories(&daemon)[0].join("leases-old");
         assert!(!aside.exists(), "nothing is left of the move");
@@ -95,7 +65,7 @@ fn a_size_too_small_for_what_is_held_stops_the_start_and_leaves_everything_in_fo
     let (lab, mut daemon) = begin(Topology::Routed, &[]);
     let client = lab.pod(CLIENT);
     (1..4).for_each(|number| resolve(&lab, number));
-    let transfer = begun(client, fresh(1));
+    let transfer = begun(client, fresh_address(1));
     daemon.stop().unwrap();
     let configuration = daemon.configuration();
     let mut smaller = daemon.plain_command().unwrap();
@@ -106,8 +76,8 @@ fn a_size_too_small_for_what_is_held_stops_the_start_and_leaves_everything_in_fo
     assert!(said.contains("the map `leases` is to have room for 2"), "{said}");
 
     transfer.goes_on().unwrap();
-    assert_eq!(client.connect(fresh(2), Ports::HTTP), Reach::Open);
-    assert_eq!(client.connect(fresh(9), Ports::HTTP), Reach::Silent);
+    assert_eq!(client.connect(fresh_address(2), Ports::HTTP), Reach::Open);
+    assert_eq!(client.connect(fresh_address(9), Ports::HTTP), Reach::Silent);
     daemon.restart().unwrap();
     transfer.goes_on().unwrap();
     assert_eq!(daemon.learned(CLIENT).len(), 3);
@@ -119,7 +89,7 @@ fn another_version_s_maps_are_moved_over_from_without_a_moment_open() {
         let (lab, mut daemon) = begin(topology, &["--bpf-attach", attach]);
         let client = lab.pod(CLIENT);
         resolve(&lab, 1);
-        let learned = begun(client, fresh(1));
+        let learned = begun(client, fresh_address(1));
         let named = begun(client, ip(WEB));
         let own = directories(&daemon);
         let theirs = own[0].with_file_name("v1");
@@ -133,10 +103,10 @@ fn another_version_s_maps_are_moved_over_from_without_a_moment_open() {
         assert_eq!(directories(&daemon), own, "the other version's is gone");
         assert_eq!(daemon.enforcement(CLIENT), "enforced");
         assert_eq!(daemon.learned(CLIENT).len(), 0);
-        assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Silent);
+        assert_eq!(client.connect(fresh_address(1), Ports::HTTP), Reach::Silent);
         assert_eq!(client.connect(ip(WEB), Ports::HTTP), Reach::Open);
         resolve(&lab, 1);
-        assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
+        assert_eq!(client.connect(fresh_address(1), Ports::HTTP), Reach::Open);
         // What was sent meanwhile is sent again, later each time.
         let before = learned.received();
         soon("the connection that waited for its name", || learned.received() > before);
@@ -145,7 +115,7 @@ fn another_version_s_maps_are_moved_over_from_without_a_moment_open() {
 
 fn begin(topology: Topology, flags: &[&str]) -> (Lab, Daemon) {
     let lab = Lab::new(LabOptions::with_topology(topology)).unwrap();
-    lab.policy("names", NAMES).unwrap();
+    lab.policy("names", &[FRESH_NAMES, ADDRESS].concat()).unwrap();
     let daemon = Daemon::start(&lab, flags).unwrap();
     (lab, daemon)
 }
@@ -153,27 +123,7 @@ fn begin(topology: Topology, flags: &[&str]) -> (Lab, Daemon) {
 fn resolve(lab: &Lab, number: u32) {
     let resolver = Resolver::new(lab.dns_service()[0]);
     let answer = lab.pod(CLIENT).ask(resolver, &format!("f{number}.fresh.example"), RecordType::A);
-    assert_eq!(answer.addresses, [fresh(number)]);
-}
-
-fn begun(pod: &Pod, from: IpAddr) -> Transfer {
-    let transfer = Transfer::start(pod.namespace(), from).unwrap();
-    transfer.goes_on().unwrap();
-    transfer
-}
-
-fn go_on(transfers: &[Transfer]) {
-    for transfer in transfers {
-        transfer.goes_on().unwrap();
-    }
-}
-
-fn fresh(number: u32) -> IpAddr {
-    fresh_addresses(number).0.into()
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
+    assert_eq!(answer.addresses, [fresh_address(number)]);
 }
 
 fn room(daemon: &Daemon, map: &str) -> u64 {
@@ -189,9 +139,7 @@ fn room(daemon: &Daemon, map: &str) -> u64 {
 
 /// What is under the daemon's pin directory.
 fn directories(daemon: &Daemon) -> Vec<PathBuf> {
-    let configuration = fs::read_to_string(daemon.configuration()).unwrap();
-    let line = configuration.lines().find_map(|line| line.trim().strip_prefix("pinDirectory: "));
-    let entries = fs::read_dir(Path::new(line.expect("the lab names it"))).unwrap();
+    let entries = fs::read_dir(daemon.pin_directory()).unwrap();
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
@@ -232,7 +180,7 @@ fn knock(over: &AtomicBool) -> (u32, u32) {
 #[test]
 fn whoever_knocks_is_answered_where_a_rule_lets_it() {
     let lab = Lab::new(LabOptions::default()).unwrap();
-    lab.policy("names", NAMES).unwrap();
+    lab.policy("names", &[FRESH_NAMES, ADDRESS].concat()).unwrap();
     lab.policy("echo", ECHO).unwrap();
     let _daemon = Daemon::start(&lab, &[]).unwrap();
     let client = lab.pod(CLIENT);

@@ -3,14 +3,13 @@
 
 use std::{
     fs,
-    net::IpAddr,
     process::{Output, Stdio},
     time::Duration,
 };
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
-use integration::{BACKEND, Daemon, Lab, LabOptions, Reach, Resolver, ServiceSpec, wait_until};
+use integration::{BACKEND, Daemon, Lab, LabOptions, Reach, Resolver, ServiceSpec, ip, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -158,10 +157,6 @@ fn what_happens_from_now_on_is_learned_until_it_is_interrupted() {
     assert!(!policy.contains(NAMELESS), "{policy}");
     // No policy sends the lookups of such a pod to the proxy.
     assert!(notes.contains("--prepare"), "{notes}");
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }
 
 fn said(bytes: &[u8]) -> String {

@@ -6,17 +6,15 @@ use std::{
     io::{BufRead, BufReader, Read},
     net::{IpAddr, Ipv4Addr},
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::OnceLock,
+    path::Path,
+    process::{Child, Output, Stdio},
     time::Duration,
 };
 
 use hickory_proto::rr::RecordType;
-use integration::{Daemon, Lab, LabOptions, Reach, Resolver, wait_until};
+use integration::{Authority, Daemon, Lab, LabOptions, ONE_NAME, Reach, Resolver, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
 
 const CLIENT: &str = "default/client";
@@ -25,34 +23,8 @@ const SOON: Duration = Duration::from_secs(20);
 /// How many times the client is dropped where losses are wanted.
 const MANY: usize = 60;
 
-/// The client may look up names under example.com, and connect to www.example.com on port 80.
-/// 203.0.113.40 is denied by a rule.
-const POLICY: &str = r#"
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata:
-  name: one-name
-  namespace: default
-spec:
-  endpointSelector:
-    matchLabels: {app: client}
-  egress:
-  - toEndpoints:
-    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}
-    toPorts:
-    - ports:
-      - {port: "53", protocol: ANY}
-      rules:
-        dns:
-        - matchPattern: "*.example.com"
-  - toFQDNs:
-    - matchName: www.example.com
-    toPorts:
-    - ports:
-      - {port: "80", protocol: TCP}
-  egressDeny:
-  - toCIDR: [203.0.113.40/32]
-"#;
+/// What [`ONE_NAME`] is without: 203.0.113.40 is denied by a rule.
+const DENIAL: &str = "  egressDeny:\n  - toCIDR: [203.0.113.40/32]\n";
 
 const WWW: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 12));
@@ -72,7 +44,7 @@ fn tell_a_story(lab: &Lab) {
 
 fn begin(flags: &[&str]) -> (Lab, Daemon) {
     let lab = Lab::new(LabOptions::default()).unwrap();
-    lab.policy("one-name", POLICY).unwrap();
+    lab.policy("one-name", &[ONE_NAME, DENIAL].concat()).unwrap();
     let daemon = Daemon::start(&lab, flags).unwrap();
     (lab, daemon)
 }
@@ -419,19 +391,21 @@ fn a_client_that_is_not_ours_sees_the_same() {
 
 #[test]
 fn by_tcp_only_those_with_a_certificate_are_told_anything() {
-    let authority = Authority::new();
+    let authority = Authority::new("authority").unwrap();
     let lab = Lab::new(LabOptions::default()).unwrap();
-    lab.policy("one-name", POLICY).unwrap();
+    lab.policy("one-name", &[ONE_NAME, DENIAL].concat()).unwrap();
     let file = |name: &str, text: &str| {
         let path = lab.directory().join(name);
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let ca = file("ca.pem", &authority.0.pem());
-    let (certificate, key) = authority.sign("node.fqdnd");
-    let (certificate, key) = (file("server.pem", &certificate), file("server.key", &key));
-    let (own, own_key) = authority.sign("operator");
-    let (own, own_key) = (file("client.pem", &own), file("client.key", &own_key));
+    let ca = file("ca.pem", &authority.certificate());
+    let issued = |name: &str, role: &str| {
+        let identity = authority.issue(&[name]).unwrap();
+        (file(&format!("{role}.pem"), &identity.chain), file(&format!("{role}.key"), &identity.key))
+    };
+    let (certificate, key) = issued("node.fqdnd", "server");
+    let (own, own_key) = issued("operator", "client");
     let address = format!("{}:4244", lab.node_addresses().0);
     let mut daemon = Daemon::start(
         &lab,
@@ -553,25 +527,6 @@ impl Drop for Follower {
     }
 }
 
-/// An authority, and certificates that it signs.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // With the name of those that it signs, they would seem to have signed themselves.
-        params.distinguished_name.push(DnType::CommonName, "authority");
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn sign(&self, name: &str) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
-    }
-}
-
 /// What a client in Python gets, inside the node.
 fn python(
     daemon: &Daemon,
@@ -599,18 +554,8 @@ fn python_output(
     environment: &[(&str, &str)],
 ) -> Output {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut command = daemon.command_inside(interpreter(repository));
+    let mut command = daemon.command_inside(integration::python());
     command.arg(repository.join("integration/clients/hubble.py"));
     command.arg(repository.join("hubble/proto")).args([target, call, &request.to_string()]);
     command.envs(environment.iter().copied()).output().unwrap()
-}
-
-/// Python with gRPC's own packages, which are installed once.
-fn interpreter(repository: &Path) -> &'static Path {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let output = Command::new(repository.join("scripts/python-clients")).output().unwrap();
-        assert!(output.status.success(), "{}", said(&output.stderr));
-        PathBuf::from(said(&output.stdout).trim())
-    })
 }

@@ -3,14 +3,14 @@
 
 use std::{
     io::ErrorKind,
-    net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{Ipv6Addr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
 use hickory_proto::op::ResponseCode;
 use integration::{
     Capture, Daemon, DnsStream, Lab, LabOptions, OutsideHost, Packet, Pod, Ports, Reach, Topology,
-    query, soon, wait_until,
+    ip, query, soon, wait_until,
 };
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -477,8 +477,4 @@ fn receive(socket: &UdpSocket) -> std::io::Result<Vec<u8>> {
     let (length, _) = socket.recv_from(&mut buffer)?;
     buffer.truncate(length);
     Ok(buffer)
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }

@@ -14,7 +14,7 @@ use std::{
 
 use hickory_proto::rr::RecordType;
 use integration::{
-    Browser, Daemon, DnsStream, Lab, LabOptions, Reach, Resolver, query, soon, wait_until,
+    Browser, Daemon, DnsStream, Lab, LabOptions, ONE_NAME, Reach, Resolver, query, soon, wait_until,
 };
 use serde_json::Value;
 
@@ -23,32 +23,6 @@ const OTHER: &str = "default/other";
 const SOON: Duration = Duration::from_secs(30);
 /// Where the daemon serves the page, inside the lab's node.
 const LISTEN: &str = "127.0.0.1:9966";
-
-/// The client may look up names under example.com, and connect to www.example.com on port 80.
-const POLICY: &str = r#"
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata:
-  name: one-name
-  namespace: default
-spec:
-  endpointSelector:
-    matchLabels: {app: client}
-  egress:
-  - toEndpoints:
-    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}
-    toPorts:
-    - ports:
-      - {port: "53", protocol: ANY}
-      rules:
-        dns:
-        - matchPattern: "*.example.com"
-  - toFQDNs:
-    - matchName: www.example.com
-    toPorts:
-    - ports:
-      - {port: "80", protocol: TCP}
-"#;
 
 const WWW: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 12));
@@ -59,7 +33,7 @@ const VIEWS: [&str; 6] = ["map", "flows", "drops", "cache", "policies", "node"];
 
 fn begin() -> (Lab, Daemon) {
     let lab = Lab::new(LabOptions::default()).unwrap();
-    lab.policy("one-name", POLICY).unwrap();
+    lab.policy("one-name", ONE_NAME).unwrap();
     let daemon = Daemon::start(&lab, &["--page-listen", LISTEN]).unwrap();
     (lab, daemon)
 }

@@ -1,52 +1,32 @@
 //! Pins that are removed under a living daemon: nothing opens, and they are there again before it
 //! can end without them.
 
-use std::{fs, net::IpAddr, path::Path};
+use std::{fs, path::Path};
 
 use hickory_proto::rr::RecordType;
 use integration::{
-    Daemon, Lab, LabOptions, PodSpec, Ports, Reach, Resolver, Transfer, fresh_addresses, soon,
+    Daemon, FRESH_NAMES, Lab, LabOptions, PodSpec, Ports, Reach, Resolver, Transfer, fresh_address,
+    soon,
 };
 
 const CLIENT: &str = "default/client";
 const NEWCOMER: &str = "default/newcomer";
 
-/// Fresh names may be reached at port 80.
-const NAMES: &str = r#"
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata: {name: names, namespace: default}
-spec:
-  endpointSelector: {matchLabels: {app: client}}
-  egress:
-  - toEndpoints:
-    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}
-    toPorts:
-    - ports: [{port: "53", protocol: ANY}]
-      rules:
-        dns:
-        - matchPattern: "**.fresh.example"
-  - toFQDNs:
-    - matchPattern: "**.fresh.example"
-    toPorts:
-    - ports: [{port: "80", protocol: TCP}]
-"#;
-
 #[test]
 fn pins_that_are_gone_are_made_again_and_outlive_the_daemon() {
     for attach in ["tcx", "clsact"] {
         let mut lab = Lab::new(LabOptions::default()).unwrap();
-        lab.policy("names", NAMES).unwrap();
+        lab.policy("names", FRESH_NAMES).unwrap();
         let mut daemon = Daemon::start(&lab, &["--bpf-attach", attach]).unwrap();
         let resolver = Resolver::new(lab.dns_service()[0]);
         lab.pod(CLIENT).ask(resolver, "f1.fresh.example", RecordType::A);
-        let transfer = Transfer::start(lab.pod(CLIENT).namespace(), fresh(1)).unwrap();
-        let pins = pins(&daemon);
+        let transfer = Transfer::start(lab.pod(CLIENT).namespace(), fresh_address(1)).unwrap();
+        let pins = daemon.pin_directory();
         let before = everything(Path::new(&pins));
 
-        fs::remove_dir_all(&pins).unwrap();
+        fs::remove_dir_all(pins).unwrap();
         transfer.goes_on().unwrap();
-        assert_eq!(lab.pod(CLIENT).connect(fresh(2), Ports::HTTP), Reach::Silent);
+        assert_eq!(lab.pod(CLIENT).connect(fresh_address(2), Ports::HTTP), Reach::Silent);
         soon("all pins again", || everything(Path::new(&pins)) == before);
         soon("told of them", || daemon.count("limits", "pins-made-again") >= before.len() as u64);
         assert!(daemon.log().contains("pins were gone and are made again"));
@@ -56,24 +36,14 @@ fn pins_that_are_gone_are_made_again_and_outlive_the_daemon() {
         daemon.kill9().unwrap();
         transfer.goes_on().unwrap();
         let (client, newcomer) = (lab.pod(CLIENT), lab.pod(NEWCOMER));
-        assert_eq!(client.connect(fresh(1), Ports::HTTP), Reach::Open);
-        assert_eq!(client.connect(fresh(2), Ports::HTTP), Reach::Silent);
-        assert_eq!(newcomer.connect(fresh(1), Ports::HTTP), Reach::Silent);
+        assert_eq!(client.connect(fresh_address(1), Ports::HTTP), Reach::Open);
+        assert_eq!(client.connect(fresh_address(2), Ports::HTTP), Reach::Silent);
+        assert_eq!(newcomer.connect(fresh_address(1), Ports::HTTP), Reach::Silent);
         daemon.restart().unwrap();
         transfer.goes_on().unwrap();
         assert_eq!(daemon.learned(CLIENT).len(), 1);
-        assert_eq!(client.connect(fresh(2), Ports::HTTP), Reach::Silent);
+        assert_eq!(client.connect(fresh_address(2), Ports::HTTP), Reach::Silent);
     }
-}
-
-fn fresh(number: u32) -> IpAddr {
-    fresh_addresses(number).0.into()
-}
-
-fn pins(daemon: &Daemon) -> String {
-    let configuration = fs::read_to_string(daemon.configuration()).unwrap();
-    let line = configuration.lines().find_map(|line| line.trim().strip_prefix("pinDirectory: "));
-    line.expect("the lab names it").to_owned()
 }
 
 /// The paths of all files under a directory, in order; none if it is gone.

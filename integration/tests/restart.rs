@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     net::{IpAddr, TcpListener, UdpSocket},
     path::Path,
     time::{Duration, Instant},
@@ -12,7 +12,7 @@ use std::{
 use hickory_proto::rr::RecordType;
 use integration::{
     Binding, Daemon, Lab, LabOptions, Pod, PodSpec, Ports, Reach, Resolver, Topology, Transfer,
-    fresh_addresses, soon,
+    begun, fresh_pair, go_on, ip, soon,
 };
 use serde_json::Value;
 
@@ -124,8 +124,8 @@ fn outlives(topology: Topology, attach: &str, end: impl Fn(&mut Daemon)) {
     soon("the kernel's state as before, less the brief lease", || daemon.maps(MAPS) == expected);
     assert_eq!(client.connect_all(&leased, Ports::HTTP), [Reach::Open; 2]);
     assert_eq!(daemon.learned(CLIENT).len(), 6);
-    assert_eq!(resolve(client, resolver, "f4.fresh.example"), both(4));
-    assert_eq!(client.connect_all(&both(4), Ports::HTTP), [Reach::Open; 2]);
+    assert_eq!(resolve(client, resolver, "f4.fresh.example"), fresh_pair(4));
+    assert_eq!(client.connect_all(&fresh_pair(4), Ports::HTTP), [Reach::Open; 2]);
     go_on(&transfers);
 }
 
@@ -279,21 +279,21 @@ fn detach_takes_everything_away() {
         let mut daemon = Daemon::start(&lab, &["--bpf-attach", attach]).unwrap();
         let www = resolve(client, Resolver::new(lab.dns_service()[0]), "www.example.com");
         let transfers = www.map(|address| begun(client, address));
-        assert_eq!(client.connect_all(&both(1), Ports::HTTP), [Reach::Silent; 2]);
+        assert_eq!(client.connect_all(&fresh_pair(1), Ports::HTTP), [Reach::Silent; 2]);
         assert_ne!(traces(&lab), before);
         let refused = daemon.command("detach").unwrap().output().unwrap();
         assert_eq!(refused.status.code(), Some(1), "while the daemon runs: {refused:?}");
 
         daemon.stop().unwrap();
-        assert_eq!(client.connect_all(&both(1), Ports::HTTP), [Reach::Silent; 2]);
-        let pins = pins(&daemon);
+        assert_eq!(client.connect_all(&fresh_pair(1), Ports::HTTP), [Reach::Silent; 2]);
+        let pins = daemon.pin_directory();
         assert!(Path::new(&pins).exists());
         let detached = daemon.command("detach").unwrap().output().unwrap();
         assert!(detached.status.success(), "{detached:?}");
         println!("{topology:?} {attach}: {}", String::from_utf8_lossy(&detached.stdout).trim());
         assert!(!Path::new(&pins).exists());
         assert_eq!(traces(&lab), before, "{topology:?} {attach}");
-        assert_eq!(client.connect_all(&both(1), Ports::HTTP), [Reach::Open; 2]);
+        assert_eq!(client.connect_all(&fresh_pair(1), Ports::HTTP), [Reach::Open; 2]);
         let answer = client.ask(Resolver::new(lab.dns_service()[0]), "example.org", RecordType::A);
         assert_eq!(answer.addresses, [ip("192.0.2.10")]);
         go_on(&transfers);
@@ -327,13 +327,6 @@ fn said(lab: &Lab, program: &str, arguments: &[&str]) -> String {
     let output = lab.node().command(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// Where the daemon's configuration says that maps are pinned.
-fn pins(daemon: &Daemon) -> String {
-    let configuration = fs::read_to_string(daemon.configuration()).unwrap();
-    let line = configuration.lines().find_map(|line| line.trim().strip_prefix("pinDirectory: "));
-    line.expect("the lab names it").to_owned()
 }
 
 /// The ports in use on the loopback address, as the node's own table has them.
@@ -386,26 +379,4 @@ fn resolve(pod: &Pod, resolver: Resolver, name: &str) -> [IpAddr; 2] {
         assert_eq!(answer.addresses.len(), 1, "{name}: {answer:?}");
         answer.addresses[0]
     })
-}
-
-fn begun(pod: &Pod, from: IpAddr) -> Transfer {
-    let transfer = Transfer::start(pod.namespace(), from).unwrap();
-    transfer.goes_on().unwrap();
-    transfer
-}
-
-fn go_on(transfers: &[Transfer]) {
-    for transfer in transfers {
-        transfer.goes_on().unwrap();
-    }
-}
-
-/// The addresses of a fresh name, IPv4 first.
-fn both(number: u32) -> [IpAddr; 2] {
-    let (v4, v6) = fresh_addresses(number);
-    [v4.into(), v6.into()]
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }

@@ -3,7 +3,6 @@
 use std::{
     fs,
     net::IpAddr,
-    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, SystemTime},
@@ -12,7 +11,7 @@ use std::{
 use hickory_proto::rr::RecordType;
 use integration::{
     Daemon, LOAD_PODS as PODS, Lab, LabOptions, Load, PodSpec, Ports, Reach, Resolver, Topology,
-    Transfer, fresh_addresses, length, wait_until,
+    Transfer, fresh_addresses, go_on, length, wait_until,
 };
 use model::{Moment, State};
 
@@ -163,9 +162,7 @@ fn still_valid(state: &State) -> usize {
 
 /// What the pinned maps hold while no daemon has them.
 fn dump(daemon: &Daemon) -> State {
-    let configuration = fs::read_to_string(daemon.configuration()).unwrap();
-    let line = configuration.lines().find_map(|line| line.trim().strip_prefix("pinDirectory: "));
-    let pin = PathBuf::from(line.expect("the lab names it"));
+    let pin = daemon.pin_directory().to_owned();
     let options = bpf::Options { pin, ..bpf::Options::default() };
     bpf::Datapath::open(&options).unwrap().dump().unwrap()
 }
@@ -216,12 +213,6 @@ fn fetch(lab: &Lab) -> Vec<Transfer> {
     let transfers: Vec<_> = PODS.into_iter().flat_map(begin).collect();
     go_on(&transfers);
     transfers
-}
-
-fn go_on(transfers: &[Transfer]) {
-    for transfer in transfers {
-        transfer.goes_on().unwrap();
-    }
 }
 
 /// Moments that no run repeats; each is printed.

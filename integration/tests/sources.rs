@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use integration::{Daemon, Lab, LabOptions, Pod, Ports, Reach, soon};
+use integration::{Daemon, Lab, LabOptions, Pod, Ports, Reach, ip, soon};
 
 const CLIENT: &str = "default/client";
 const SECOND: Duration = Duration::from_secs(1);
@@ -290,8 +290,4 @@ fn echo_socket(pod: &Pod, address: IpAddr) -> UdpSocket {
 fn echoes(socket: &UdpSocket) -> bool {
     let mut buffer = [0; 8];
     socket.send(b"?").is_ok() && socket.recv(&mut buffer).is_ok()
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }

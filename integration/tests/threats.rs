@@ -17,7 +17,7 @@ use hickory_proto::{
     },
 };
 use integration::{
-    Capture, Daemon, Lab, LabOptions, Packet, Pod, Ports, Reach, Resolver, Topology, Transfer,
+    Capture, Daemon, Lab, LabOptions, Packet, Pod, Ports, Reach, Resolver, Topology, Transfer, ip,
     query, soon,
 };
 
@@ -384,10 +384,6 @@ fn begin_on(topology: Topology, flags: &[&str]) -> (Lab, Daemon) {
 fn run(pod: &Pod, command: &[&str]) {
     let output = pod.command(command[0]).args(&command[1..]).output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }
 
 fn name(text: &str) -> Name {

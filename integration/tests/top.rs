@@ -7,7 +7,7 @@ use std::{
 };
 
 use hickory_proto::rr::RecordType;
-use integration::{Daemon, Lab, LabOptions, Left, Reach, Resolver, Terminal, wait_until};
+use integration::{Daemon, Lab, LabOptions, Left, ONE_NAME, Reach, Resolver, Terminal, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -15,33 +15,8 @@ const CLIENT: &str = "default/client";
 const SOON: Duration = Duration::from_secs(30);
 const SMALL: (u16, u16) = (80, 24);
 
-/// The client may look up names under example.com, and connect to www.example.com on port 80.
-const POLICY: &str = r#"
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata:
-  name: one-name
-  namespace: default
-spec:
-  endpointSelector:
-    matchLabels: {app: client}
-  egress:
-  - toEndpoints:
-    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}
-    toPorts:
-    - ports:
-      - {port: "53", protocol: ANY}
-      rules:
-        dns:
-        - matchPattern: "*.example.com"
-  - toFQDNs:
-    - matchName: www.example.com
-    toPorts:
-    - ports:
-      - {port: "80", protocol: TCP}
-  egressDeny:
-  - toCIDR: [203.0.113.40/32]
-"#;
+/// What [`ONE_NAME`] is without: 203.0.113.40 is denied by a rule.
+const DENIAL: &str = "  egressDeny:\n  - toCIDR: [203.0.113.40/32]\n";
 
 const WWW: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
 const FORBIDDEN: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 40));
@@ -50,7 +25,7 @@ const WELL: Left = Left { code: 0, has_its_settings: true, has_its_screen: true 
 
 fn begin() -> (Lab, Daemon) {
     let lab = Lab::new(LabOptions::default()).unwrap();
-    lab.policy("one-name", POLICY).unwrap();
+    lab.policy("one-name", &[ONE_NAME, DENIAL].concat()).unwrap();
     let daemon = Daemon::start(&lab, &[]).unwrap();
     (lab, daemon)
 }

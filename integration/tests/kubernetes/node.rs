@@ -2,13 +2,12 @@
 //! by the container runtime or by cgroups.
 
 use std::fs;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use hickory_proto::rr::RecordType;
 use integration::{
-    ContainerRuntime, Daemon, KubeApi, Lab, LabOptions, Pod, PodSpec, Reach, Resolver, soon,
+    ContainerRuntime, Daemon, KubeApi, Lab, LabOptions, Pod, PodSpec, Reach, Resolver, ip, soon,
     wait_until,
 };
 use serde_json::{Value, json};
@@ -122,10 +121,6 @@ fn on_node(mut document: Value) -> Value {
 
 fn uid(path: &str) -> String {
     format!("uid-{}", path.replace('/', "-"))
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
 }
 
 #[test]

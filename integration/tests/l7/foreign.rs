@@ -5,11 +5,10 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::OnceLock,
     time::Duration,
 };
 
-use integration::{Pod, take_over, wait_until};
+use integration::{Pod, python, take_over, wait_until};
 use serde_json::Value;
 
 /// Where a broker listens, behind the port of Kafka.
@@ -70,16 +69,6 @@ pub fn broker(pod: &Pod, topics: &[&str]) -> Running {
         made.unwrap();
     }
     running
-}
-
-/// The Python that has what the scripts need, made once.
-pub fn python() -> &'static Path {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let output = Command::new(repository().join("scripts/python-clients")).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
-    })
 }
 
 fn repository() -> &'static Path {

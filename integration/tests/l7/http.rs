@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use integration::{BACKEND, Daemon, Lab, Reach, WebServer, take_over};
+use integration::{BACKEND, Daemon, Lab, Reach, WebServer, python, take_over};
 use serde_json::json;
 
 use crate::{
-    foreign::{python, script, websocket_server},
+    foreign::{script, websocket_server},
     ground::{CLIENT, Ground, PLAIN, WWW, WWW6, policy},
 };
 

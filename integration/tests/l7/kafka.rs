@@ -2,11 +2,11 @@
 
 use std::{fs, process::Command};
 
-use integration::{BACKEND, Daemon, Lab, WebServer};
+use integration::{BACKEND, Daemon, Lab, WebServer, python};
 use serde_json::{Value, json};
 
 use crate::{
-    foreign::{broker, python, script},
+    foreign::{broker, script},
     ground::Ground,
 };
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use hickory_proto::rr::RecordType;
-use integration::{Daemon, Lab, LabOptions, Reach, Resolver, wait_until};
+use integration::{Daemon, Lab, LabOptions, ONE_NAME, Reach, Resolver, wait_until};
 use serde_json::Value;
 
 const CLIENT: &str = "default/client";
@@ -22,32 +22,6 @@ const SOON: Duration = Duration::from_secs(30);
 const LISTEN: &str = "127.0.0.1:9965";
 /// Query limits that nobody here comes near, so that they have a metric.
 const LIMITS: [&str; 2] = ["--query-limits-label-length", "60"];
-
-/// The client may look up names under example.com, and connect to www.example.com on port 80.
-const POLICY: &str = r#"
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata:
-  name: one-name
-  namespace: default
-spec:
-  endpointSelector:
-    matchLabels: {app: client}
-  egress:
-  - toEndpoints:
-    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}
-    toPorts:
-    - ports:
-      - {port: "53", protocol: ANY}
-      rules:
-        dns:
-        - matchPattern: "*.example.com"
-  - toFQDNs:
-    - matchName: www.example.com
-    toPorts:
-    - ports:
-      - {port: "80", protocol: TCP}
-"#;
 
 const WWW: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 12));
@@ -59,7 +33,7 @@ fn serving() -> Vec<&'static str> {
 
 fn begin(flags: &[&str]) -> (Lab, Daemon) {
     let lab = Lab::new(LabOptions::default()).unwrap();
-    lab.policy("one-name", POLICY).unwrap();
+    lab.policy("one-name", ONE_NAME).unwrap();
     let daemon = Daemon::start(&lab, flags).unwrap();
     (lab, daemon)
 }
