@@ -4,7 +4,9 @@
 //! come under the same message types and are not about the device's existence.
 
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
+};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use model::Interface;
@@ -33,12 +35,14 @@ pub(crate) fn link(message: &LinkMessage) -> Option<Link> {
     let mut kind = LinkKind::Plain;
     let mut master = None;
     let mut mac = None;
+    let mut xdp = None;
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text.clone()),
             LinkAttribute::LinkInfo(infos) => kind = kind_of(infos, &message.attributes),
             LinkAttribute::Controller(index) => master = Some(Interface(*index)),
             LinkAttribute::Address(bytes) => mac = bytes.as_slice().try_into().ok().map(Mac),
+            LinkAttribute::Xdp(told) => xdp = xdp_program(told),
             _ => {}
         }
     }
@@ -49,7 +53,19 @@ pub(crate) fn link(message: &LinkMessage) -> Option<Link> {
         kind,
         master: master.filter(|index| index.0 != 0),
         mac,
+        xdp,
         incarnation: 0,
+    })
+}
+
+/// The program of whatever mode; with programs of several modes, the kernel names them apart.
+fn xdp_program(told: &[LinkXdp]) -> Option<u32> {
+    told.iter().find_map(|own| match own {
+        LinkXdp::ProgId(id)
+        | LinkXdp::DrvProgId(id)
+        | LinkXdp::SkbProgId(id)
+        | LinkXdp::HwProgId(id) => Some(*id),
+        _ => None,
     })
 }
 
@@ -66,6 +82,7 @@ fn kind_of(infos: &[LinkInfo], attributes: &[LinkAttribute]) -> LinkKind {
     match kind {
         None => LinkKind::Plain,
         Some(InfoKind::Veth) => LinkKind::Veth(peer(attributes)),
+        Some(InfoKind::Netkit) => LinkKind::Netkit(peer(attributes)),
         Some(InfoKind::Bridge) => LinkKind::Bridge,
         Some(other) => LinkKind::Other(other.to_string()),
     }
@@ -147,6 +164,26 @@ mod tests {
         let alone = veth(vec![LinkAttribute::Link(0)]);
         let alone = link(&described(AddressFamily::Unspec, alone)).unwrap();
         assert_eq!(alone.peer(), None);
+    }
+
+    #[test]
+    fn a_netkit_device_is_no_veth() {
+        let mut attributes = veth(vec![LinkAttribute::Link(2), LinkAttribute::LinkNetNsId(5)]);
+        attributes[1] = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Netkit)]);
+        let netkit = link(&described(AddressFamily::Unspec, attributes)).unwrap();
+        let there = Peer { index: 2, namespace: PeerNamespace::Numbered(5) };
+        assert_eq!((netkit.peer(), netkit.netkit_peer()), (None, Some(there)));
+    }
+
+    #[test]
+    fn an_xdp_program_is_read_in_whatever_mode_it_runs() {
+        let xdp = |told| {
+            let told = veth(vec![LinkAttribute::Xdp(told)]);
+            link(&described(AddressFamily::Unspec, told)).unwrap().xdp
+        };
+        assert_eq!(xdp(vec![LinkXdp::Flags(2)]), None);
+        assert_eq!(xdp(vec![LinkXdp::Flags(2), LinkXdp::ProgId(7)]), Some(7));
+        assert_eq!(xdp(vec![LinkXdp::SkbProgId(8), LinkXdp::DrvProgId(9)]), Some(8));
     }
 
     #[test]

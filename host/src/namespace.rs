@@ -20,7 +20,7 @@ use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 
 use crate::message;
 use crate::netlink::{self, NetlinkError};
-use crate::node::{Link, PeerNamespace};
+use crate::node::{Link, Peer, PeerNamespace};
 
 const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
 
@@ -48,6 +48,17 @@ pub enum NamespaceError {
     /// No veth leads there.
     #[error("{}: no veth of the node leads into this namespace", .0.display())]
     NoneLeadsThere(PathBuf),
+    /// A device of another kind leads there.
+    #[error(
+        "{}: the netkit device {name} leads into this namespace, not a veth: its own programs come \
+         before others, so it is not supported", path.display()
+    )]
+    NetkitLeadsThere {
+        /// The path.
+        path: PathBuf,
+        /// The device's name.
+        name: String,
+    },
     /// More than one veth leads there.
     #[error(
         "{}: {} veths of the node lead into this namespace ({}); name one by the annotation \
@@ -74,9 +85,9 @@ pub async fn host_side(path: &Path) -> Result<Interface, NamespaceError> {
     let handle = netlink::connect()?;
     let number = match number(&handle, &namespace, path).await? {
         Some(number) => number,
-        // Listing a veth gives the namespace of its other end a number, if it had none.
+        // Listing a pair's end gives the namespace of its other end a number, if it had none.
         None => {
-            veths(&handle).await?;
+            pairs(&handle).await?;
             number(&handle, &namespace, path)
                 .await?
                 .ok_or_else(|| NamespaceError::NoneLeadsThere(path.to_owned()))?
@@ -84,12 +95,22 @@ pub async fn host_side(path: &Path) -> Result<Interface, NamespaceError> {
     };
     // The number is the namespace's for as long as it is open here.
     let there = PeerNamespace::Numbered(number);
-    let mut leading = veths(&handle).await?;
-    leading.retain(|link| link.peer().is_some_and(|peer| peer.namespace == there));
-    match leading.as_slice() {
-        [] => Err(NamespaceError::NoneLeadsThere(path.to_owned())),
-        [one] => Ok(one.index),
-        several => Err(NamespaceError::SeveralLeadThere {
+    leading(&pairs(&handle).await?, there, path)
+}
+
+/// The one of these links that leads to a namespace.
+fn leading(links: &[Link], there: PeerNamespace, path: &Path) -> Result<Interface, NamespaceError> {
+    let leads = |peer: Option<Peer>| peer.is_some_and(|peer| peer.namespace == there);
+    let veths: Vec<&Link> = links.iter().filter(|link| leads(link.peer())).collect();
+    let netkit = links.iter().find(|link| leads(link.netkit_peer()));
+    match (veths.as_slice(), netkit) {
+        (_, Some(netkit)) => Err(NamespaceError::NetkitLeadsThere {
+            path: path.to_owned(),
+            name: netkit.name.clone(),
+        }),
+        ([], None) => Err(NamespaceError::NoneLeadsThere(path.to_owned())),
+        ([one], None) => Ok(one.index),
+        (several, None) => Err(NamespaceError::SeveralLeadThere {
             path: path.to_owned(),
             names: several.iter().map(|link| link.name.clone()).collect(),
         }),
@@ -147,10 +168,11 @@ async fn number(
     Err(NetlinkError { what: what(), source: io::ErrorKind::UnexpectedEof.into() }.into())
 }
 
-async fn veths(handle: &rtnetlink::Handle) -> Result<Vec<Link>, NetlinkError> {
+/// The links that are one end of a pair.
+async fn pairs(handle: &rtnetlink::Handle) -> Result<Vec<Link>, NetlinkError> {
     let dump = netlink::collect("listing links", handle.link().get().execute()).await?;
     let links = dump.iter().filter_map(message::link);
-    Ok(links.filter(|link| link.peer().is_some()).collect())
+    Ok(links.filter(|link| link.peer().or(link.netkit_peer()).is_some()).collect())
 }
 
 #[cfg(test)]

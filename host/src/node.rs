@@ -26,7 +26,7 @@ impl fmt::Debug for Mac {
     }
 }
 
-/// Where the other end of a veth is.
+/// Where the other end of a pair is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PeerNamespace {
     /// In the node's own namespace.
@@ -35,7 +35,7 @@ pub enum PeerNamespace {
     Numbered(i32),
 }
 
-/// The other end of a veth.
+/// The other end of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Peer {
     /// Its index, in its own namespace.
@@ -51,6 +51,8 @@ pub enum LinkKind {
     Plain,
     /// One end of a pair; without a peer in the moment in which the pair is taken apart.
     Veth(Option<Peer>),
+    /// One end of a pair whose own programs come before any others (6.7).
+    Netkit(Option<Peer>),
     /// A bridge.
     Bridge,
     /// Anything else, by the kernel's name for it.
@@ -72,6 +74,8 @@ pub struct Link {
     pub master: Option<Interface>,
     /// Its hardware address; none for devices that have none.
     pub mac: Option<Mac>,
+    /// The number of the XDP program on it, which packets meet before all others.
+    pub xdp: Option<u32>,
     /// Tells devices apart that had the same index one after the other.
     pub incarnation: u64,
 }
@@ -81,7 +85,15 @@ impl Link {
     pub fn peer(&self) -> Option<Peer> {
         match self.kind {
             LinkKind::Veth(peer) => peer,
-            LinkKind::Plain | LinkKind::Bridge | LinkKind::Other(_) => None,
+            LinkKind::Plain | LinkKind::Netkit(_) | LinkKind::Bridge | LinkKind::Other(_) => None,
+        }
+    }
+
+    /// The other end, if this is one end of a netkit pair.
+    pub fn netkit_peer(&self) -> Option<Peer> {
+        match self.kind {
+            LinkKind::Netkit(peer) => peer,
+            LinkKind::Plain | LinkKind::Veth(_) | LinkKind::Bridge | LinkKind::Other(_) => None,
         }
     }
 
@@ -144,6 +156,14 @@ pub(crate) enum Update {
     LinkGone(Interface),
     Address(Address),
     AddressGone(Address),
+}
+
+impl FromIterator<Link> for Node {
+    /// A node with these links, by their indices, and no addresses.
+    fn from_iter<T: IntoIterator<Item = Link>>(links: T) -> Self {
+        let links = links.into_iter().map(|link| (link.index, link)).collect();
+        Self { links, ..Self::default() }
+    }
 }
 
 impl Node {

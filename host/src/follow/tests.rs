@@ -9,6 +9,7 @@ fn veth(index: u32, peer: Option<(u32, PeerNamespace)>) -> Link {
         kind: LinkKind::Veth(peer.map(|(index, namespace)| Peer { index, namespace })),
         master: None,
         mac: Some(Mac([2, 0, 0, 0, 0, index.to_le_bytes()[0]])),
+        xdp: None,
         incarnation: 0,
     }
 }

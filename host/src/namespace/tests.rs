@@ -1,4 +1,5 @@
 use super::*;
+use crate::node::LinkKind;
 use crate::sandbox::{Pod, in_own_namespace, ip, ip_output};
 
 fn index(name: &str) -> Interface {
@@ -85,4 +86,32 @@ fn says_what_is_wrong_with_a_path() {
         assert!(matches!(fails(Path::new(OWN_NAMESPACE)).await, NamespaceError::Own(_)));
         assert!(matches!(fails(&pod.path()).await, NamespaceError::NoneLeadsThere(_)));
     });
+}
+
+#[test]
+fn a_netkit_device_that_leads_there_is_told_and_binds_nobody() {
+    let there = PeerNamespace::Numbered(3);
+    let end = |index, name: &str, kind: fn(Option<Peer>) -> LinkKind, namespace| Link {
+        index: Interface(index),
+        name: name.to_owned(),
+        up: true,
+        kind: kind(Some(Peer { index: 2, namespace })),
+        master: None,
+        mac: None,
+        xdp: None,
+        incarnation: 0,
+    };
+    let elsewhere = end(4, "nk-else", LinkKind::Netkit, PeerNamespace::Numbered(4));
+    let veth = end(5, "veth0", LinkKind::Veth, there);
+    let netkit = end(6, "nk0", LinkKind::Netkit, there);
+    let leading = |links: &[&Link]| {
+        let links: Vec<Link> = links.iter().copied().cloned().collect();
+        leading(&links, there, Path::new("/run/netns/pod")).map_err(|error| error.to_string())
+    };
+    assert_eq!(leading(&[&elsewhere, &veth]), Ok(Interface(5)));
+    assert!(leading(&[&elsewhere]).unwrap_err().contains("no veth"));
+    for links in [&[&netkit][..], &[&veth, &netkit]] {
+        let error = leading(links).unwrap_err();
+        assert!(error.contains("the netkit device nk0 leads into"), "{error}");
+    }
 }

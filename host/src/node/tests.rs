@@ -8,6 +8,7 @@ fn link(index: u32, name: &str, kind: LinkKind) -> Link {
         kind,
         master: None,
         mac: Some(Mac([2, 0, 0, 0, 0, index.to_le_bytes()[0]])),
+        xdp: None,
         incarnation: 0,
     }
 }
