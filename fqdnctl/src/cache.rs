@@ -11,7 +11,14 @@ use crate::client::Client;
 use crate::output::{Cell, Output, Tone, duration};
 
 /// Look at resolved names and addresses, and forget them.
+///
+/// Each address belongs to the endpoint that resolved it. `list` shows them with their names,
+/// `names` shows which selectors of policies a name falls under.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  fqdnctl cache list -e prod/web
+  fqdnctl cache names")]
 pub(crate) struct Cache {
     #[command(subcommand)]
     command: Command,
@@ -37,7 +44,7 @@ Examples:
         #[arg(short, long)]
         endpoint: Option<EndpointRef>,
         /// Only names that this matchPattern matches.
-        #[arg(short, long, value_parser = pattern)]
+        #[arg(short, long, visible_alias = "matchpattern", value_parser = pattern)]
         pattern: Option<String>,
     },
     /// Forget resolved addresses.
@@ -50,7 +57,7 @@ Examples:
   fqdnctl cache clean -p '**.example.com' -f")]
     Clean {
         /// Only names that this matchPattern matches.
-        #[arg(short, long, value_parser = pattern)]
+        #[arg(short, long, visible_alias = "matchpattern", value_parser = pattern)]
         pattern: Option<String>,
         /// Do not ask.
         #[arg(short, long)]
@@ -88,8 +95,8 @@ fn pattern(text: &str) -> Result<String, String> {
 
 fn list(client: &Client, output: &Output, query: &CacheQuery) -> anyhow::Result<()> {
     let entries: Vec<CacheEntry> = client.read(&api::path::cache(query))?;
-    if output.is_json() {
-        return Ok(output.json(&entries)?);
+    if output.is_data() {
+        return Ok(output.data(&entries)?);
     }
     let mut header = vec!["ENDPOINT", "NAME", "ADDRESS", "EXPIRES", "STATE"];
     if output.is_wide() {
@@ -130,8 +137,8 @@ fn clean(client: &Client, output: &Output, query: &CleanQuery, force: bool) -> a
         bail!("not confirmed, so nothing was forgotten");
     }
     let cleaned: Cleaned = client.delete(&api::path::clean(query))?;
-    if output.is_json() {
-        return Ok(output.json(&cleaned)?);
+    if output.is_data() {
+        return Ok(output.data(&cleaned)?);
     }
     let noun = if cleaned.count == 1 { "address" } else { "addresses" };
     Ok(output.lines([format!("{} {noun} forgotten.", cleaned.count)])?)
@@ -153,8 +160,8 @@ fn confirmed(query: &CleanQuery) -> anyhow::Result<bool> {
 
 fn names(client: &Client, output: &Output) -> anyhow::Result<()> {
     let names: Vec<NameEntry> = client.read(api::path::NAMES)?;
-    if output.is_json() {
-        return Ok(output.json(&names)?);
+    if output.is_data() {
+        return Ok(output.data(&names)?);
     }
     let rows = names.iter().map(|entry| {
         vec![Cell::new(&entry.name), Cell::list(&entry.endpoints), Cell::list(&entry.selectors)]

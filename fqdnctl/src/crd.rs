@@ -13,6 +13,10 @@ use crate::output::Output;
 ///
 /// Group, version and names are Cilium's, so that its documents work unchanged.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  fqdnctl crd install
+  fqdnctl crd print | kubectl apply --server-side -f -")]
 pub(crate) struct Crd {
     #[command(subcommand)]
     command: CrdCommand,
@@ -62,7 +66,7 @@ impl Crd {
 fn print(output: &Output) -> anyhow::Result<ExitCode> {
     let items = crd::definitions();
     let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items});
-    output.json(&list)?;
+    output.data(&list)?;
     Ok(ExitCode::SUCCESS)
 }
 

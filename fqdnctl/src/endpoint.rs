@@ -15,6 +15,10 @@ use crate::output::{Cell, Output, Tone};
 /// open while no policy with egress rules selects it, enforced as soon as one does, and denied
 /// while its interface cannot be bound as the manifest says.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  fqdnctl endpoint list
+  fqdnctl endpoint get prod/web")]
 pub(crate) struct Endpoint {
     #[command(subcommand)]
     command: Command,
@@ -24,8 +28,8 @@ pub(crate) struct Endpoint {
 enum Command {
     /// List all endpoints.
     ///
-    /// NAMES counts the names that the endpoint has resolved, ADDRESSES in use are counted under
-    /// LEASES, and DROPS are packets of the endpoint that were dropped, for all reasons together.
+    /// NAMES counts the names that the endpoint has resolved, LEASES the addresses that these opened
+    /// for it, and DROPS its packets that were dropped, for all reasons together.
     #[command(after_long_help = "\
 Examples:
   fqdnctl endpoint list
@@ -54,8 +58,8 @@ impl Endpoint {
 
 fn list(client: &Client, output: &Output) -> anyhow::Result<()> {
     let endpoints: Vec<api::Endpoint> = client.read(api::path::ENDPOINTS)?;
-    if output.is_json() {
-        return Ok(output.json(&endpoints)?);
+    if output.is_data() {
+        return Ok(output.data(&endpoints)?);
     }
     let mut header = vec!["ID", "NAMESPACE", "NAME", "ENFORCEMENT", "INTERFACE", "ADDRESSES"];
     header.extend(["POLICIES", "NAMES", "LEASES", "DROPS"]);
@@ -74,8 +78,8 @@ fn get(client: &Client, output: &Output, wanted: &EndpointRef) -> anyhow::Result
     };
     let endpoint = endpoints.iter().find(is_wanted);
     let endpoint = endpoint.ok_or_else(|| anyhow!("no endpoint `{wanted}` on this node"))?;
-    if output.is_json() {
-        return Ok(output.json(endpoint)?);
+    if output.is_data() {
+        return Ok(output.data(&endpoint)?);
     }
     let drops = counts(&endpoint.drops);
     let over_limits = counts(&endpoint.over_limits);

@@ -30,8 +30,8 @@ pub(crate) struct Health {
 impl Health {
     pub fn run(&self, client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
         let health: api::Health = client.read(api::path::HEALTH)?;
-        if output.is_json() {
-            output.json(&health)?;
+        if output.is_data() {
+            output.data(&health)?;
         } else {
             println!("{}", line(&health));
             for reason in &health.reasons {

@@ -11,6 +11,7 @@ mod crd;
 mod endpoint;
 mod health;
 mod identity;
+mod manual;
 mod map;
 mod observe;
 mod output;
@@ -33,7 +34,7 @@ use crate::output::{Color, Format, Output};
 
 /// Look into a running fqdnd.
 #[derive(Debug, Parser)]
-#[command(name = "fqdnctl", version, max_term_width = 100, propagate_version = true)]
+#[command(name = "fqdnctl", version, max_term_width = 100)]
 #[command(long_about = "\
 Look into a running fqdnd.
 
@@ -71,6 +72,7 @@ struct Cli {
 
 /// What every command takes.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
 struct Global {
     /// The socket where fqdnd listens.
     #[arg(
@@ -81,7 +83,7 @@ struct Global {
         default_value = api::DEFAULT_SOCKET
     )]
     socket: PathBuf,
-    /// How to print: a table, a table with more columns, or JSON for programs.
+    /// How to print: a table, a table with more columns, or JSON or YAML for programs.
     #[arg(
         short,
         long,
@@ -110,6 +112,8 @@ enum Command {
     Pattern(pattern::Pattern),
     Crd(crd::Crd),
     Completion(completion::Completion),
+    #[command(hide = true)]
+    Manual(manual::Manual),
 }
 
 fn main() -> ExitCode {
@@ -146,7 +150,7 @@ impl Command {
     fn needs_daemon(&self) -> bool {
         match self {
             Self::Policy(command) => command.needs_daemon(),
-            Self::Pattern(_) | Self::Crd(_) | Self::Completion(_) => false,
+            Self::Pattern(_) | Self::Crd(_) | Self::Completion(_) | Self::Manual(_) => false,
             Self::Status(_)
             | Self::Health(_)
             | Self::Endpoint(_)
@@ -172,6 +176,7 @@ impl Command {
             Self::Pattern(command) => return command.run(output),
             Self::Crd(command) => return command.run(output),
             Self::Completion(command) => command.run()?,
+            Self::Manual(command) => command.run()?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -7,7 +7,14 @@ use crate::client::Client;
 use crate::output::{Cell, Output, Tone};
 
 /// Look into the kernel's maps.
+///
+/// What the programs read to judge packets: rows of verdict tables, resolved addresses, prefixes,
+/// services, flows. ENTRIES of `list` is yellow where a map is nearly full.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  fqdnctl map list
+  fqdnctl map dump leases")]
 pub(crate) struct Map {
     #[command(subcommand)]
     command: Command,
@@ -42,8 +49,8 @@ impl Map {
 
 fn list(client: &Client, output: &Output) -> anyhow::Result<()> {
     let maps: Vec<MapInfo> = client.read(api::path::MAPS)?;
-    if output.is_json() {
-        return Ok(output.json(&maps)?);
+    if output.is_data() {
+        return Ok(output.data(&maps)?);
     }
     let rows = maps.iter().map(|map| {
         let tone = if map.is_nearly_full() { Tone::Warning } else { Tone::Plain };
@@ -59,8 +66,8 @@ fn list(client: &Client, output: &Output) -> anyhow::Result<()> {
 
 fn dump(client: &Client, output: &Output, name: &str) -> anyhow::Result<()> {
     let rows: Vec<MapRow> = client.read(&api::path::map(name))?;
-    if output.is_json() {
-        return Ok(output.json(&rows)?);
+    if output.is_data() {
+        return Ok(output.data(&rows)?);
     }
     let rows = rows.iter().map(|row| vec![Cell::new(&row.key), Cell::new(&row.value)]).collect();
     Ok(output.table(&["KEY", "VALUE"], rows, "The map is empty.")?)

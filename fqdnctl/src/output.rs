@@ -1,4 +1,4 @@
-//! How answers are printed: tables for people, JSON for programs.
+//! How answers are printed: tables for people, JSON and YAML for programs.
 //!
 //! Names, labels and paths come from elsewhere: no control character of theirs reaches a terminal.
 
@@ -17,6 +17,8 @@ pub(crate) enum Format {
     Wide,
     /// JSON.
     Json,
+    /// YAML.
+    Yaml,
     /// Of flows: each on a line.
     Compact,
     /// Of flows: each on several lines.
@@ -71,7 +73,7 @@ pub(crate) struct Output {
 
 impl Format {
     /// The forms of everything but flows.
-    pub const NAMES: [&str; 3] = ["table", "wide", "json"];
+    pub const NAMES: [&str; 4] = ["table", "wide", "json", "yaml"];
     /// The forms of flows.
     pub const NAMES_OF_FLOWS: [&str; 5] = ["compact", "table", "dict", "json", "jsonpb"];
 
@@ -81,6 +83,7 @@ impl Format {
             "table" => Ok(Self::Table),
             "wide" => Ok(Self::Wide),
             "json" => Ok(Self::Json),
+            "yaml" => Ok(Self::Yaml),
             "compact" => Ok(Self::Compact),
             "dict" => Ok(Self::Dict),
             "jsonpb" => Ok(Self::Jsonpb),
@@ -103,6 +106,11 @@ impl Output {
         self.format == Format::Json
     }
 
+    /// Whether the output is for programs.
+    pub fn is_data(&self) -> bool {
+        matches!(self.format, Format::Json | Format::Yaml)
+    }
+
     pub fn is_colored(&self) -> bool {
         self.colored
     }
@@ -111,11 +119,16 @@ impl Output {
         self.format == Format::Wide
     }
 
-    /// Prints a value as JSON, over several lines.
-    pub fn json<T: Serialize + ?Sized>(&self, value: &T) -> io::Result<()> {
+    /// Prints a value as YAML where that is wanted, else as JSON, over several lines.
+    pub fn data<T: Serialize>(&self, value: &T) -> io::Result<()> {
         let mut stdout = stdout();
-        serde_json::to_writer_pretty(&mut stdout, value)?;
-        writeln!(stdout)?;
+        if self.format == Format::Yaml {
+            let text = serde_saphyr::to_string(value).map_err(io::Error::other)?;
+            stdout.write_all(text.as_bytes())?;
+        } else {
+            serde_json::to_writer_pretty(&mut stdout, value)?;
+            writeln!(stdout)?;
+        }
         stdout.flush()
     }
 

@@ -49,8 +49,8 @@ impl Pattern {
                 return Ok(ExitCode::from(2));
             }
         };
-        if output.is_json() {
-            output.json(&answers)?;
+        if output.is_data() {
+            output.data(&answers)?;
         } else {
             output.lines(answers.iter().map(|answer| {
                 format!("{} {}", if answer.matches { "yes" } else { "no" }, answer.name)

@@ -14,7 +14,16 @@ use crate::client::Client;
 use crate::output::Output;
 
 /// Check, explain and learn policies, and look at those in force.
+///
+/// `check`, and `explain` with --manifests, need no daemon: they are for the time before policies
+/// are applied.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  fqdnctl policy check policies/*.yaml
+  fqdnctl policy explain --from prod/web --to api.example.com --port 443/TCP
+  fqdnctl policy learn prod/web > web.yaml
+  fqdnctl policy get")]
 pub(crate) struct Policy {
     #[command(subcommand)]
     command: Command,
@@ -25,6 +34,7 @@ enum Command {
     Check(check::Check),
     Explain(Box<explain::Explain>),
     Learn(Box<learn::Learn>),
+    #[command(visible_alias = "list")]
     Get(list::Get),
     Selectors(list::Selectors),
 }

@@ -12,7 +12,8 @@ use crate::output::{Cell, Output, Tone, duration};
 /// Shows the daemon's version and age, how programs are attached, whether the kernel enforces the
 /// newest policies, how many endpoints are in which state, what is wrong in the manifests (with
 /// file, line, column and field), and the counters of the DNS proxy, of limits that were reached,
-/// of recorded flows and of dropped packets.
+/// of recorded flows and of dropped packets. Of counters only those that count something are shown,
+/// all of them with -o wide.
 ///
 /// What is listed as not enforced is valid in the policies and not built here: the rules that need
 /// it allow nothing.
@@ -23,14 +24,15 @@ use crate::output::{Cell, Output, Tone, duration};
 #[command(after_long_help = "\
 Examples:
   fqdnctl status
+  fqdnctl status -o wide
   fqdnctl status -o json | jq '.problems[] | .file, .line'")]
 pub(crate) struct Status {}
 
 impl Status {
     pub fn run(&self, client: &Client, output: &Output) -> anyhow::Result<()> {
         let status: api::Status = client.read(api::path::STATUS)?;
-        if output.is_json() {
-            return Ok(output.json(&status)?);
+        if output.is_data() {
+            return Ok(output.data(&status)?);
         }
         output.pairs(summary(&status))?;
         counters(output, "DNS", &status.dns)?;
@@ -153,12 +155,13 @@ fn counted(count: u64, noun: &str) -> String {
 }
 
 fn counters(output: &Output, title: &str, counters: &BTreeMap<String, u64>) -> anyhow::Result<()> {
-    if counters.is_empty() {
+    let shown = counters.iter().filter(|&(_, &count)| count > 0 || output.is_wide());
+    let rows: Vec<_> = shown.map(|(key, count)| (key.as_str(), Cell::new(count))).collect();
+    if rows.is_empty() {
         return Ok(());
     }
     output.lines(["", title])?;
-    let rows = counters.iter().map(|(key, count)| (key.as_str(), Cell::new(count)));
-    Ok(output.pairs(rows.collect())?)
+    Ok(output.pairs(rows)?)
 }
 
 fn problems(output: &Output, title: &str, problems: &[api::Problem]) -> anyhow::Result<()> {

@@ -76,8 +76,8 @@ pub(crate) struct Top {
 
 impl Top {
     pub fn run(self, client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
-        if !self.once && output.is_json() {
-            eprintln!("Error: JSON has an end: with -o json use --once");
+        if !self.once && output.is_data() {
+            eprintln!("Error: JSON and YAML have an end: with -o json or yaml use --once");
             return Ok(ExitCode::from(WRONG_USAGE));
         }
         if !self.once && !io::stdout().is_terminal() {

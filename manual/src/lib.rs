@@ -47,7 +47,7 @@ fn add(pages: &mut Vec<Page>, command: &Command, section: &str, source: &str) ->
 }
 
 fn page(command: &Command, section: &str, source: &str) -> io::Result<Page> {
-    let man = Man::new(command.clone()).section(section).source(source).manual("fqdnd");
+    let man = Man::new(command.clone()).section(section).date(" ").source(source).manual("fqdnd");
     let mut text = Vec::new();
     man.render_title(&mut text)?;
     man.render_name_section(&mut text)?;
@@ -63,7 +63,16 @@ fn page(command: &Command, section: &str, source: &str) -> io::Result<Page> {
         sections(&more.to_string()).to_writer(&mut text)?;
     }
     let text = String::from_utf8(text).map_err(io::Error::other)?;
-    Ok(Page { file: man.get_filename(), text })
+    Ok(Page { file: man.get_filename(), text: with_one_preamble(&text) })
+}
+
+/// Each part is written as if it were a page; what a page begins with is wanted once.
+fn with_one_preamble(text: &str) -> String {
+    let (preamble, page) = text.split_at(text.find(".TH").unwrap_or_default());
+    if preamble.is_empty() {
+        return page.to_owned();
+    }
+    format!("{preamble}{}", page.replace(preamble, ""))
 }
 
 /// What stands behind the options, section by section.
@@ -120,6 +129,7 @@ mod tests {
         let pages = pages(program(), DAEMONS).unwrap();
         let files: Vec<&str> = pages.iter().map(|page| page.file.as_str()).collect();
         assert_eq!(files, ["well.8", "well-status.8"]);
+        assert!(pages[0].text.contains(".TH well 8 \" \" \"well 1.2.3\" fqdnd\n.SH NAME\n"));
         assert!(pages[0].text.contains("well\\-status(8)"), "{}", pages[0].text);
         assert!(pages[1].text.contains("\\-\\-socket"), "{}", pages[1].text);
     }

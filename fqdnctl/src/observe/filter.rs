@@ -25,6 +25,10 @@ struct Ends {
     destination: FlowFilter,
     /// Namespaces of pods and services that are given without one.
     namespaces: Vec<String>,
+    /// The same of the source's.
+    source_namespaces: Vec<String>,
+    /// The same of the destination's.
+    destination_namespaces: Vec<String>,
 }
 
 impl Filters {
@@ -60,6 +64,14 @@ impl Ends {
                 self.namespaces.push(text);
                 return Ok(());
             }
+            Given::FromNamespace => {
+                self.source_namespaces.push(text);
+                return Ok(());
+            }
+            Given::ToNamespace => {
+                self.destination_namespaces.push(text);
+                return Ok(());
+            }
             Given::AllNamespaces => {
                 self.namespaces.push(String::new());
                 return Ok(());
@@ -68,12 +80,12 @@ impl Ends {
             Given::From(flag, _) => (flag.source, flag.source),
             Given::To(flag, _) => (flag.destination, flag.destination),
         };
-        source(&mut self.source, &text)
-            .and_then(|()| destination(&mut self.destination, &text))
-            .map_err(|error| format!("invalid value '{text}' for '--{}': {error}", given.name()))
+        source(&mut self.source, &text)?;
+        destination(&mut self.destination, &text)
     }
 
     fn into_filters(mut self) -> Vec<FlowFilter> {
+        self.place_ends();
         self.place();
         if self == Self::default() {
             return Vec::new();
@@ -84,13 +96,31 @@ impl Ends {
         vec![self.source, self.destination]
     }
 
+    /// Puts the namespaces of one end before its pods and services; where none are given, that end
+    /// is to be in the namespace.
+    fn place_ends(&mut self) {
+        let sources = std::mem::take(&mut self.source_namespaces);
+        let destinations = std::mem::take(&mut self.destination_namespaces);
+        for filter in [&mut self.source, &mut self.destination] {
+            for (namespaces, pods, services) in [
+                (&sources, &mut filter.source_pod, &mut filter.source_service),
+                (&destinations, &mut filter.destination_pod, &mut filter.destination_service),
+            ] {
+                if !namespaces.is_empty() && pods.is_empty() && services.is_empty() {
+                    pods.push(String::new());
+                }
+                place(namespaces, [pods, services]);
+            }
+        }
+    }
+
     /// Puts namespaces before the pods and services that are given without one; where none are
     /// given, either end is to be in the namespace.
     fn place(&mut self) {
-        if self.namespaces.is_empty() {
+        let namespaces = std::mem::take(&mut self.namespaces);
+        if namespaces.is_empty() {
             return;
         }
-        let namespaces = std::mem::take(&mut self.namespaces);
         let names = |filter: &FlowFilter| {
             filter.source_pod.len()
                 + filter.destination_pod.len()
@@ -102,15 +132,19 @@ impl Ends {
             self.destination.destination_pod.push(String::new());
         }
         for filter in [&mut self.source, &mut self.destination] {
-            for list in [
-                &mut filter.source_pod,
-                &mut filter.destination_pod,
-                &mut filter.source_service,
-                &mut filter.destination_service,
-            ] {
-                *list = list.iter().flat_map(|name| in_namespaces(name, &namespaces)).collect();
-            }
+            place(&namespaces, [&mut filter.source_pod, &mut filter.source_service]);
+            place(&namespaces, [&mut filter.destination_pod, &mut filter.destination_service]);
         }
+    }
+}
+
+/// Puts namespaces before all names that have none.
+fn place(namespaces: &[String], lists: [&mut Vec<String>; 2]) {
+    if namespaces.is_empty() {
+        return;
+    }
+    for list in lists {
+        *list = list.iter().flat_map(|name| in_namespaces(name, namespaces)).collect();
     }
 }
 
@@ -142,7 +176,7 @@ impl FromArgMatches for Filters {
         }
         all.sort_by_key(|(place, _, _)| *place);
         Self::read(all.into_iter().map(|(_, given, value)| (given, value)))
-            .map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")))
+            .map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, error))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

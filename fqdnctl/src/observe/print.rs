@@ -64,7 +64,9 @@ impl<'a> Printer<'a> {
                 Ok(())
             }
             Format::Dict => self.dict(&line),
-            Format::Compact | Format::Wide | Format::Json | Format::Jsonpb => self.compact(&line),
+            Format::Compact | Format::Wide | Format::Json | Format::Jsonpb | Format::Yaml => {
+                self.compact(&line)
+            }
         }
     }
 

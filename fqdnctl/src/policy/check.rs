@@ -88,8 +88,8 @@ impl Check {
                 }
             }
         }
-        if output.is_json() {
-            output.json(&verdicts)?;
+        if output.is_data() {
+            output.data(&verdicts)?;
         } else {
             let mut text = output.text();
             verdicts.iter().for_each(|verdict| verdict.show(&mut text, &mut sources));
@@ -101,7 +101,11 @@ impl Check {
 
     fn check(&self, path: &Path, text: &str) -> Vec<Verdict> {
         let file = Arc::from(path);
-        let options = Options { selector_scope: self.selector_scope.into(), l7: !self.without_l7 };
+        let options = Options {
+            selector_scope: self.selector_scope.into(),
+            l7: !self.without_l7,
+            ..Options::default()
+        };
         let reports = policy::check(&file, text, options).into_iter();
         let relevant = reports.filter(|report| report.is_policy || !report.is_accepted());
         relevant.map(|report| Verdict::new(path, report)).collect()

@@ -132,8 +132,8 @@ impl Explain {
         } else {
             self.offline(&query)?
         };
-        if output.is_json() {
-            return Ok(output.json(&explanation)?);
+        if output.is_data() {
+            return Ok(output.data(&explanation)?);
         }
         Ok(answer::print(&query, &explanation, output)?)
     }
@@ -143,6 +143,7 @@ impl Explain {
         let options = policy::Options {
             selector_scope: cluster.selector_scope.into(),
             l7: !cluster.without_l7,
+            ..policy::Options::default()
         };
         let read = kubernetes::Inventory::read(&self.manifests, options)?;
         for problem in &read.problems {

@@ -313,7 +313,7 @@ fn print(output: &Output, head: &str, policy: &Tree) -> anyhow::Result<()> {
         }
     }
     if output.is_json() {
-        return Ok(output.json(policy)?);
+        return Ok(output.data(policy)?);
     }
     Ok(output.lines(text.lines())?)
 }

@@ -47,8 +47,8 @@ impl Get {
 }
 
 fn list(policies: &[api::Policy], output: &Output) -> anyhow::Result<()> {
-    if output.is_json() {
-        return Ok(output.json(policies)?);
+    if output.is_data() {
+        return Ok(output.data(&policies)?);
     }
     let header = ["NAMESPACE", "NAME", "RULES", "ENDPOINTS", "ENFORCED", "WARNINGS", "FILE"];
     let rows = policies.iter().map(|policy| {
@@ -66,8 +66,8 @@ fn list(policies: &[api::Policy], output: &Output) -> anyhow::Result<()> {
 }
 
 fn show(policy: &api::Policy, output: &Output) -> anyhow::Result<()> {
-    if output.is_json() {
-        return Ok(output.json(policy)?);
+    if output.is_data() {
+        return Ok(output.data(&policy)?);
     }
     let mut pairs = vec![
         ("Policy", Cell::new(policy.full_name())),
@@ -102,8 +102,8 @@ fn enforced(policy: &api::Policy) -> Cell {
 impl Selectors {
     pub fn run(&self, client: &Client, output: &Output) -> anyhow::Result<()> {
         let selectors: Vec<api::Selector> = client.read(api::path::SELECTORS)?;
-        if output.is_json() {
-            return Ok(output.json(&selectors)?);
+        if output.is_data() {
+            return Ok(output.data(&selectors)?);
         }
         let rows = selectors.iter().map(|own| {
             let selector = if own.selector.is_empty() { "everything" } else { &own.selector };

@@ -45,8 +45,8 @@ pub(super) async fn look(
 
 /// Prints what was seen.
 pub(super) fn print(state: &State, width: u16, output: &Output) -> anyhow::Result<()> {
-    if output.is_json() {
-        return Ok(output.json(&Snapshot::of(state))?);
+    if output.is_data() {
+        return Ok(output.data(&Snapshot::of(state))?);
     }
     let board = state.board();
     output.lines([vec![view::summary(board)], view::notices(board)].concat())?;

@@ -2,6 +2,7 @@
 //! printed, and the exit codes.
 
 mod daemon;
+mod help;
 mod policies;
 
 use std::io::Read;
@@ -75,6 +76,50 @@ fn json_output_is_what_the_daemon_said() {
     let daemon = Daemon::answering(&status());
     let output = daemon.run(&["-o", "json", "status"]);
     assert_eq!(serde_json::from_slice::<Status>(&output.stdout).unwrap(), status());
+}
+
+#[test]
+fn yaml_output_says_the_same() {
+    let daemon = Daemon::answering(&[MapRow { key: "on".into(), value: "a: b".into() }]);
+    assert_eq!(
+        stdout(&daemon.run(&["map", "dump", "names", "-o", "yaml"])),
+        "- key: \"on\"\n  value: \"a: b\"\n"
+    );
+    let daemon = Daemon::answering(&endpoints());
+    let output = daemon.run(&["endpoint", "list", "-o", "yaml"]);
+    let read: Vec<Endpoint> = serde_saphyr::from_str(&stdout(&output)).unwrap();
+    assert_eq!(read, endpoints());
+}
+
+#[test]
+fn counters_that_count_nothing_are_shown_where_all_are_wanted() {
+    let quiet = Status {
+        dns: [("queries".to_owned(), 0)].into(),
+        drops: [("policy-denied".to_owned(), 0)].into(),
+        ..status()
+    };
+    let daemon = Daemon::answering(&quiet);
+    let narrow = stdout(&daemon.run(&["status"]));
+    assert!(!narrow.contains("DNS") && !narrow.contains("Dropped"), "{narrow}");
+    let wide = stdout(&daemon.run(&["status", "-o", "wide"]));
+    assert!(wide.contains("DNS\nqueries:   0\n"), "{wide}");
+}
+
+#[test]
+fn an_identity_is_shown_by_its_number() {
+    let client = api::Identity {
+        identity: Identity(257),
+        kind: api::IdentityKind::Labels,
+        meaning: vec!["k8s:app=client".into(), "k8s:tier=front".into()],
+    };
+    let daemon = Daemon::answering(&[client]);
+    assert_eq!(
+        stdout(&daemon.run(&["identity", "get", "257"])),
+        "Identity:   257\nKind:       labels\nMeaning:    k8s:app=client,k8s:tier=front\n"
+    );
+    let output = daemon.run(&["identity", "get", "4"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stderr(&output), "Error: no identity `4` is in use here\n");
 }
 
 #[test]
@@ -266,45 +311,6 @@ fn patterns_answer_by_lines_and_exit_codes() {
         run(&["-o", "json", "*.a.com", "x.a.com"]).1,
         "[\n  {\n    \"name\": \"x.a.com\",\n    \"matches\": true\n  }\n]\n"
     );
-}
-
-#[test]
-fn wrong_usage_has_an_exit_code_of_its_own() {
-    for arguments in
-        [&["cache", "list", "-e", "web"][..], &["cache", "list", "-p", "a..b"], &["x"], &[]]
-    {
-        let output = fqdnctl().args(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-    }
-}
-
-#[test]
-fn every_shell_gets_a_completion() {
-    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let output = fqdnctl().args(["completion", shell]).output().unwrap();
-        assert!(output.status.success() && stdout(&output).contains("endpoint"), "{shell}");
-    }
-}
-
-#[test]
-fn every_command_explains_itself_with_an_example() {
-    let commands: [&[&str]; 11] = [
-        &[],
-        &["status"],
-        &["endpoint", "list"],
-        &["cache", "list"],
-        &["cache", "clean"],
-        &["cache", "names"],
-        &["map", "list"],
-        &["map", "dump"],
-        &["pattern"],
-        &["observe"],
-        &["top"],
-    ];
-    for command in commands {
-        let output = fqdnctl().args(command).arg("--help").output().unwrap();
-        assert!(stdout(&output).contains("Examples:\n  fqdnctl"), "{command:?}");
-    }
 }
 
 fn fqdnctl() -> Command {

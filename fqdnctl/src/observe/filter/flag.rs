@@ -29,6 +29,8 @@ pub(super) enum Given {
     /// The next filter is one to leave out by.
     Not,
     Namespace,
+    FromNamespace,
+    ToNamespace,
     AllNamespaces,
     /// Of either end, or of the flow.
     Either(&'static Flag),
@@ -124,6 +126,13 @@ impl Flag {
         Self { of_end: Some([from, to]), destination, ..flag }
     }
 
+    /// The argument with its value, which clap refuses where a filter would.
+    fn valued(&'static self, arg: Arg) -> Arg {
+        arg.value_name(self.value).value_parser(move |text: &str| {
+            (self.source)(&mut FlowFilter::default(), text).map(|()| text.to_owned())
+        })
+    }
+
     const fn short(self, short: char) -> Self {
         Self { short: Some(short), ..self }
     }
@@ -136,7 +145,13 @@ impl Flag {
 impl Given {
     /// All flags that there are.
     pub fn all() -> impl Iterator<Item = Self> {
-        let bare = [Self::Not, Self::Namespace, Self::AllNamespaces];
+        let bare = [
+            Self::Not,
+            Self::Namespace,
+            Self::FromNamespace,
+            Self::ToNamespace,
+            Self::AllNamespaces,
+        ];
         let of_flag = |flag: &'static Flag| {
             let of_end = flag.of_end.map(|[from, to]| [Self::From(flag, from), Self::To(flag, to)]);
             std::iter::once(Self::Either(flag)).chain(of_end.into_iter().flatten())
@@ -149,6 +164,8 @@ impl Given {
         match self {
             Self::Not => "not",
             Self::Namespace => "namespace",
+            Self::FromNamespace => "from-namespace",
+            Self::ToNamespace => "to-namespace",
             Self::AllNamespaces => "all-namespaces",
             Self::Either(flag) => flag.name,
             Self::From(_, name) | Self::To(_, name) => name,
@@ -167,16 +184,18 @@ impl Given {
             Self::Namespace => {
                 arg.short('n').value_name("NAMESPACE").help("The namespace of pods and services")
             }
+            Self::FromNamespace => arg.value_name("NAMESPACE").help("The same, of the source"),
+            Self::ToNamespace => arg.value_name("NAMESPACE").help("The same, of the destination"),
             Self::AllNamespaces => {
                 bare(arg.short('A')).help("Pods and services without a namespace are of any one")
             }
             Self::Either(flag) => {
-                let arg = arg.value_name(flag.value).help(flag.help);
+                let arg = flag.valued(arg).help(flag.help);
                 let arg = flag.short.into_iter().fold(arg, Arg::short);
                 flag.alias.into_iter().fold(arg, Arg::visible_alias)
             }
-            Self::From(flag, _) => arg.value_name(flag.value).help("The same, of the source"),
-            Self::To(flag, _) => arg.value_name(flag.value).help("The same, of the destination"),
+            Self::From(flag, _) => flag.valued(arg).help("The same, of the source"),
+            Self::To(flag, _) => flag.valued(arg).help("The same, of the destination"),
         }
     }
 }

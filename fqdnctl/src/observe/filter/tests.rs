@@ -97,7 +97,33 @@ fn a_namespace_is_of_pods_without_one_or_of_either_end() {
 }
 
 #[test]
+fn a_namespace_of_one_end_is_of_its_pods_without_one_or_of_that_end() {
+    let default = FlowFilter::default;
+    let from = FlowFilter { source_pod: texts(&["shop/"]), ..default() };
+    assert_eq!(allowed(&["--from-namespace", "shop"]), [from]);
+    let both = FlowFilter {
+        source_pod: texts(&["shop/web"]),
+        destination_service: texts(&["data/db"]),
+        ..default()
+    };
+    let flags = [
+        "--from-pod",
+        "web",
+        "--from-namespace",
+        "shop",
+        "--to-namespace",
+        "data",
+        "--to-service",
+        "db",
+    ];
+    assert_eq!(allowed(&flags), [both]);
+}
+
+#[test]
 fn a_value_that_is_none_is_named_with_its_flag() {
     let error = lists(&["--verdict", "perhaps"]).unwrap_err();
-    assert!(error.contains("'perhaps' for '--verdict'") && error.contains("dropped"), "{error}");
+    assert!(
+        error.contains("'perhaps' for '--verdict <VERDICT>'") && error.contains("dropped"),
+        "{error}"
+    );
 }

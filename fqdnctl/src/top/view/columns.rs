@@ -8,6 +8,8 @@ use ratatui::style::Style;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column {
     heading: &'static str,
+    /// What stands behind the heading.
+    pub mark: &'static str,
     width: Constraint,
     kind: Kind,
 }
@@ -40,22 +42,26 @@ pub(super) struct Columns {
 impl Column {
     /// A column of texts that takes a share of the room that is left.
     pub const fn text(heading: &'static str, share: u16) -> Self {
-        Self { heading, width: Constraint::Fill(share), kind: Kind::Text }
+        Self::new(heading, Constraint::Fill(share), Kind::Text)
     }
 
     /// The same for names of DNS.
     pub const fn name(heading: &'static str, share: u16) -> Self {
-        Self { heading, width: Constraint::Fill(share), kind: Kind::Name }
+        Self::new(heading, Constraint::Fill(share), Kind::Name)
     }
 
     /// A column of texts that are at most so wide.
     pub const fn word(heading: &'static str, width: u16) -> Self {
-        Self { heading, width: Constraint::Length(width), kind: Kind::Text }
+        Self::new(heading, Constraint::Length(width), Kind::Text)
     }
 
     /// A column of numbers.
     pub const fn number(heading: &'static str, width: u16) -> Self {
-        Self { heading, width: Constraint::Length(width), kind: Kind::Number }
+        Self::new(heading, Constraint::Length(width), Kind::Number)
+    }
+
+    const fn new(heading: &'static str, width: Constraint, kind: Kind) -> Self {
+        Self { heading, mark: "", width, kind }
     }
 }
 
@@ -75,19 +81,12 @@ impl Columns {
         Self { columns, places }
     }
 
-    /// The headings, each with what `mark` adds to it.
-    pub fn draw_heading(
-        &self,
-        style: Style,
-        mark: impl Fn(usize) -> String,
-        area: Rect,
-        buffer: &mut Buffer,
-    ) {
-        buffer.set_style(area, style);
-        let heading = |(place, column): (usize, &Column)| {
-            Cell::new(format!("{}{}", column.heading, mark(place)), Style::new())
-        };
-        self.draw(self.columns.iter().enumerate().map(heading), area, buffer);
+    /// The headings.
+    pub fn draw_heading(&self, style: Style, line: Rect, buffer: &mut Buffer) {
+        buffer.set_style(line, style);
+        let heading =
+            |own: &Column| Cell::new(format!("{}{}", own.heading, own.mark), Style::new());
+        self.draw(self.columns.iter().map(heading), line, buffer);
     }
 
     /// A line of cells.

@@ -59,6 +59,41 @@ impl Rooms {
     }
 }
 
+/// One of the lists: a heading, and below it what there is room for.
+struct List<'a> {
+    columns: Vec<Column>,
+    /// Whether it is the list that moves.
+    has_focus: bool,
+    /// What is said where it has no rows.
+    nothing: &'a str,
+    palette: Palette,
+}
+
+impl List<'_> {
+    /// Draws it, beginning behind so many rows.
+    fn draw(
+        self,
+        rows: impl ExactSizeIterator<Item = Vec<Cell>>,
+        above: usize,
+        area: Rect,
+        buffer: &mut Buffer,
+    ) {
+        let columns = Columns::new(self.columns, area);
+        let mut lines = area.rows();
+        if let Some(line) = lines.next() {
+            columns.draw_heading(self.palette.heading(self.has_focus), line, buffer);
+        }
+        if rows.len() == 0
+            && let Some(line) = lines.next()
+        {
+            Line::styled(self.nothing, self.palette.faint()).render(line, buffer);
+        }
+        for (row, line) in rows.skip(above).zip(lines) {
+            columns.draw(row, line, buffer);
+        }
+    }
+}
+
 /// Draws the three lists.
 pub(in crate::top) fn overview(
     state: &State,
@@ -88,36 +123,30 @@ fn draw_endpoints(state: &State, palette: Palette, area: Rect, buffer: &mut Buff
     if area.width >= WIDE {
         columns.extend([Column::number("DROPPED", 9), Column::text("ADDRESSES", 1)]);
     }
-    let columns = Columns::new(columns, area);
+    for (place, column) in columns.iter_mut().enumerate() {
+        column.mark = mark(state.order, place);
+    }
     let rows = state.board().endpoints(&state.filter, state.order);
     let has_focus = state.pane == Pane::Endpoints;
-    let mut lines = area.rows();
-    if let Some(line) = lines.next() {
-        let mark = |place| mark(state.order, place);
-        columns.draw_heading(palette.heading(has_focus), mark, line, buffer);
-    }
     let place = state.place(&rows);
     let above = (place + 1).saturating_sub(area.height.saturating_sub(1).into());
-    if rows.is_empty() {
-        let waits = state.board().sample.is_none();
-        let text = if waits { "not heard of fqdnd yet" } else { "none" };
-        draw_nothing(text, palette, lines.next(), buffer);
-    }
-    for ((number, row), line) in rows.iter().enumerate().skip(above).zip(lines) {
-        columns.draw(endpoint(row, palette), line, buffer);
-        if has_focus && number == place {
-            buffer.set_style(line, palette.selected());
-        }
+    let waits = state.board().sample.is_none();
+    let nothing = if waits { "not heard of fqdnd yet" } else { "none" };
+    let list = List { columns, has_focus, nothing, palette };
+    list.draw(rows.iter().map(|row| endpoint(row, palette)), above, area, buffer);
+    let selected = area.rows().skip(1).nth(place - above);
+    if let Some(line) = selected.filter(|_| has_focus && !rows.is_empty()) {
+        buffer.set_style(line, palette.selected());
     }
 }
 
 /// Which way the column is sorted, if it is.
-fn mark(order: Order, place: usize) -> String {
+fn mark(order: Order, place: usize) -> &'static str {
     let is_sorted = board::Column::ALL.get(place) == Some(&order.column);
     match (is_sorted, order.reversed) {
-        (false, _) => String::new(),
-        (true, false) => "\u{25be}".to_owned(),
-        (true, true) => "\u{25b4}".to_owned(),
+        (false, _) => "",
+        (true, false) => "\u{25be}",
+        (true, true) => "\u{25b4}",
     }
 }
 
@@ -155,21 +184,12 @@ fn draw_names(state: &State, palette: Palette, area: Rect, buffer: &mut Buffer) 
         Column::number("CONNS/S", 8),
         Column::number("ENDPOINTS", 9),
     ];
-    let columns = Columns::new(columns, area);
     let rows = state.board().names(&state.filter);
-    let mut lines = area.rows();
     let has_focus = state.pane == Pane::Names;
-    if let Some(line) = lines.next() {
-        columns.draw_heading(palette.heading(has_focus), |_| String::new(), line, buffer);
-    }
-    if rows.is_empty() {
-        let text = format!("no name was asked for in the last {SPAN} s");
-        draw_nothing(&text, palette, lines.next(), buffer);
-    }
+    let nothing = format!("no name was asked for in the last {SPAN} s");
+    let list = List { columns, has_focus, nothing: &nothing, palette };
     let above = if has_focus { state.scroll } else { 0 };
-    for (row, line) in rows.iter().skip(above).zip(lines) {
-        columns.draw(name(row, palette), line, buffer);
-    }
+    list.draw(rows.iter().map(|row| name(row, palette)), above, area, buffer);
 }
 
 fn name(row: &NameRow<'_>, palette: Palette) -> Vec<Cell> {
@@ -190,20 +210,11 @@ fn draw_drops(state: &State, palette: Palette, area: Rect, buffer: &mut Buffer) 
         Column::word("REASON", if area.width >= WIDE { 21 } else { 17 }),
         Column::number("COUNT", 6),
     ];
-    let columns = Columns::new(columns, area);
     let rows = state.board().drops(&state.filter);
-    let mut lines = area.rows();
     let has_focus = state.pane == Pane::Drops;
-    if let Some(line) = lines.next() {
-        columns.draw_heading(palette.heading(has_focus), |_| String::new(), line, buffer);
-    }
-    if rows.is_empty() {
-        draw_nothing("no drop was seen", palette, lines.next(), buffer);
-    }
+    let list = List { columns, has_focus, nothing: "no drop was seen", palette };
     let above = if has_focus { state.scroll } else { 0 };
-    for (row, line) in rows.iter().skip(above).zip(lines) {
-        columns.draw(drop_cells(row, palette), line, buffer);
-    }
+    list.draw(rows.iter().map(|row| drop_cells(row, palette)), above, area, buffer);
 }
 
 fn drop_cells(drop: &Drop, palette: Palette) -> Vec<Cell> {
@@ -214,10 +225,4 @@ fn drop_cells(drop: &Drop, palette: Palette) -> Vec<Cell> {
         Cell::new(&drop.reason, palette.warning()),
         Cell::new(drop.count, Style::new()),
     ]
-}
-
-fn draw_nothing(text: &str, palette: Palette, line: Option<Rect>, buffer: &mut Buffer) {
-    if let Some(line) = line {
-        Line::styled(text, palette.faint()).render(line, buffer);
-    }
 }
