@@ -5,7 +5,7 @@
 //! opens nothing while it runs. By clsact, it is a filter with a fixed place, replaced
 //! in one step; the pin of its program stands for it, and is made first.
 
-mod clsact;
+pub(crate) mod clsact;
 mod netlink;
 
 use std::collections::BTreeMap;
@@ -53,11 +53,11 @@ pub struct Attached {
 }
 
 impl Hook {
-    const ALL: [Self; 3] = [Self::FromEndpoint, Self::ToEndpoint, Self::Bridge];
+    pub(crate) const ALL: [Self; 3] = [Self::FromEndpoint, Self::ToEndpoint, Self::Bridge];
     const ENDPOINT: [Self; 2] = [Self::FromEndpoint, Self::ToEndpoint];
 
     /// The program's name, and the pin's.
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::FromEndpoint => "from_endpoint",
             Self::ToEndpoint => "to_endpoint",

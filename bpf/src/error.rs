@@ -67,6 +67,14 @@ pub enum Error {
     /// The object lacks a program: it was not built from this source.
     #[error("the BPF object has no program `{0}`")]
     NoProgram(&'static str),
+    /// A loaded program does not say which one it is.
+    #[error("cannot read the program `{program}`: {source}")]
+    OwnProgram {
+        /// Its name.
+        program: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// An operation on a map failed.
     #[error("cannot {action} the map `{map}`: {source}")]
     Map {

@@ -24,6 +24,7 @@ mod inspect;
 mod map;
 mod moving;
 mod options;
+mod others;
 mod pins;
 mod programs;
 mod remove;
@@ -41,6 +42,7 @@ pub use inspect::MapInfo;
 pub use model::Direction;
 pub use moving::Moved;
 pub use options::{AttachMode, EventBudget, Marks, Options, Settings, Sizes};
+pub use others::{Other, Redirects, Side, Sight, Survey, Unread};
 pub use remove::{Removed, remove};
 pub use sys::test_run;
 

@@ -51,7 +51,7 @@ fn load_classifier(program: &mut Program) -> Result<OwnedFd, ProgramError> {
 
 /// Keeps signals off this thread meanwhile. The verifier gives up with EAGAIN when one waits for the
 /// thread that called it, even one that is ignored, such as that a child of another thread's ended.
-fn undisturbed<T>(load: impl FnOnce() -> T) -> T {
+pub(crate) fn undisturbed<T>(load: impl FnOnce() -> T) -> T {
     struct Restore(SigSet);
     impl Drop for Restore {
         fn drop(&mut self) {

@@ -11,6 +11,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+pub mod program;
+
 /// A command of bpf(2).
 #[derive(Clone, Copy)]
 #[repr(i32)]
@@ -19,10 +21,14 @@ pub enum Command {
     MapLookup = 1,
     MapUpdate = 2,
     MapDelete = 3,
+    ProgramLoad = 5,
     ObjectPin = 6,
     ObjectGet = 7,
     ProgramTestRun = 10,
+    ProgramById = 13,
+    MapById = 14,
     ObjectInfo = 15,
+    ProgramQuery = 16,
     MapLookupBatch = 24,
     MapUpdateBatch = 26,
     LinkCreate = 28,
@@ -36,6 +42,8 @@ pub mod kind {
     pub const HASH: u32 = 1;
     /// Array.
     pub const ARRAY: u32 = 2;
+    /// Array of programs to go on with.
+    pub const PROGRAM_ARRAY: u32 = 3;
     /// Hash with a value for each CPU.
     pub const PERCPU_HASH: u32 = 5;
     /// Hash that evicts what was used least lately.

@@ -8,6 +8,7 @@ mod moving;
 mod packets;
 mod pins;
 mod since;
+mod surveying;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

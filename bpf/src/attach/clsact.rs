@@ -3,6 +3,7 @@
 //! Our filters stand at a fixed priority under a fixed handle that nobody else picks by chance, so
 //! one netlink request puts a new program in an old one's place, and detaching takes out ours alone.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -18,12 +19,14 @@ const RTM_NEWQDISC: u16 = 36;
 const RTM_DELQDISC: u16 = 37;
 const RTM_NEWTFILTER: u16 = 44;
 const RTM_DELTFILTER: u16 = 45;
+const RTM_GETQDISC: u16 = 38;
 const RTM_GETTFILTER: u16 = 46;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
 const TCA_BPF_FD: u16 = 6;
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_FLAGS: u16 = 8;
+const TCA_BPF_ID: u16 = 11;
 const ACT_DIRECT: u32 = 1;
 
 const CLSACT: u32 = 0xffff_fff1;
@@ -86,6 +89,71 @@ pub fn detach(attached: &Attached) -> io::Result<()> {
 pub fn is_attached(attached: &Attached) -> io::Result<bool> {
     let filters = filters(attached.interface, attached.parent())?;
     Ok(filters.iter().any(|filter| filter.handle == HANDLE && filter.info == info()))
+}
+
+/// A filter as somebody made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// The number of the program that it is; none for filters of other kinds.
+    pub program: Option<u32>,
+    /// What it is called: by whoever made it, or else by its kind.
+    pub name: String,
+}
+
+/// The filters of an interface's qdisc, in the order in which packets meet them.
+pub fn all_filters(interface: Interface, ingress: bool) -> io::Result<Vec<Filter>> {
+    let parent = if ingress { INGRESS } else { EGRESS };
+    let place = TrafficControl { interface, handle: 0, parent, info: 0 };
+    let mut found = Vec::new();
+    let visited = netlink::visit(
+        Message::new(RTM_GETTFILTER, netlink::DUMP, place),
+        // Each priority stands once more for itself, with handle 0.
+        |place, attributes| {
+            if place.handle != 0 {
+                found.push(Filter::read(attributes));
+            }
+        },
+    );
+    gone_is_fine(visited)?;
+    Ok(found)
+}
+
+/// The interfaces that have a qdisc for such filters.
+pub fn interfaces() -> io::Result<BTreeSet<Interface>> {
+    let place = TrafficControl { interface: Interface(0), handle: 0, parent: 0, info: 0 };
+    let qdiscs = netlink::dump(Message::new(RTM_GETQDISC, netlink::DUMP, place))?;
+    let own = qdiscs.into_iter().filter(|qdisc| qdisc.parent == CLSACT);
+    Ok(own.map(|qdisc| qdisc.interface).collect())
+}
+
+impl Filter {
+    fn read(attributes: &[u8]) -> Self {
+        let (mut kind, mut name, mut program) = (String::new(), None, None);
+        for (number, value) in netlink::attributes(attributes) {
+            match number {
+                TCA_KIND => kind = text(value),
+                TCA_OPTIONS => {
+                    for (number, value) in netlink::attributes(value) {
+                        match number {
+                            TCA_BPF_ID => program = value.try_into().ok().map(u32::from_ne_bytes),
+                            TCA_BPF_NAME => name = Some(text(value)),
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        match kind.as_str() {
+            "bpf" => Self { program, name: name.unwrap_or(kind) },
+            _ => Self { program: None, name: kind },
+        }
+    }
+}
+
+fn text(value: &[u8]) -> String {
+    let text = value.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
 }
 
 /// Makes the qdisc, and a note if it was not there before.

@@ -17,6 +17,8 @@ pub const EXCLUSIVE: u16 = libc::NLM_F_EXCL as u16;
 /// Request flag: tell all.
 pub const DUMP: u16 = libc::NLM_F_DUMP as u16;
 
+/// A bit beside an attribute's kind.
+const NESTED: u16 = libc::NLA_F_NESTED as u16;
 const HEADER: usize = 16;
 const TC_HEADER: usize = 20;
 /// No answer takes longer, unless something is very wrong.
@@ -83,25 +85,39 @@ impl Message {
 
 /// Sends a request and waits until it is carried out.
 pub fn request(message: Message) -> io::Result<()> {
-    exchange(message).map(drop)
+    visit(message, |_, _| {})
 }
 
 /// Sends a request and reads the answers' headers.
 pub fn dump(message: Message) -> io::Result<Vec<TrafficControl>> {
-    exchange(message)
+    let mut found = Vec::new();
+    visit(message, |place, _| found.push(place))?;
+    Ok(found)
 }
 
-fn exchange(message: Message) -> io::Result<Vec<TrafficControl>> {
+/// Sends a request and visits the answers, each with its attributes.
+pub fn visit(message: Message, mut answer: impl FnMut(TrafficControl, &[u8])) -> io::Result<()> {
     let socket = connect()?;
     send(socket.as_raw_fd(), &message.finish(), MsgFlags::empty())?;
     let mut buffer = vec![0; 1 << 16];
-    let mut found = Vec::new();
     loop {
         let length = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-        if read_answers(&buffer[..length], &mut found)? {
-            return Ok(found);
+        if read_answers(&buffer[..length], &mut answer)? {
+            return Ok(());
         }
     }
+}
+
+/// The attributes in a row of them, up to one that is cut short.
+pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let (header, _) = bytes.split_first_chunk::<4>()?;
+        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+        let kind = u16::from_ne_bytes([header[2], header[3]]) & !NESTED;
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
 }
 
 fn connect() -> io::Result<OwnedFd> {
@@ -116,7 +132,10 @@ fn connect() -> io::Result<OwnedFd> {
 }
 
 /// Reads the messages of one datagram; true if they are the last.
-fn read_answers(mut bytes: &[u8], found: &mut Vec<TrafficControl>) -> io::Result<bool> {
+fn read_answers(
+    mut bytes: &[u8],
+    answer: &mut impl FnMut(TrafficControl, &[u8]),
+) -> io::Result<bool> {
     while bytes.len() >= HEADER {
         let length = word(bytes, 0) as usize;
         let message = bytes.get(HEADER..length).ok_or_else(cut_short)?;
@@ -129,12 +148,15 @@ fn read_answers(mut bytes: &[u8], found: &mut Vec<TrafficControl>) -> io::Result
                     code => Err(io::Error::from_raw_os_error(-code)),
                 };
             }
-            _ if message.len() >= TC_HEADER => found.push(TrafficControl {
-                interface: Interface(word(message, 4)),
-                handle: word(message, 8),
-                parent: word(message, 12),
-                info: word(message, 16),
-            }),
+            _ if message.len() >= TC_HEADER => {
+                let place = TrafficControl {
+                    interface: Interface(word(message, 4)),
+                    handle: word(message, 8),
+                    parent: word(message, 12),
+                    info: word(message, 16),
+                };
+                answer(place, &message[TC_HEADER..]);
+            }
             _ => {}
         }
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -176,16 +198,25 @@ mod tests {
 
     #[test]
     fn an_error_ends_the_exchange_and_a_cut_answer_is_one() {
-        let mut found = Vec::new();
+        let mut found = 0;
+        let mut count = |_, _: &[u8]| found += 1;
         let refused = answer(libc::NLMSG_ERROR, &(-libc::ENODEV).to_ne_bytes());
-        let error = read_answers(&refused, &mut found).unwrap_err();
+        let error = read_answers(&refused, &mut count).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
         let done = answer(libc::NLMSG_ERROR, &0i32.to_ne_bytes());
-        assert!(read_answers(&done, &mut found).unwrap());
+        assert!(read_answers(&done, &mut count).unwrap());
         let mut lying = answer(44, &[0; 20]);
         lying[0] = 200;
-        assert!(read_answers(&lying, &mut found).is_err());
-        assert!(!read_answers(&answer(44, &[0; 20]), &mut found).unwrap());
-        assert_eq!(found.len(), 1);
+        assert!(read_answers(&lying, &mut count).is_err());
+        assert!(!read_answers(&answer(44, &[0; 20]), &mut count).unwrap());
+        assert_eq!(found, 1);
+    }
+
+    #[test]
+    fn attributes_are_read_up_to_one_that_is_cut_short() {
+        let bytes = [5, 0, 1, 0x80, 9, 0, 0, 0, 4, 0, 2, 0, 200, 0, 3, 0, 1];
+        let found: Vec<_> = attributes(&bytes).collect();
+        assert_eq!(found, [(1, &[9u8][..]), (2, &[][..])]);
+        assert_eq!(attributes(&[0; 4]).count(), 0, "shorter than its own header");
     }
 }

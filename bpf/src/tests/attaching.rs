@@ -122,7 +122,7 @@ impl Lab {
     }
 }
 
-fn index(name: &str) -> Interface {
+pub(super) fn index(name: &str) -> Interface {
     Interface(nix::net::if_::if_nametoindex(name).unwrap())
 }
 

@@ -50,15 +50,19 @@ const MAP_TYPES: [(u32, Version); 7] = [
 /// The one map flag in use.
 const NO_PREALLOC: (u32, Version) = (sys::NO_PREALLOC, (4, 6));
 
-const COMMANDS: [Command; 13] = [
+const COMMANDS: [Command; 17] = [
     Command::MapCreate,
     Command::MapLookup,
     Command::MapUpdate,
     Command::MapDelete,
+    Command::ProgramLoad,
     Command::ObjectPin,
     Command::ObjectGet,
     Command::ProgramTestRun,
+    Command::ProgramById,
+    Command::MapById,
     Command::ObjectInfo,
+    Command::ProgramQuery,
     Command::MapLookupBatch,
     Command::MapUpdateBatch,
     Command::LinkCreate,
@@ -181,9 +185,12 @@ const fn command_since(command: Command) -> Version {
         Command::MapCreate | Command::MapLookup | Command::MapUpdate | Command::MapDelete => {
             (3, 19)
         }
+        Command::ProgramLoad => (4, 1),
         Command::ObjectPin | Command::ObjectGet => (4, 4),
         Command::ProgramTestRun => (4, 12),
-        Command::ObjectInfo => (4, 13),
+        Command::ProgramById | Command::MapById | Command::ObjectInfo => (4, 13),
+        // Of tcx attach points, which OPTIONAL names, from 6.6 on.
+        Command::ProgramQuery => (4, 15),
         // 5.6 for hashes, 5.13 for tries.
         Command::MapLookupBatch | Command::MapUpdateBatch => (5, 13),
         // Links of tcx are the only ones, and OPTIONAL names them.
