@@ -136,6 +136,8 @@ struct flow_key6 {
 #define FLOW_FIN_LOCAL (1u << 9)
 #define FLOW_FIN_REMOTE (1u << 10)
 #define FLOW_RESET (1u << 11)
+#define FLOW_AUDITED 0xff0000u
+#define FLOW_AUDITED_SHIFT 16
 
 struct flow {
 	__u64 seen_ns;
@@ -161,6 +163,7 @@ struct fragment_entry {
 
 struct counters {
 	__u64 drops[DROP_REASONS];
+	__u64 audits[DROP_REASONS];
 	__u64 inserted[2];
 	__u64 removed[2];
 	__u64 begun[2];
@@ -210,6 +213,7 @@ enum outcome {
 	OUTCOME_REDIRECTED = 2,
 	OUTCOME_DROPPED = 3,
 	OUTCOME_INSPECTED = 4,
+	OUTCOME_AUDITED = 5,
 };
 
 enum direction {
@@ -226,6 +230,11 @@ enum verdict {
 	VERDICT_DNS = 4,
 	VERDICT_DENY = 5,
 };
+
+/* A row: its verdict, and what audited policies alone would drop. */
+#define ROW_VERDICT 0xffu
+#define AUDITED_DENY_RULE (1u << 8)
+#define AUDITED_DEFAULT_DENY (1u << 9)
 
 enum reason {
 	PASSED = 0,
@@ -332,14 +341,15 @@ AT(fragment, destination, 24);
 AT(fragment, protocol, 40);
 SIZE(fragment_entry, 16);
 AT(fragment_entry, verdict, 8);
-SIZE(counters, 352);
-AT(counters, inserted, 256);
-AT(counters, removed, 272);
-AT(counters, begun, 288);
-AT(counters, redirected, 304);
-AT(counters, inspected, 312);
-AT(counters, events_suppressed, 320);
-AT(counters, events_lost, 336);
+SIZE(counters, 608);
+AT(counters, audits, 256);
+AT(counters, inserted, 512);
+AT(counters, removed, 528);
+AT(counters, begun, 544);
+AT(counters, redirected, 560);
+AT(counters, inspected, 568);
+AT(counters, events_suppressed, 576);
+AT(counters, events_lost, 592);
 SIZE(budget, 16);
 SIZE(event, 72);
 AT(event, endpoint, 8);

@@ -18,6 +18,10 @@ struct context {
 	/* Whom the packet is for, once that is judged, and whether a service port told. */
 	__u32 identity;
 	bool frontend;
+	/* The reason for which it would be dropped, were no policy audited. */
+	__u8 audited;
+	/* Whether it goes past the proxy that it should go to. */
+	bool direct;
 	/* An `enum frame`. */
 	__u8 frame;
 	/* Whether neither flow table knows the packet's flow. */

@@ -2,7 +2,8 @@
 /*
  * What is told of packets: every drop and every flow's beginning is counted exactly, and becomes
  * an event within the endpoint's budget for its kind. What the budget or the ring has no room for
- * is counted too. Every drop leaves through `drop`, with one reason.
+ * is counted too. Every drop leaves through `drop`, with one reason. What passes only because a
+ * policy is audited is told as that, with the reason.
  */
 #pragma once
 
@@ -132,6 +133,34 @@ __noinline int drop(struct __sk_buff *skb, const struct context *context, __u32 
 	return TC_ACT_SHOT;
 }
 
+static __always_inline void count_audit(const struct context *context, struct counters *counts,
+					struct fate *fate)
+{
+	__u32 reason = context->audited;
+
+	if (!reason || reason >= DROP_REASONS)
+		return;
+	fate->outcome = OUTCOME_AUDITED;
+	fate->reason = reason;
+	__sync_fetch_and_add(&counts->audits[reason], 1);
+}
+
+/* Tells of an audited packet that begins no flow. */
+__noinline int tell_audited(struct __sk_buff *skb, const struct context *context)
+{
+	struct fate fate = { .outcome = OUTCOME_FORWARDED };
+	struct counters *counts;
+
+	if (!context)
+		return 0;
+	counts = counters_of(context->endpoint.endpoint);
+	if (!counts)
+		return 0;
+	count_audit(context, counts, &fate);
+	tell(skb, context, counts, EVENT_FLOW, &fate);
+	return 0;
+}
+
 /* Tells of a packet that passes and begins a flow, or gives it a verdict that it had not. */
 __noinline int begin_flow(struct __sk_buff *skb, const struct context *context, __u32 verdict,
 			  __u32 direction, bool again)
@@ -154,6 +183,7 @@ __noinline int begin_flow(struct __sk_buff *skb, const struct context *context, 
 	} else {
 		__sync_fetch_and_add(&counts->begun[direction], 1);
 	}
+	count_audit(context, counts, &fate);
 	count_flows(context, counts, direction);
 	tell(skb, context, counts, EVENT_FLOW, &fate);
 	return 0;

@@ -127,6 +127,22 @@ static __always_inline __u32 verdict_of(const struct flow *flow)
 	return flow->bits & FLOW_VERDICT;
 }
 
+/* What a flow's bits hold of its judgement. */
+#define FLOW_JUDGEMENT (FLOW_VERDICT | FLOW_AUDITED)
+
+static __always_inline __u32 flow_judgement(const struct context *context, __u32 verdict)
+{
+	return verdict | (__u32)context->audited << FLOW_AUDITED_SHIFT;
+}
+
+/* Whether some rule lets a flow pass, and not only that default deny is audited. */
+static __always_inline bool passes_by_rule(const struct flow *flow)
+{
+	__u32 audited = (flow->bits & FLOW_AUDITED) >> FLOW_AUDITED_SHIFT;
+
+	return !audited || audited == DENY_RULE;
+}
+
 /* Notes that the flow lives; writes no more than once a second and once a bit. */
 static __always_inline void touch(const struct context *context, struct flow *flow, __u32 bits)
 {
@@ -156,7 +172,8 @@ static __noinline bool record(struct context *context, enum direction direction,
 
 	if (put_flow(context, direction, key, &flow))
 		return false;
-	context->inserted = !replaces;
+	if (!replaces)
+		context->inserted = true;
 	return true;
 }
 

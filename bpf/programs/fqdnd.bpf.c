@@ -58,17 +58,49 @@ static __noinline int record_fragment(const struct context *context, __u32 verdi
 	return bpf_map_update_elem(&fragments, &key, &entry, BPF_ANY);
 }
 
+/* Sends a packet to its proxy, or past it where it cannot go there and default deny is audited. */
+static __always_inline int send_to_proxy(struct __sk_buff *skb, struct context *context,
+					 __u32 verdict)
+{
+	int reason = FRAGMENT_TO_PROXY;
+
+	/* Reassembly would lose the socket, and the query reach whoever listens on the node. */
+	if (!context->packet.more_fragments)
+		reason = redirect(skb, context, verdict);
+	if (!reason)
+		return PASSED;
+	reason = unless_audited(context, reason);
+	context->direct = !reason;
+	return reason;
+}
+
+/* The verdict that was carried out. */
+static __always_inline __u32 acted_on(const struct context *context, __u32 verdict)
+{
+	return context->direct ? VERDICT_ALLOW : verdict;
+}
+
 /* Carries a verdict out that lets the packet go. */
 static __always_inline int act(struct __sk_buff *skb, struct context *context, __u32 verdict)
 {
+	int reason = is_redirect(verdict) ? send_to_proxy(skb, context, verdict) : PASSED;
+
 	if (context->packet.more_fragments)
-		record_fragment(context, verdict);
-	if (!is_redirect(verdict))
-		return PASSED;
-	/* Reassembly would lose the socket, and the query reach whoever listens on the node. */
-	if (context->packet.more_fragments)
-		return FRAGMENT_TO_PROXY;
-	return redirect(skb, context, verdict);
+		record_fragment(context, acted_on(context, verdict));
+	return reason;
+}
+
+/*
+ * What belongs to nothing that is known passes where default deny is audited and no rule denies it
+ * for its addresses.
+ */
+__noinline int judge_stray(struct __sk_buff *skb, struct context *context, __u32 reason)
+{
+	if (!context || !audits_default_deny(context) || !VERDICT_OF(judge(context, false)))
+		return reason;
+	context->audited = reason;
+	tell_audited(skb, context);
+	return PASSED;
 }
 
 static __always_inline __u32 judge_anew(struct context *context, bool living)
@@ -91,8 +123,22 @@ __noinline int judge_untracked(struct __sk_buff *skb, struct context *context)
 	if (!reason)
 		reason = act(skb, context, VERDICT_OF(judgement));
 	if (!reason)
-		begin_flow(skb, context, VERDICT_OF(judgement), OUTBOUND, false);
+		begin_flow(skb, context, acted_on(context, VERDICT_OF(judgement)), OUTBOUND, false);
 	return reason;
+}
+
+/*
+ * Whether a connection goes on past the proxy that must judge it from now on, because it began
+ * without it and default deny is audited: the proxy could only reset it.
+ */
+static __always_inline bool stays_direct(struct __sk_buff *skb, struct context *context,
+					 __u32 verdict)
+{
+	const struct packet *packet = &context->packet;
+
+	return is_redirect(verdict) && packet->protocol == IPPROTO_TCP && !packet->opens &&
+	       !is_connected_to_proxy(skb, context) &&
+	       !unless_audited(context, PROXY_UNAVAILABLE);
 }
 
 /* Judges a packet whose flow has no valid verdict, and records what comes of it. */
@@ -100,32 +146,46 @@ static __always_inline int judge_flow(struct __sk_buff *skb, struct context *con
 				      const struct flow_key6 *key, struct flow *flow, bool living)
 {
 	__u32 bits = closing_bits(&context->packet, FLOW_FIN_LOCAL);
-	__u32 judgement = judge_anew(context, living);
+	__u32 judgement = judge_anew(context, living && passes_by_rule(flow));
 	__u32 verdict = VERDICT_OF(judgement);
 	int reason = REASON_OF(judgement);
 	bool again;
 
 	if (reason) {
 		if (living)
-			flow->bits = (flow->bits & ~FLOW_VERDICT) | VERDICT_DENY;
+			flow->bits = (flow->bits & ~FLOW_JUDGEMENT) | VERDICT_DENY;
 		if (flow && verdict_of(flow) == VERDICT_DENY)
 			touch(context, flow, 0);
 		return reason;
 	}
 	if (living)
-		bits |= flow->bits & ~FLOW_VERDICT;
+		bits |= flow->bits & ~FLOW_JUDGEMENT;
 	else
 		forget_inbound(context, key);
 	/* Its server knows it from the proxy alone, which it stays with to its end. */
 	if (living && verdict == VERDICT_ALLOW && verdict_of(flow) == VERDICT_PROXY)
 		verdict = VERDICT_PROXY;
-	again = living && verdict_of(flow) != verdict;
-	if (!record(context, OUTBOUND, key, bits | verdict, flow) && !is_open(&context->endpoint))
-		return FLOW_TABLE;
+	if (stays_direct(skb, context, verdict))
+		verdict = VERDICT_ALLOW;
+	again = living && (flow->bits & FLOW_JUDGEMENT) != flow_judgement(context, verdict);
+	if (!record(context, OUTBOUND, key, bits | flow_judgement(context, verdict), flow) &&
+	    !is_open(&context->endpoint)) {
+		reason = unless_audited(context, FLOW_TABLE);
+		if (reason)
+			return reason;
+	}
 	reason = act(skb, context, verdict);
-	if (!reason && (!living || again))
+	if (reason)
+		return reason;
+	verdict = acted_on(context, verdict);
+	/* A connection stays as it began; datagrams go to the proxy as soon as there is one. */
+	if (context->direct && context->packet.protocol == IPPROTO_TCP)
+		record(context, OUTBOUND, key, bits | flow_judgement(context, verdict), true);
+	if (!living || again)
 		begin_flow(skb, context, verdict, OUTBOUND, again);
-	return reason;
+	else if (context->direct)
+		tell_audited(skb, context);
+	return PASSED;
 }
 
 /*
@@ -140,6 +200,7 @@ __noinline int judge_tracked(struct __sk_buff *skb, struct context *context)
 	struct flow_key6 key;
 	__u32 closing;
 	bool living;
+	int reason;
 
 	if (!context)
 		return POLICY_DENIED;
@@ -153,7 +214,10 @@ __noinline int judge_tracked(struct __sk_buff *skb, struct context *context)
 		living = false;
 	if (living && flow->generation == context->endpoint.generation) {
 		touch(context, flow, closing);
-		return act(skb, context, verdict_of(flow));
+		reason = act(skb, context, verdict_of(flow));
+		if (context->direct)
+			tell_audited(skb, context);
+		return reason;
 	}
 	if (!living && !packet->opens)
 		inbound = find_inbound(context, &key);
@@ -175,6 +239,7 @@ static __always_inline int judge_control(struct __sk_buff *skb, struct context *
 	const struct packet *packet = &context->packet;
 	bool legal = !is_spoofed(context);
 	bool open = is_open(&context->endpoint);
+	int reason;
 
 	if (*kind == CONTROL_ROUTER && !open)
 		return ROUTER_MESSAGE;
@@ -186,8 +251,10 @@ static __always_inline int judge_control(struct __sk_buff *skb, struct context *
 		return SPOOFED_SOURCE;
 	if (open)
 		return PASSED;
-	if (*kind == CONTROL_ERROR)
-		return judge_error(skb, context);
+	if (*kind == CONTROL_ERROR) {
+		reason = judge_error(skb, context);
+		return reason ? judge_stray(skb, context, reason) : PASSED;
+	}
 	*kind = CONTROL_NONE;
 	return PASSED;
 }
@@ -216,8 +283,12 @@ static __always_inline int judge_packet(struct __sk_buff *skb, struct context *c
 	enum control kind;
 	int reason;
 
-	if (packet->fragment_offset)
-		return is_spoofed(context) ? SPOOFED_SOURCE : judge_later_fragment(context);
+	if (packet->fragment_offset) {
+		if (is_spoofed(context))
+			return SPOOFED_SOURCE;
+		reason = judge_later_fragment(context);
+		return reason == FRAGMENT_UNKNOWN ? judge_stray(skb, context, reason) : reason;
+	}
 	kind = control_of(packet);
 	if (kind != CONTROL_NONE) {
 		reason = judge_control(skb, context, &kind);

@@ -241,15 +241,32 @@ static __always_inline int send_to_bridge(struct __sk_buff *skb, struct context 
 	if (!found)
 		return PROXY_UNAVAILABLE;
 	bpf_sk_release(found);
+	if (bpf_redirect(context->endpoint.bridge, BPF_F_INGRESS) != TC_ACT_REDIRECT)
+		return PROXY_UNAVAILABLE;
 	set_mark(skb, settings, mark_of_verdict(settings, verdict));
-	context->action = bpf_redirect(context->endpoint.bridge, BPF_F_INGRESS);
-	return context->action == TC_ACT_REDIRECT ? PASSED : PROXY_UNAVAILABLE;
+	context->action = TC_ACT_REDIRECT;
+	return PASSED;
 }
 
 /* Whether what has this verdict goes to a proxy. */
 static __always_inline bool is_redirect(__u32 verdict)
 {
 	return verdict == VERDICT_DNS || verdict == VERDICT_PROXY;
+}
+
+/* Whether the proxy has a socket of its own for a packet's connection. */
+__noinline int is_connected_to_proxy(struct __sk_buff *skb, const struct context *context)
+{
+	const struct settings *settings = find_settings();
+	struct bpf_sock *found;
+
+	if (!context || !settings)
+		return false;
+	found = find_connection(skb, settings, &context->packet);
+	if (!found)
+		return false;
+	bpf_sk_release(found);
+	return true;
 }
 
 __noinline int redirect(struct __sk_buff *skb, struct context *context, __u32 verdict)

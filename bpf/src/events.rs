@@ -80,6 +80,7 @@ fn outcome(outcome: u8, reason: u8) -> Option<Outcome> {
         (abi::OUTCOME_REDIRECTED, 0) => Some(Outcome::Redirected),
         (abi::OUTCOME_INSPECTED, 0) => Some(Outcome::Inspected),
         (abi::OUTCOME_DROPPED, reason) => DropReason::from_number(reason).map(Outcome::Dropped),
+        (abi::OUTCOME_AUDITED, reason) => DropReason::from_number(reason).map(Outcome::Audited),
         _ => None,
     }
 }
@@ -192,13 +193,16 @@ mod tests {
     }
 
     #[test]
-    fn what_became_of_a_packet_is_one_of_four() {
+    fn what_became_of_a_packet_is_one_of_five() {
         let outcome = |changes: &[_]| with(changes).map(|event| event.outcome);
         let dropped = Some(Outcome::Dropped(DropReason::PolicyDenied));
         assert_eq!(outcome(&[(65, 2)]), Some(Outcome::Redirected));
         assert_eq!(outcome(&[(65, 4)]), Some(Outcome::Inspected));
         assert_eq!(outcome(&[(65, 3), (66, 1)]), dropped);
-        for odd in [&[(65, 0)][..], &[(65, 5)], &[(65, 3)], &[(65, 3), (66, 200)], &[(66, 1)]] {
+        let audited = Some(Outcome::Audited(DropReason::DenyRule));
+        assert_eq!(outcome(&[(65, 5), (66, 2)]), audited);
+        for (became, reason) in [(0, 0), (6, 0), (3, 0), (3, 200), (5, 0), (5, 200), (1, 1)] {
+            let odd = &[(65, became), (66, reason)];
             assert_eq!(with(odd), None, "{odd:?}");
         }
     }

@@ -10,9 +10,6 @@ use model::{Direction, DropReason, EndpointId, Moment, Protocol, Verdict};
 use crate::flow_table::Key;
 use crate::{Datapath, Error, codec};
 
-/// An answer to a packet has come by then, if one comes.
-const ANSWER_TIME_NS: u64 = 3_000_000_000;
-
 /// How far a flow's life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
@@ -39,6 +36,8 @@ pub struct Flow {
     pub remote: SocketAddr,
     /// The verdict it goes by; deny where it was allowed once.
     pub verdict: Verdict,
+    /// Why it would have been dropped, were no policy audited.
+    pub audited: Option<DropReason>,
     /// How far it has come.
     pub stage: Stage,
     /// The generation that the verdict was given under.
@@ -48,7 +47,7 @@ pub struct Flow {
 }
 
 /// What the programs have counted for an endpoint, over all CPUs; [`Datapath::drops`] has the
-/// packets that did not pass.
+/// packets that did not pass, [`Datapath::audits`] those that passed only because of an audit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// First packets of flows that the endpoint began and that passed.
@@ -109,6 +108,18 @@ fn stage(settings: &abi::Settings, key: &Key, flow: &abi::Flow, now: Moment) -> 
     if now.as_nanos() < flow.seen_ns.saturating_add(idle) { stage } else { Stage::Idle }
 }
 
+/// The reason for which it is audited.
+fn audited(flow: &abi::Flow) -> Option<DropReason> {
+    let number = (flow.bits & abi::FLOW_AUDITED) >> abi::FLOW_AUDITED_SHIFT;
+    DropReason::from_number(u8::try_from(number).ok()?)
+}
+
+/// Whether some rule lets it pass, and not only that default deny is audited.
+fn is_allowed(flow: &abi::Flow) -> bool {
+    flow.bits & abi::FLOW_VERDICT != Verdict::Deny as u32
+        && matches!(audited(flow), None | Some(DropReason::DenyRule))
+}
+
 /// Whether both sides have closed it, or either has reset it.
 const fn is_over(flow: &abi::Flow) -> bool {
     let closed = abi::FLOW_FIN_LOCAL | abi::FLOW_FIN_REMOTE;
@@ -116,8 +127,8 @@ const fn is_over(flow: &abi::Flow) -> bool {
 }
 
 impl Datapath {
-    /// Adds the remote addresses of the endpoint's living outbound flows: allowed, not idle for too
-    /// long, neither closed by both sides nor reset.
+    /// Adds the remote addresses of the endpoint's living outbound flows: allowed by some rule, not
+    /// idle for too long, neither closed by both sides nor reset.
     pub fn live_addresses<S: BuildHasher>(
         &self,
         endpoint: EndpointId,
@@ -130,36 +141,15 @@ impl Datapath {
                 continue;
             }
             table.for_each(|key, flow| {
-                let allowed = flow.bits & abi::FLOW_VERDICT != Verdict::Deny as u32;
-                if allowed && !is_over(flow) && stage(&settings, key, flow, now) != Stage::Idle {
+                if is_allowed(flow)
+                    && !is_over(flow)
+                    && stage(&settings, key, flow, now) != Stage::Idle
+                {
                     addresses.insert(key.remote.ip());
                 }
             })?;
         }
         Ok(())
-    }
-
-    /// How many TCP connections the endpoint began and ended of late, with no answer seen between:
-    /// allowed and not redirected, and ended long enough ago for an answer to have come.
-    pub fn unanswered(&self, endpoint: EndpointId, now: Moment) -> Result<u64, Error> {
-        let settings = self.settings()?;
-        let mut count = 0;
-        for (kind, table) in self.endpoints.tables(endpoint) {
-            if kind.direction == Direction::Inbound {
-                continue;
-            }
-            table.for_each(|key, flow| {
-                let ended = flow.bits & abi::FLOW_FIN_LOCAL != 0;
-                let silent = flow.bits & (abi::FLOW_REPLIED | abi::FLOW_RESET) == 0;
-                let allowed = flow.bits & abi::FLOW_VERDICT == Verdict::Allow as u32;
-                let late = now.as_nanos() > flow.seen_ns.saturating_add(ANSWER_TIME_NS);
-                let of_late = stage(&settings, key, flow, now) != Stage::Idle;
-                if key.protocol == Protocol::TCP && ended && silent && allowed && late && of_late {
-                    count += 1;
-                }
-            })?;
-        }
-        Ok(count)
     }
 
     /// The endpoint's flows in both directions, those that count as gone included.
@@ -176,6 +166,7 @@ impl Datapath {
                     remote: key.remote,
                     // What no program writes lets nothing pass.
                     verdict: verdict.unwrap_or(Verdict::Deny),
+                    audited: audited(flow),
                     stage: stage(&settings, key, flow, now),
                     generation: flow.generation,
                     seen: Moment::from_nanos(flow.seen_ns),
@@ -188,16 +179,29 @@ impl Datapath {
     /// How many packets were dropped, by endpoint and reason; [`EndpointId`] 0 stands for
     /// interfaces that are bound to no endpoint.
     pub fn drops(&self) -> Result<BTreeMap<(EndpointId, DropReason), u64>, Error> {
-        let mut drops = BTreeMap::new();
+        self.by_reason(|cpu| &cpu.drops)
+    }
+
+    /// How many packets passed that would have been dropped, were no policy audited, likewise: the
+    /// first of each flow, and each that belongs to no flow or went past its proxy.
+    pub fn audits(&self) -> Result<BTreeMap<(EndpointId, DropReason), u64>, Error> {
+        self.by_reason(|cpu| &cpu.audits)
+    }
+
+    fn by_reason(
+        &self,
+        counted: fn(&abi::Counters) -> &[u64; abi::DROP_REASONS],
+    ) -> Result<BTreeMap<(EndpointId, DropReason), u64>, Error> {
+        let mut found = BTreeMap::new();
         self.maps.counters.for_each(|endpoint, cpus| {
             for reason in DropReason::ALL {
-                let count: u64 = cpus.iter().map(|cpu| cpu.drops[*reason as usize]).sum();
+                let count: u64 = cpus.iter().map(|cpu| counted(cpu)[*reason as usize]).sum();
                 if count > 0 {
-                    drops.insert((EndpointId(*endpoint), *reason), count);
+                    found.insert((EndpointId(*endpoint), *reason), count);
                 }
             }
         })?;
-        Ok(drops)
+        Ok(found)
     }
 
     /// How many flows of the endpoint were evicted by newer ones: what went in, less what the

@@ -1,4 +1,5 @@
-//! What the programs report of a packet: that it was dropped, or that it began a flow.
+//! What the programs report of a packet: that it was dropped, that it began a flow, or that it
+//! passes only because a policy is audited.
 //!
 //! Events are samples, limited per endpoint; the counters beside them are exact.
 
@@ -26,9 +27,11 @@ pub enum Outcome {
     Inspected,
     /// It was dropped.
     Dropped(DropReason),
+    /// It went on, to a proxy or past it, and would have been dropped, were no policy audited.
+    Audited(DropReason),
 }
 
-/// A packet was dropped, or began a flow.
+/// A packet was dropped, began a flow, or was audited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketEvent {
     /// When.

@@ -10,11 +10,17 @@
 use std::mem::{offset_of, size_of};
 
 /// The version of everything here: the directory under the pin path.
-pub const VERSION: &str = "v3";
+pub const VERSION: &str = "v4";
 /// How many workers the settings hold.
 pub const MAX_WORKERS: usize = 64;
 /// How many drop reasons the counters hold; reasons count from 1.
 pub const DROP_REASONS: usize = 32;
+/// A value of `rows`: the part that is a verdict number, 0 for none.
+pub const ROW_VERDICT: u32 = 0xff;
+/// A value of `rows`: an audited deny rule covers the packet.
+pub const AUDITED_DENY_RULE: u32 = 1 << 8;
+/// A value of `rows`, on those for every destination: default deny is audited.
+pub const AUDITED_DEFAULT_DENY: u32 = 1 << 9;
 /// How many elements `endpoints` has: a power of two.
 pub const ENDPOINT_PLACES: u32 = 16_384;
 /// In how many of them, one after another, an interface's may stand.
@@ -327,6 +333,11 @@ pub const FLOW_FIN_LOCAL: u32 = 1 << 9;
 pub const FLOW_FIN_REMOTE: u32 = 1 << 10;
 /// [`Flow::bits`]: either side has sent a RST.
 pub const FLOW_RESET: u32 = 1 << 11;
+/// [`Flow::bits`]: the reason for which it would have been dropped, were no policy audited; 0 for
+/// none.
+pub const FLOW_AUDITED: u32 = 0xff << FLOW_AUDITED_SHIFT;
+/// How far to the left of a reason's number [`FLOW_AUDITED`] is.
+pub const FLOW_AUDITED_SHIFT: u32 = 16;
 
 layout! {
     /// A value of an endpoint's flow tables.
@@ -374,23 +385,26 @@ layout! {
 
 layout! {
     /// A value of `counters`, by endpoint and CPU. Endpoint 0 stands for unknown interfaces.
-    Counters: 352 {
+    Counters: 608 {
         /// Packets dropped, by reason.
         0 drops: [u64; DROP_REASONS],
+        /// Packets that passed and would have been dropped for a reason, were no policy audited:
+        /// flows' first, and each that belongs to no flow or went past its proxy.
+        256 audits: [u64; DROP_REASONS],
         /// Flows put into the outbound and the inbound table.
-        256 inserted: [u64; 2],
+        512 inserted: [u64; 2],
         /// Flows taken out of them by the programs.
-        272 removed: [u64; 2],
+        528 removed: [u64; 2],
         /// First packets that passed, outbound and inbound.
-        288 begun: [u64; 2],
+        544 begun: [u64; 2],
         /// First packets that went to the DNS proxy.
-        304 redirected: u64,
+        560 redirected: u64,
         /// First packets that went to the L7 proxy.
-        312 inspected: u64,
+        568 inspected: u64,
         /// Events of each kind not written because of the endpoint's budget.
-        320 events_suppressed: [u64; EVENT_KINDS],
+        576 events_suppressed: [u64; EVENT_KINDS],
         /// Events of each kind not written because the ring was full.
-        336 events_lost: [u64; EVENT_KINDS],
+        592 events_lost: [u64; EVENT_KINDS],
     }
 }
 
@@ -419,6 +433,8 @@ pub const OUTCOME_REDIRECTED: u8 = 2;
 pub const OUTCOME_DROPPED: u8 = 3;
 /// [`Event::outcome`]: it went to the L7 proxy.
 pub const OUTCOME_INSPECTED: u8 = 4;
+/// [`Event::outcome`]: it went on, and would have been dropped, were no policy audited.
+pub const OUTCOME_AUDITED: u8 = 5;
 
 layout! {
     /// A record of `events`.
@@ -447,7 +463,7 @@ layout! {
         64 protocol: u8,
         /// What became of it.
         65 outcome: u8,
-        /// The drop reason, 0 if it was not dropped.
+        /// Why it was dropped, or would have been; 0 if neither.
         66 reason: u8,
         /// 0 if the endpoint sent it, 1 if it reached the endpoint.
         67 direction: u8,

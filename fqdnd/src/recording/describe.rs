@@ -62,6 +62,7 @@ impl Describer {
                 (Verdict::Redirected, EventKind::PolicyVerdict, None)
             }
             Outcome::Dropped(reason) => (Verdict::Dropped, EventKind::Drop, Some(reason)),
+            Outcome::Audited(reason) => (Verdict::Audit, EventKind::PolicyVerdict, Some(reason)),
         };
         let Policies { allow, deny } = self.policies_of_packet(event, &source, &destination);
         let service = event.packet.filter(|packet| packet.frontend);
@@ -73,7 +74,7 @@ impl Describer {
             drop_reason,
             event: kind,
             direction: Some(direction(event.direction)),
-            is_reply: drop_reason.is_none().then_some(false),
+            is_reply: (kind != EventKind::Drop).then_some(false),
             source,
             destination,
             destination_service: service,
@@ -111,7 +112,7 @@ impl Describer {
             Outcome::Forwarded => Explained::Allow,
             Outcome::Redirected | Outcome::Inspected => Explained::Redirect,
             Outcome::Dropped(DropReason::PolicyDenied | DropReason::DenyRule) => Explained::Deny,
-            Outcome::Dropped(_) => return Policies::default(),
+            Outcome::Dropped(_) | Outcome::Audited(_) => return Policies::default(),
         };
         let (Some(packet), Some(table), model::Direction::Outbound) =
             (&event.packet, event.table, event.direction)
