@@ -10,6 +10,9 @@ use model::{Direction, DropReason, EndpointId, Moment, Protocol, Verdict};
 use crate::flow_table::Key;
 use crate::{Datapath, Error, codec};
 
+/// An answer to a packet has come by then, if one comes.
+const ANSWER_TIME_NS: u64 = 3_000_000_000;
+
 /// How far a flow's life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
@@ -150,6 +153,29 @@ impl Datapath {
             })?;
         }
         Ok(())
+    }
+
+    /// How many TCP connections the endpoint began and ended of late, with no answer seen between:
+    /// allowed and not redirected, and ended long enough ago for an answer to have come.
+    pub fn unanswered(&self, endpoint: EndpointId, now: Moment) -> Result<u64, Error> {
+        let settings = self.settings()?;
+        let mut count = 0;
+        for (kind, table) in self.endpoints.tables(endpoint) {
+            if kind.direction == Direction::Inbound {
+                continue;
+            }
+            table.for_each(|key, flow| {
+                let ended = flow.bits & abi::FLOW_FIN_LOCAL != 0;
+                let silent = flow.bits & (abi::FLOW_REPLIED | abi::FLOW_RESET) == 0;
+                let allowed = flow.bits & abi::FLOW_VERDICT == Verdict::Allow as u32;
+                let late = now.as_nanos() > flow.seen_ns.saturating_add(ANSWER_TIME_NS);
+                let of_late = stage(&settings, key, flow, now) != Stage::Idle;
+                if key.protocol == Protocol::TCP && ended && silent && allowed && late && of_late {
+                    count += 1;
+                }
+            })?;
+        }
+        Ok(count)
     }
 
     /// The endpoint's flows in both directions, those that count as gone included.
