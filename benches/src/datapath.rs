@@ -266,8 +266,8 @@ fn policy() -> Vec<Change> {
     let row = Row { table: TABLE, identity: NAMES, ports };
     let [world, world6] = ["0.0.0.0/0", "::/0"].map(known);
     vec![
-        Change::PutRow(row, Verdict::Allow),
-        Change::PutRow(Row { identity: POD, ..row }, Verdict::Allow),
+        Change::PutRow(row, Verdict::Allow.into()),
+        Change::PutRow(Row { identity: POD, ..row }, Verdict::Allow.into()),
         Change::PutPrefix(Prefix::host(IpAddr::V6(OTHER6)), POD),
         Change::PutPrefix(world, Identity::WORLD),
         Change::PutPrefix(world6, Identity::WORLD),

@@ -73,8 +73,8 @@ impl Datapath {
             Change::DeleteFrontend(frontend) => {
                 deleted(maps.frontends.delete(&codec::frontend_key(frontend)))
             }
-            Change::PutRow(row, verdict) => {
-                put(maps.rows.put(&codec::row_key(row), &u32::from(*verdict as u8)))
+            Change::PutRow(row, ruling) => {
+                put(maps.rows.put(&codec::row_key(row), &ruling.number()))
             }
             Change::DeleteRow(row) => deleted(maps.rows.delete(&codec::row_key(row))),
             Change::PutName(endpoint, number, name) => {

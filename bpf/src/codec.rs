@@ -8,7 +8,7 @@ use bpf_abi as abi;
 use model::{
     Digest, DropReason, EndpointEntry, EndpointId, Enforcement, Frontend, Identity, Interface,
     LeaseEntry, Moment, Name, NameNumber, NameRef, NumberKind, PortPrefix, Prefix, Protocol, Row,
-    TableId, Verdict,
+    Ruling, TableId, Verdict,
 };
 
 use crate::error::Fault;
@@ -147,9 +147,14 @@ pub fn to_row(key: &abi::Row) -> Option<Row> {
     Some(Row { table: TableId(key.table), identity: Identity(key.identity), ports })
 }
 
-/// A verdict of a value.
+/// The verdict of a flow.
 pub fn to_verdict(number: u32) -> Option<Verdict> {
     Verdict::from_number(u8::try_from(number).ok()?)
+}
+
+/// The ruling of a row's value.
+pub fn to_ruling(number: u32) -> Option<Ruling> {
+    Ruling::from_number(number)
 }
 
 /// An endpoint.
@@ -275,7 +280,7 @@ mod tests {
     #[test]
     fn what_was_never_written_is_not_guessed_at() {
         assert_eq!(to_row(&abi::Row { bits: 73, ..abi::Row::default() }), None);
-        assert_eq!((to_verdict(0), to_verdict(6)), (None, None));
+        assert_eq!((to_ruling(0), to_ruling(6)), (None, None));
         assert_eq!(to_name(&abi::Name { length: 3, ..abi::Name::default() }), None);
         for enforcement in [0, 0xffff_fe01, 0xffff_ffff] {
             let odd = abi::Endpoint { enforcement, ..abi::Endpoint::default() };

@@ -40,9 +40,9 @@ impl Datapath {
             state.frontends.insert(codec::to_frontend(key), Identity(*value));
         })?;
         maps.rows.for_each(|key, value| {
-            let row = codec::to_row(key).zip(codec::to_verdict(*value));
-            if let Some((row, verdict)) = odd.check("rows", key, row) {
-                state.rows.insert(row, verdict);
+            let row = codec::to_row(key).zip(codec::to_ruling(*value));
+            if let Some((row, ruling)) = odd.check("rows", key, row) {
+                state.rows.insert(row, ruling);
             }
         })?;
         odd.none()

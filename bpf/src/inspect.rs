@@ -126,12 +126,12 @@ impl Datapath {
                 row(format!("{socket} {}", frontend.protocol), format!("identity {value}"));
             })?,
             _ => maps.rows.for_each(|key, value| {
-                let found = codec::to_row(key).zip(codec::to_verdict(*value));
+                let found = codec::to_row(key).zip(codec::to_ruling(*value));
                 let (key, value) = found.map_or_else(
                     || (format!("{key:?}"), value.to_string()),
-                    |(at, verdict)| {
+                    |(at, ruling)| {
                         let key = format!("table {} {} {}", at.table, at.identity, at.ports);
-                        (key, verdict.to_string())
+                        (key, ruling.to_string())
                     },
                 );
                 row(key, value);

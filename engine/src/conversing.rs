@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use model::{EndpointId, Frontend, Identity, Prefix, Protocol, Verdict};
+use model::{EndpointId, Frontend, Identity, Prefix, Protocol, Ruling, Verdict};
 use policy::{L7, Subject};
 
 use crate::snapshot::{Snapshot, TableView, find};
@@ -21,8 +21,19 @@ pub enum L7Judgement {
     Refused(EndpointId),
     /// Whatever is said passes: a plain rule covers the port, or none does and none need.
     Anything(EndpointId),
+    /// Nothing allows the endpoint to connect there, and whatever is said passes all the same.
+    Audited(EndpointId),
     /// What one of these allows passes.
-    Limited(EndpointId, Alternatives),
+    Limited(EndpointId, Alternatives, Unmatched),
+}
+
+/// What becomes of what no alternative allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmatched {
+    /// It is refused.
+    Refused,
+    /// It passes, and is told as what would be refused.
+    Audited,
 }
 
 /// Rules of which any may allow what is said, in the order of the policies' own.
@@ -59,7 +70,9 @@ impl Snapshot {
         match said {
             Said::Nothing => L7Judgement::Refused(endpoint),
             Said::Anything => L7Judgement::Anything(endpoint),
-            Said::Limited(alternatives) => L7Judgement::Limited(endpoint, alternatives),
+            Said::Limited(alternatives) => {
+                L7Judgement::Limited(endpoint, alternatives, Unmatched::Refused)
+            }
         }
     }
 
@@ -94,8 +107,8 @@ impl TableView {
         let levels = [identity, Identity::ANY];
         let rows = levels.iter().filter_map(|own| find(self.rows(*own), Protocol::TCP, port));
         let named = self.named(port, sets);
-        let verdicts = rows.clone().chain(&named).map(|row| row.verdict);
-        match verdicts.reduce(Verdict::union) {
+        let rulings = rows.clone().chain(&named).map(|row| row.ruling);
+        match rulings.reduce(Ruling::union).unwrap_or_default().verdict {
             // Whatever the DNS proxy judges is not for this one.
             None | Some(Verdict::Deny | Verdict::Dns) => Said::Nothing,
             Some(Verdict::Allow | Verdict::Unruled) => Said::Anything,

@@ -19,8 +19,8 @@ use std::ops::RangeInclusive;
 
 use model::{
     Change, Digest, EndpointEntry, EndpointId, Enforcement, Frontend, Identity, Interface,
-    LeaseEntry, Moment, Name, NameNumber, NumberKind, PortPrefix, Prefix, Protocol, Row, Scope,
-    State, TableId, Verdict,
+    LeaseEntry, Moment, Name, NameNumber, NumberKind, PortPrefix, Prefix, Protocol, Row, Ruling,
+    Scope, State, TableId,
 };
 
 use crate::rewriting::{Rewriting, Rewritten};
@@ -69,7 +69,7 @@ pub fn difference(realised: &State, desired: &State) -> Difference {
     steps.in_order(led, |table, identity| {
         let of = |state: &State| {
             let rows = state.rows.range(level_range(table, identity));
-            rows.map(|(row, verdict)| (row.ports, *verdict)).collect()
+            rows.map(|(row, ruling)| (row.ports, *ruling)).collect()
         };
         Rewritten { was: of(realised), is: of(desired) }
     })
@@ -101,16 +101,16 @@ pub(crate) struct Steps<'a> {
     pub(crate) sources: Part<'a, (EndpointId, Prefix), ()>,
     pub(crate) prefixes: Part<'a, Prefix, Identity>,
     pub(crate) frontends: Part<'a, Frontend, Identity>,
-    pub(crate) rows: Part<'a, Row, Verdict>,
+    pub(crate) rows: Part<'a, Row, Ruling>,
     pub(crate) numbers: Part<'a, (NumberKind, u32), Digest>,
     names: Part<'a, (EndpointId, NameNumber), Name>,
     leases: Part<'a, (EndpointId, IpAddr), LeaseEntry>,
     shared: Part<'a, (EndpointId, IpAddr, NameNumber), Moment>,
     /// Rows that are needed while endpoints change tables, and not after.
-    pub(crate) passing: Vec<(Row, Verdict)>,
+    pub(crate) passing: Vec<(Row, Ruling)>,
     /// What is said now of the addresses that new destinations will have, where a table goes on to
     /// other rules: it is what they begin with.
-    pub(crate) inherited: BTreeMap<(TableId, Identity), BTreeMap<PortPrefix, Verdict>>,
+    pub(crate) inherited: BTreeMap<(TableId, Identity), BTreeMap<PortPrefix, Ruling>>,
 }
 
 /// What to put and to remove in one map.
@@ -185,9 +185,9 @@ impl Steps<'_> {
         );
         let unmet = |row: &Row| matches!(led(row), Led::Nowhere | Led::Away);
         let rows = self.rows.puts.iter().filter(|(row, ..)| unmet(row));
-        let rows = rows.map(|(row, verdict, _)| (**row, **verdict));
+        let rows = rows.map(|(row, ruling, _)| (**row, **ruling));
         let rows = rows.chain(self.passing.iter().copied());
-        before.extend(rows.map(|(row, verdict)| Change::PutRow(row, verdict)));
+        before.extend(rows.map(|(row, ruling)| Change::PutRow(row, ruling)));
         for (&(table, identity), rows) in &self.inherited {
             let row = |ports: &PortPrefix| Row { table, identity, ports: *ports };
             before.extend(rows.iter().map(|(ports, own)| Change::PutRow(row(ports), *own)));
@@ -312,7 +312,7 @@ mod tests {
             name: NameNumber(1),
             expires: Moment::from_secs(60),
         };
-        state.apply(&Change::PutRow(row, Verdict::Allow));
+        state.apply(&Change::PutRow(row, model::Verdict::Allow.into()));
         state.apply(&Change::PutName(ENDPOINT, NameNumber(1), "a.example".parse().unwrap()));
         state.apply(&Change::PutLease(ENDPOINT, address, lease));
         state.apply(&Change::PutEndpoint(Interface(7), entry));
@@ -356,7 +356,7 @@ mod tests {
             ports: PortPrefix::Any,
         });
         for row in left {
-            realised.apply(&Change::PutRow(row, Verdict::Allow));
+            realised.apply(&Change::PutRow(row, model::Verdict::Allow.into()));
         }
         let steps = difference(&realised, &state(2, 11));
         let first = left.map(Change::DeleteRow);

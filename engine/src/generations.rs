@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{
-    EndpointId, Enforcement, Frontend, Identity, PortPrefix, Prefix, Row, Scope, TableId, Verdict,
+    EndpointId, Enforcement, Frontend, Identity, PortPrefix, Prefix, Row, Ruling, Scope, TableId,
+    Verdict,
 };
 
 use crate::node::Node;
@@ -92,7 +93,7 @@ impl Node {
         let known = was.levels.keys().chain(is.view.levels.keys()).chain([&Identity::ANY]);
         services.any(|(row, own)| {
             let now = self.ledger.rows.get(&Row { table: new, ..row }).copied();
-            was_allowed(Some(own)) && !same(Some(own), now)
+            was_allowed(own) && !same(own, now.unwrap_or_default())
         }) || known.copied().any(|own| fares_otherwise((was, own), (&is.view, own), false))
     }
 
@@ -116,7 +117,8 @@ impl Node {
             }
             // Those of other destinations go with these; but no row in force may be another one.
             let counts = new.is_some() || self.is_met(row.identity);
-            if counts && was_allowed(old.copied()) && !same(old.copied(), new.copied()) {
+            let ruling = |own: Option<&Ruling>| own.copied().unwrap_or_default();
+            if counts && was_allowed(ruling(old)) && !same(ruling(old), ruling(new)) {
                 progress.stale.insert(row.table);
             }
         }
@@ -195,19 +197,18 @@ impl Node {
             let was = match old {
                 Some(identity) => {
                     let row = service_row(before, frontend, identity);
-                    self.ledger.rows.realised(&row).copied()
+                    self.ledger.rows.realised(&row).copied().unwrap_or_default()
                 }
-                None => {
-                    verdict_at(before, frontend, self.realised_prefixes.longest(host(frontend)))
-                }
+                None => ruling_at(before, frontend, self.realised_prefixes.longest(host(frontend))),
             };
             let is = match new {
                 Some(identity) => {
-                    self.ledger.rows.get(&service_row(after, frontend, identity)).copied()
+                    let row = service_row(after, frontend, identity);
+                    self.ledger.rows.get(&row).copied().unwrap_or_default()
                 }
                 None => {
                     let own = self.world.snapshot.prefixes.longest(host(frontend));
-                    verdict_at(after, frontend, own)
+                    ruling_at(after, frontend, own)
                 }
             };
             was_allowed(was) && !same(was, is)
@@ -249,23 +250,24 @@ fn fares_otherwise(
     let mut ports = said(before, old);
     ports.extend(said(after, new));
     ports.into_iter().any(|ports| {
-        let was = before.verdict_under(old, ports);
-        let known = (new != Identity::NO_SERVICE).then(|| after.verdict_under(new, ports));
-        let is = known.flatten();
+        let was = before.ruling_under(old, ports);
+        let known = (new != Identity::NO_SERVICE).then(|| after.ruling_under(new, ports));
+        let is = known.unwrap_or_default();
         // What no row allowed, a name may have, and still does beside a row that allows it.
-        let allowed = was_allowed(was) || by_name && was.is_none() && is != Some(Verdict::Allow);
+        let allowed = was_allowed(was)
+            || by_name && was.verdict.is_none() && is.verdict != Some(Verdict::Allow);
         allowed && !same(was, is)
     })
 }
 
 /// Whether packets fare alike.
-fn same(one: Option<Verdict>, other: Option<Verdict>) -> bool {
-    let passes = |own: Option<Verdict>| own.is_some_and(Verdict::is_direct);
+fn same(one: Ruling, other: Ruling) -> bool {
+    let passes = |own: Ruling| own.verdict.is_some_and(Verdict::is_direct);
     one == other || passes(one) && passes(other)
 }
 
-fn was_allowed(verdict: Option<Verdict>) -> bool {
-    verdict.is_some_and(|own| own != Verdict::Deny)
+fn was_allowed(ruling: Ruling) -> bool {
+    ruling.verdict.is_some_and(|own| own != Verdict::Deny)
 }
 
 fn host(frontend: &Frontend) -> Prefix {
@@ -278,11 +280,9 @@ fn service_row(view: &TableView, frontend: &Frontend, identity: Identity) -> Row
 }
 
 /// What a table says of an address's port where no service is met.
-fn verdict_at(
-    view: &TableView,
-    frontend: &Frontend,
-    identity: Option<&Identity>,
-) -> Option<Verdict> {
-    let identity = identity.filter(|own| **own != Identity::NO_SERVICE)?;
-    view.verdict(*identity, frontend.protocol, frontend.port)
+fn ruling_at(view: &TableView, frontend: &Frontend, identity: Option<&Identity>) -> Ruling {
+    match identity.filter(|own| **own != Identity::NO_SERVICE) {
+        Some(identity) => view.ruling(*identity, frontend.protocol, frontend.port),
+        None => Ruling::default(),
+    }
 }

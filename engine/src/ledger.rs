@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     Digest, EndpointEntry, EndpointId, Frontend, Identity, Interface, NumberKind, PortPrefix,
-    Prefix, Row, Scope, State, TableId, Verdict,
+    Prefix, Row, Ruling, Scope, State, TableId,
 };
 
 use crate::difference::{Steps, level_range};
@@ -19,7 +19,7 @@ pub(crate) struct Ledger {
     pub(crate) sources: Tracked<(EndpointId, Prefix), ()>,
     pub(crate) prefixes: Tracked<Prefix, Identity>,
     pub(crate) frontends: Tracked<Frontend, Identity>,
-    pub(crate) rows: Tracked<Row, Verdict>,
+    pub(crate) rows: Tracked<Row, Ruling>,
     pub(crate) numbers: Tracked<(NumberKind, u32), Digest>,
 }
 
@@ -55,7 +55,7 @@ impl Ledger {
         self.frontends.resync(&dump.frontends);
         let is_set = |identity: Identity| identity.scope() == Scope::Names;
         let rows = dump.rows.iter().filter(|(row, _)| !is_set(row.identity));
-        self.rows.resync(&rows.map(|(row, verdict)| (*row, *verdict)).collect());
+        self.rows.resync(&rows.map(|(row, ruling)| (*row, *ruling)).collect());
         let numbers = dump.numbers.iter().filter(|((kind, number), _)| {
             *kind != NumberKind::Identity || !is_set(Identity(*number))
         });
@@ -87,7 +87,7 @@ impl Ledger {
     }
 
     /// The rows of a table that are in force.
-    pub(crate) fn rows_in_force(&self, table: TableId) -> BTreeMap<Row, Verdict> {
+    pub(crate) fn rows_in_force(&self, table: TableId) -> BTreeMap<Row, Ruling> {
         let (first, _) = level_range(table, Identity::ANY).into_inner();
         let (_, last) = level_range(table, Identity(u32::MAX)).into_inner();
         self.rows.realised_in(first..=last)
@@ -99,8 +99,8 @@ impl Ledger {
         let was = self.rows.realised_in(range.clone()).into_iter();
         let is = self.rows.desired().range(range);
         Rewritten {
-            was: was.map(|(row, verdict)| (row.ports, verdict)).collect(),
-            is: is.map(|(row, verdict)| (row.ports, *verdict)).collect(),
+            was: was.map(|(row, ruling)| (row.ports, ruling)).collect(),
+            is: is.map(|(row, ruling)| (row.ports, *ruling)).collect(),
         }
     }
 

@@ -39,7 +39,7 @@ mod world;
 
 pub use addresses::Addresses;
 pub use bindings::{BindingError, Bindings};
-pub use conversing::{Alternatives, L7Judgement};
+pub use conversing::{Alternatives, L7Judgement, Unmatched};
 pub use difference::{Difference, difference};
 pub use identities::Meaning;
 pub use inventory::Inventory;

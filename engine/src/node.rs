@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use identity::Numbers;
 use model::{
     Change, EndpointId, EndpointName, Identity, Interface, Labels, NumberKind, Objects, Prefix,
-    Revision, Row, Scope, State, TableId, Verdict,
+    Revision, Row, Ruling, Scope, State, TableId,
 };
 use policy::Asked;
 
@@ -246,7 +246,7 @@ impl Node {
 
     /// The rows, but for those of name sets, that were in force of tables that go on to other rules
     /// by the last plan: what to go back to where that cannot be written.
-    pub fn rows_in_force(&self) -> BTreeMap<TableId, BTreeMap<Row, Verdict>> {
+    pub fn rows_in_force(&self) -> BTreeMap<TableId, BTreeMap<Row, Ruling>> {
         let altered = self.tables.values().filter(|table| table.is_in_use() && table.is_altered());
         let tables = altered.map(|table| table.table().id());
         tables.map(|table| (table, self.ledger.rows_in_force(table))).collect()

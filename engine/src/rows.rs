@@ -1,13 +1,13 @@
 //! The rows of tables: what each says of the destinations and services that concern it.
 //!
 //! What a table says of a destination changes with its rules alone, so a row is made once, and again
-//! where rules that came or went speak of its destination. While endpoints change tables, those they leave have rows for what comes too, so that meanwhile
-//! nothing is denied that both allow.
+//! where rules that came or went speak of its destination. While endpoints change tables, those they
+//! leave have rows for what comes too, so that meanwhile nothing is denied that both allow.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{Identity, PortPrefix, Row, Verdict};
+use model::{Identity, PortPrefix, Row, Ruling};
 use policy::{Altered, TableRow};
 
 use crate::destinations::Destinations;
@@ -61,7 +61,7 @@ impl Node {
                 let new = self.ledger.prefixes.get(prefix).filter(|own| fresh.contains(own));
                 let old = self.realised_prefixes.longest(*prefix);
                 let (Some(&new), Some(&old)) = (new, old) else { continue };
-                let rows = was.rows(old).iter().map(|row| (row.ports, row.verdict)).collect();
+                let rows = was.rows(old).iter().map(|row| (row.ports, row.ruling)).collect();
                 progress.inherited.insert((table.table().id(), new), rows);
             }
         }
@@ -190,12 +190,12 @@ impl Writer<'_> {
     fn put(&mut self, identity: Identity, rows: &[TableRow]) {
         let table = self.table.table().id();
         for row in rows {
-            self.ledger.rows.put(Row { table, identity, ports: row.ports }, row.verdict);
+            self.ledger.rows.put(Row { table, identity, ports: row.ports }, row.ruling);
         }
     }
 
     /// The rows of some destinations that are not the table's to keep.
-    fn passing(&self, destinations: &Destinations, identities: &[Identity]) -> Vec<(Row, Verdict)> {
+    fn passing(&self, destinations: &Destinations, identities: &[Identity]) -> Vec<(Row, Ruling)> {
         let table = self.table.table().id();
         let mut rows = Vec::new();
         for &identity in identities {
@@ -204,7 +204,7 @@ impl Writer<'_> {
                 level
                     .into_iter()
                     .flat_map(|level| level.rows)
-                    .map(|row| (Row { table, identity, ports: row.ports }, row.verdict)),
+                    .map(|row| (Row { table, identity, ports: row.ports }, row.ruling)),
             );
         }
         rows
@@ -224,9 +224,11 @@ impl Writer<'_> {
             if let Some(behind) = services.get(identity) {
                 for &port in &behind.ports {
                     let ports = PortPrefix::port(behind.protocol, port);
-                    let Some(verdict) = behind.verdict(&self.table.view, port) else { continue };
-                    self.ledger.rows.put(Row { table, identity, ports }, verdict);
-                    gone.remove(&ports);
+                    let ruling = behind.ruling(&self.table.view, port);
+                    if !ruling.is_nothing() {
+                        self.ledger.rows.put(Row { table, identity, ports }, ruling);
+                        gone.remove(&ports);
+                    }
                 }
             }
             for ports in gone {

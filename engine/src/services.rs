@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use identity::Full;
 use model::{
-    Changed, EndpointName, Frontend, Identity, Prefix, Protocol, Service, ServicePort, Verdict,
-    changes,
+    Audited, Changed, EndpointName, Frontend, Identity, Prefix, Protocol, Ruling, Service,
+    ServicePort, changes,
 };
 use policy::{Subject, Table};
 
@@ -324,20 +324,22 @@ impl Services {
 }
 
 impl Behind {
-    /// What a table lets through at one of the ports: what it does at all of the backends.
-    pub(crate) fn verdict(&self, view: &TableView, port: u16) -> Option<Verdict> {
+    /// What a table lets through at one of the ports: what it does at all of the backends. Whether
+    /// it audits default deny is what its rows for every destination say here too.
+    pub(crate) fn ruling(&self, view: &TableView, port: u16) -> Ruling {
         if self.ready.is_empty() {
-            return self.unready_verdict(view.table.rules(), port);
+            return self.unready_ruling(view.table.rules(), port);
         }
         let each = self.ready.iter();
-        let each = each.map(|&(identity, port)| view.verdict(identity, self.protocol, port));
-        each.reduce(|whole, own| Some(whole?.restrict(own?))).flatten()
+        let each = each.map(|&(identity, port)| view.ruling(identity, self.protocol, port));
+        let Ruling { verdict, audited } = each.reduce(Ruling::restrict).unwrap_or_default();
+        Ruling { verdict, audited: Audited { default_deny: false, ..audited } }
     }
 
     /// Nothing but what rules for the service itself say.
-    fn unready_verdict(&self, table: &Table, port: u16) -> Option<Verdict> {
+    fn unready_ruling(&self, table: &Table, port: u16) -> Ruling {
         let rows = table.rows(Subject::Service(&self.service));
-        find(&rows, self.protocol, port).map(|row| row.verdict)
+        find(&rows, self.protocol, port).map(|row| row.ruling).unwrap_or_default()
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use identity::Numbers;
-use model::{Change, Identity, NameRef, NumberKind, Pattern, PortPrefix, Row, TableId, Verdict};
+use model::{Change, Identity, NameRef, NumberKind, Pattern, PortPrefix, Row, Ruling, TableId};
 use policy::{SelectorId, Subject};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -85,7 +85,7 @@ impl TableSets {
         }
     }
 
-    fn rows_of(&self, set: Identity) -> BTreeMap<PortPrefix, Verdict> {
+    fn rows_of(&self, set: Identity) -> BTreeMap<PortPrefix, Ruling> {
         rows_of(&self.rules, self.members.get(&set))
     }
 
@@ -212,8 +212,8 @@ impl TableSets {
         // The longest first, so that none stands without what is narrower.
         for row in self.rules.rows(Subject::Names(&self.scratch)).into_iter().rev() {
             let place = Row { table: self.table, identity: set, ports: row.ports };
-            if stand.as_ref().and_then(|own| own.get(&row.ports)) != Some(&row.verdict) {
-                changes.push(Change::PutRow(place, row.verdict));
+            if stand.as_ref().and_then(|own| own.get(&row.ports)) != Some(&row.ruling) {
+                changes.push(Change::PutRow(place, row.ruling));
             }
         }
         let members: Arc<[SelectorId]> = self.scratch.as_slice().into();
@@ -225,13 +225,13 @@ impl TableSets {
     }
 }
 
-/// The verdicts of a set's rows.
+/// What a set's rows say.
 fn rows_of(
     rules: &policy::Table,
     members: Option<&Arc<[SelectorId]>>,
-) -> BTreeMap<PortPrefix, Verdict> {
+) -> BTreeMap<PortPrefix, Ruling> {
     let rows = members.map(|members| rules.rows(Subject::Names(members)));
-    rows.into_iter().flatten().map(|row| (row.ports, row.verdict)).collect()
+    rows.into_iter().flatten().map(|row| (row.ports, row.ruling)).collect()
 }
 
 impl NameSets for TableSets {

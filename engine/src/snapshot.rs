@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use model::{
-    EndpointId, Frontend, Identity, NameRef, PortPrefix, Prefix, Protocol, TableId, Transport,
-    Verdict,
+    EndpointId, Frontend, Identity, NameRef, PortPrefix, Prefix, Protocol, Ruling, TableId,
+    Transport, Verdict,
 };
 use policy::{NameFilter, SelectorId, Subject, TableRow};
 
@@ -73,6 +73,8 @@ pub enum Judgement {
     Allowed(EndpointId),
     /// No rule lets the endpoint ask for this name there.
     Refused(EndpointId),
+    /// No rule does, and it may be asked all the same: default deny is audited there.
+    Audited(EndpointId),
     /// The client is no endpoint of this node.
     Unknown,
 }
@@ -164,7 +166,7 @@ impl Snapshot {
         }
         view.holds(identity, protocol, port, &holds)
             || identity.is_outside()
-                && view.verdict(identity, protocol, port) != Some(Verdict::Deny)
+                && view.ruling(identity, protocol, port).verdict != Some(Verdict::Deny)
                 && view.holds_by_lease(resolved(endpoint, address), protocol, port, holds)
     }
 
@@ -202,7 +204,7 @@ impl Level {
             return None;
         }
         let all = rows.iter().chain(everywhere.into_iter().flat_map(|level| &level.rows));
-        let asked = all.filter(|row| row.verdict == Verdict::Dns);
+        let asked = all.filter(|row| row.ruling.verdict == Some(Verdict::Dns));
         let ports: BTreeSet<(Protocol, u16)> = asked
             .filter_map(|row| match row.ports {
                 PortPrefix::Ports { protocol, port, bits: 16 } => Some((protocol, port)),
@@ -249,30 +251,25 @@ impl TableView {
         match level.and_then(|level| level.filter(protocol, port)) {
             Some(filter) => holds(filter),
             // The kernel sends such a packet on; one may still be on its way to the proxy.
-            None => self.verdict(identity, protocol, port).is_some_and(Verdict::is_direct),
+            None => self.ruling(identity, protocol, port).verdict.is_some_and(Verdict::is_direct),
         }
     }
 
     /// What the rows say of a destination's port.
-    pub(crate) fn verdict(
-        &self,
-        identity: Identity,
-        protocol: Protocol,
-        port: u16,
-    ) -> Option<Verdict> {
+    pub(crate) fn ruling(&self, identity: Identity, protocol: Protocol, port: u16) -> Ruling {
         let levels = [identity, Identity::ANY];
         let rows = levels.iter().filter_map(|level| find(self.rows(*level), protocol, port));
-        rows.map(|row| row.verdict).reduce(Verdict::union)
+        rows.map(|row| row.ruling).reduce(Ruling::union).unwrap_or_default()
     }
 
     /// The same of all the ports that a prefix covers and no longer one of a row does.
-    pub(crate) fn verdict_under(&self, identity: Identity, ports: PortPrefix) -> Option<Verdict> {
+    pub(crate) fn ruling_under(&self, identity: Identity, ports: PortPrefix) -> Ruling {
         let levels = [identity, Identity::ANY];
         let rows = levels.iter().filter_map(|level| {
             let covering = self.rows(*level).iter().filter(|row| row.ports.contains(ports));
             covering.max_by_key(|row| row.ports.len())
         });
-        rows.map(|row| row.verdict).reduce(Verdict::union)
+        rows.map(|row| row.ruling).reduce(Ruling::union).unwrap_or_default()
     }
 
     fn holds_by_lease(

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use model::{
     EndpointId, EndpointName, Identity, Interface, Labels, Objects, PortPrefix, Prefix, Row,
-    TableId, Verdict,
+    Ruling, TableId,
 };
 use policy::Altered;
 
@@ -95,9 +95,9 @@ pub(crate) struct Progress {
     /// Tables whose rows are others now.
     pub(crate) views: BTreeSet<TableKey>,
     /// Rows that are needed while endpoints change tables.
-    pub(crate) passing: Vec<(Row, Verdict)>,
+    pub(crate) passing: Vec<(Row, Ruling)>,
     /// What is said now of the addresses of new destinations by tables that go on to other rules.
-    pub(crate) inherited: BTreeMap<(TableId, Identity), BTreeMap<PortPrefix, Verdict>>,
+    pub(crate) inherited: BTreeMap<(TableId, Identity), BTreeMap<PortPrefix, Ruling>>,
     /// Tables whose endpoints' flows have to be judged again.
     pub(crate) stale: BTreeSet<TableId>,
     /// Prefixes that were outside the cluster and are not any more.

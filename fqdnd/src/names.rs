@@ -447,7 +447,9 @@ impl Authority for Names {
                 }
                 Some(_) | None => Judgement::Forward(endpoint),
             },
-            engine::Judgement::Refused(endpoint) => Judgement::Refuse(endpoint),
+            engine::Judgement::Refused(endpoint) | engine::Judgement::Audited(endpoint) => {
+                Judgement::Refuse(endpoint)
+            }
             engine::Judgement::Unknown => Judgement::Unknown,
         }
     }

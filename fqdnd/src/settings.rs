@@ -65,7 +65,7 @@ fn policies(config: &Config) -> policy::Options {
         ScopeChoice::PolicyNamespace => policy::SelectorScope::PolicyNamespace,
         ScopeChoice::AllNamespaces => policy::SelectorScope::AllNamespaces,
     };
-    policy::Options { selector_scope, l7: l7_program(config).is_some() }
+    policy::Options { selector_scope, l7: l7_program(config).is_some(), ..Default::default() }
 }
 
 /// The datapath's maps and how programs are attached.

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use model::{
-    DropReason, EndpointEntry, Enforcement, Frontend, Identity, Moment, Protocol, State, TableId,
-    Verdict,
+    DropReason, EndpointEntry, Enforcement, Frontend, Identity, Moment, Protocol, Ruling, State,
+    TableId, Verdict,
 };
 
 /// What a packet is judged by.
@@ -32,8 +32,8 @@ pub fn judge(
         Enforcement::Table(table) => table,
     };
     let Levels { identities, expired } = levels(state, entry, probe, now, living)?;
-    let verdicts = identities.into_iter().filter_map(|own| row(state, table, own, probe));
-    match verdicts.reduce(Verdict::union) {
+    let rulings = identities.into_iter().filter_map(|own| row(state, table, own, probe));
+    match rulings.reduce(Ruling::union).unwrap_or_default().verdict {
         Some(Verdict::Deny) => Err(DropReason::DenyRule),
         Some(Verdict::Dns) if ![Protocol::UDP, Protocol::TCP].contains(&probe.protocol) => {
             Err(DropReason::PolicyDenied)
@@ -86,11 +86,11 @@ fn levels(
 }
 
 /// The most specific row of a table for an identity.
-fn row(state: &State, table: TableId, identity: Identity, probe: Probe) -> Option<Verdict> {
+fn row(state: &State, table: TableId, identity: Identity, probe: Probe) -> Option<Ruling> {
     let rows = state.rows.iter().filter(|(row, _)| {
         row.table == table
             && row.identity == identity
             && row.ports.covers(probe.protocol, probe.port)
     });
-    rows.max_by_key(|(row, _)| row.ports.len()).map(|(_, verdict)| *verdict)
+    rows.max_by_key(|(row, _)| row.ports.len()).map(|(_, ruling)| *ruling)
 }

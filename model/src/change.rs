@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use crate::{
     DropReason, EndpointId, Identity, Interface, Moment, Name, NameNumber, PortPrefix, Prefix,
-    Protocol, TableId, Verdict,
+    Protocol, Ruling, TableId,
 };
 
 /// A version of the decided state. Whoever holds one can wait until it is applied.
@@ -39,7 +39,7 @@ pub enum Change {
     /// Takes that back.
     DeleteFrontend(Frontend),
     /// Writes a row of a verdict table.
-    PutRow(Row, Verdict),
+    PutRow(Row, Ruling),
     /// Takes it out.
     DeleteRow(Row),
     /// Writes the name that a number stands for.
@@ -139,7 +139,7 @@ pub struct Frontend {
     pub port: u16,
 }
 
-/// The place of a verdict: in which table, towards whom, on which ports.
+/// The place of a ruling: in which table, towards whom, on which ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Row {
     /// The table.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::{
     Change, Digest, EndpointEntry, EndpointId, Frontend, Identity, Interface, LeaseEntry, Moment,
-    Name, NameNumber, NumberKind, Prefix, Row, Verdict,
+    Name, NameNumber, NumberKind, Prefix, Row, Ruling,
 };
 
 /// The content of the kernel's maps, but for flows and counters.
@@ -20,7 +20,7 @@ pub struct State {
     /// Identities of service frontends.
     pub frontends: BTreeMap<Frontend, Identity>,
     /// Verdict tables.
-    pub rows: BTreeMap<Row, Verdict>,
+    pub rows: BTreeMap<Row, Ruling>,
     /// Names by endpoint and number.
     pub names: BTreeMap<(EndpointId, NameNumber), Name>,
     /// Resolved addresses.
@@ -59,8 +59,8 @@ impl State {
             Change::DeleteFrontend(frontend) => {
                 self.frontends.remove(frontend);
             }
-            Change::PutRow(row, verdict) => {
-                self.rows.insert(*row, *verdict);
+            Change::PutRow(row, ruling) => {
+                self.rows.insert(*row, *ruling);
             }
             Change::DeleteRow(row) => {
                 self.rows.remove(row);

@@ -37,4 +37,4 @@ pub use rule::{
     TlsContext, Unenforced,
 };
 pub use selector::{LabelSelector, Operator, Requirement, SelectorIndex};
-pub use table::{Altered, AlteredNames, Asked, NameFilter, Subject, Table, TableRow};
+pub use table::{Altered, AlteredNames, Asked, DefaultDeny, NameFilter, Subject, Table, TableRow};

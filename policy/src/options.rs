@@ -8,11 +8,13 @@ pub struct Options {
     /// Whether there is a proxy that judges HTTP, Kafka and TLS. Without it rules for these are
     /// warned of, and their ports not opened.
     pub l7: bool,
+    /// Whether every policy is audited, whatever it says of itself.
+    pub audit: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { selector_scope: SelectorScope::default(), l7: true }
+        Self { selector_scope: SelectorScope::default(), l7: true, audit: false }
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Policy {
     pub unenforced: Vec<Problem>,
     /// Whether private addresses of outside names may be learned by its toFQDNs rules.
     pub allow_private: bool,
+    /// Whether what it would drop passes, and is told.
+    pub audited: bool,
 }
 
 /// The name of a policy.
@@ -78,6 +80,9 @@ pub struct Rule {
     pub default_deny: bool,
     /// Whether its policy lets private addresses of outside names be learned.
     pub allow_private: bool,
+    /// Whether its policy is audited: what it allows is allowed; what it denies, or its default
+    /// deny, passes and is told.
+    pub audited: bool,
     /// What is allowed.
     pub egress: Vec<Egress>,
     /// What is denied, whatever else allows it.

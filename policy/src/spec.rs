@@ -37,6 +37,8 @@ const CLUSTERWIDE: &str = "CiliumClusterwideNetworkPolicy";
 const API_VERSION: &str = "cilium.io/v2";
 /// The annotation that lifts the rebinding guard.
 const ALLOW_PRIVATE: &str = "fqdnd.io/allow-private";
+/// The annotation that has a policy tell what it would drop, and not drop it.
+const AUDIT: &str = "fqdnd.io/audit";
 
 const DOCUMENT: &[&str] = &["apiVersion", "kind", "metadata", "spec", "specs", "status"];
 /// The fields of Kubernetes' `ObjectMeta`.
@@ -134,7 +136,7 @@ fn read(check: &mut Check, document: &Document, root: &At<'_>) -> Option<Policy>
     if document.api_version != API_VERSION {
         check.problem(fields.at("apiVersion"), format!("must be {API_VERSION}"));
     }
-    let allow_private = metadata(check, &fields, &key)?;
+    let marks = metadata(check, &fields, &key)?;
     let mut specs: Vec<At<'_>> = check.present(&fields, "spec").into_iter().collect();
     if let Some(list) = check.present(&fields, "specs") {
         specs.extend(check.list(&list).into_iter().flatten());
@@ -146,14 +148,28 @@ fn read(check: &mut Check, document: &Document, root: &At<'_>) -> Option<Policy>
     for spec in &specs {
         let origin =
             Origin { policy: key.clone(), file: Arc::clone(&document.file), line: spec.line() };
-        rules.extend(rule(check, spec, origin, allow_private).map(Arc::new));
+        rules.extend(rule(check, spec, origin, marks).map(Arc::new));
     }
     hints::warn(check, &rules);
-    Some(Policy { key, rules, warnings: Vec::new(), unenforced: Vec::new(), allow_private })
+    Some(Policy {
+        key,
+        rules,
+        warnings: Vec::new(),
+        unenforced: Vec::new(),
+        allow_private: marks.allow_private,
+        audited: marks.audited,
+    })
 }
 
-/// Checks the metadata, and tells whether the policy lifts the rebinding guard.
-fn metadata(check: &mut Check, document: &Fields<'_>, key: &PolicyKey) -> Option<bool> {
+/// What a policy's annotations say of it.
+#[derive(Clone, Copy)]
+struct Marks {
+    allow_private: bool,
+    audited: bool,
+}
+
+/// Checks the metadata, and tells what the annotations say.
+fn metadata(check: &mut Check, document: &Fields<'_>, key: &PolicyKey) -> Option<Marks> {
     let Some(at) = document.field("metadata") else {
         check.problem(document.itself(), "metadata must be set");
         return None;
@@ -171,23 +187,31 @@ fn metadata(check: &mut Check, document: &Fields<'_>, key: &PolicyKey) -> Option
             check.warn(&namespace, format!("has no meaning in a {CLUSTERWIDE}"));
         }
     }
-    let Some(annotations) = fields.field("annotations") else { return Some(false) };
-    let mut allow_private = false;
+    let audited = check.options.audit;
+    let mut marks = Marks { allow_private: false, audited };
+    let Some(annotations) = fields.field("annotations") else { return Some(marks) };
     for (name, value) in check.entries(&annotations)? {
-        if value.is_null() && name != ALLOW_PRIVATE {
+        let mark = match name {
+            ALLOW_PRIVATE => Some(&mut marks.allow_private),
+            AUDIT => Some(&mut marks.audited),
+            _ => None,
+        };
+        if value.is_null() && mark.is_none() {
             continue;
         }
-        match (name, check.text(&value)?) {
-            (ALLOW_PRIVATE, "true") => allow_private = true,
-            (ALLOW_PRIVATE, "false") => {}
-            (ALLOW_PRIVATE, _) => check.problem(&value, "must be \"true\" or \"false\""),
-            (other, _) if other.starts_with("fqdnd.io/") => {
-                check.warn(&value, format!("is not known for policies; {ALLOW_PRIVATE} is"));
+        match (mark, check.text(&value)?) {
+            (Some(mark), "true") => *mark = true,
+            // On a node that audits all of them, so is this one.
+            (Some(_), "false") => {}
+            (Some(_), _) => check.problem(&value, "must be \"true\" or \"false\""),
+            (None, _) if name.starts_with("fqdnd.io/") => {
+                let known = format!("is not known for policies; {ALLOW_PRIVATE} and {AUDIT} are");
+                check.warn(&value, known);
             }
-            _ => {}
+            (None, _) => {}
         }
     }
-    Some(allow_private)
+    Some(marks)
 }
 
 /// Checks an object's name.
@@ -214,7 +238,7 @@ fn is_dns_name(text: &str, max: usize, dots: bool) -> bool {
 }
 
 /// Checks one spec; none if it says nothing of egress, or nothing that could be understood.
-fn rule(check: &mut Check, at: &At<'_>, origin: Origin, allow_private: bool) -> Option<Rule> {
+fn rule(check: &mut Check, at: &At<'_>, origin: Origin, marks: Marks) -> Option<Rule> {
     let fields = check.fields(at, SPEC)?;
     check_asides(check, &fields);
     let namespace = origin.policy.namespace.clone();
@@ -243,7 +267,9 @@ fn rule(check: &mut Check, at: &At<'_>, origin: Origin, allow_private: bool) -> 
     let egress = read(&egress, Direction::Allow);
     let denied = read(&denied, Direction::Deny);
     let default_deny = enabled.unwrap_or(true);
-    Some(Rule { origin, subject: subject?, default_deny, allow_private, egress, denied })
+    let Marks { allow_private, audited } = marks;
+    let subject = subject?;
+    Some(Rule { origin, subject, default_deny, allow_private, audited, egress, denied })
 }
 
 /// The entries of a section; none where it is absent or empty, which mean the same.

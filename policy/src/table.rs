@@ -3,7 +3,7 @@
 //! A table answers for a level at a time: for every destination, for what carries certain labels
 //! in the cluster, for the addresses under a prefix outside of it, for a set of names. Whoever
 //! judges a packet reads all levels that its destination is on and unites them
-//! ([`Verdict::union`]). The rows of one level never hide each other: a row has already taken in
+//! ([`Ruling::union`]). The rows of one level never hide each other: a row has already taken in
 //! what the wider rows say.
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use model::{
-    EndpointName, Label, Labels, NameRef, Pattern, PortPrefix, Prefix, Protocol, Source, Verdict,
+    EndpointName, Label, Labels, NameRef, Pattern, PortPrefix, Prefix, Protocol, Ruling, Source,
 };
 
 use crate::context::{Context, Wants, named_ports};
@@ -84,17 +84,29 @@ pub enum Subject<'a> {
     Names(&'a [SelectorId]),
 }
 
+/// What becomes of packets that no rule speaks of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DefaultDeny {
+    /// They pass: no rule asks for default deny.
+    #[default]
+    None,
+    /// They pass and are told: audited rules alone ask for it.
+    Audited,
+    /// They are dropped.
+    Enforced,
+}
+
 /// One row of a level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableRow {
     /// The protocols and ports; types in the place of ports for ICMP.
     pub ports: PortPrefix,
     /// What happens to their packets.
-    pub verdict: Verdict,
-    /// The names that may be asked for, where the verdict is [`Verdict::Dns`], as far as this
+    pub ruling: Ruling,
+    /// The names that may be asked for, where the verdict is [`model::Verdict::Dns`], as far as this
     /// level alone says. [`Table::name_filter`] asks several levels.
     pub filter: Option<Arc<NameFilter>>,
-    /// What may be said, where the verdict is [`Verdict::Proxy`], as far as this level alone says:
+    /// What may be said, where the verdict is [`model::Verdict::Proxy`], as far as this level alone says:
     /// the rows of several levels are alternatives.
     pub conversations: Vec<Arc<L7>>,
 }
@@ -117,10 +129,10 @@ impl Table {
         Self::default().changed([], &meanings).0
     }
 
-    /// Whether what no row allows is denied. Where it is not, [`Subject::Any`] has a row that
-    /// allows the rest.
-    pub fn enforces(&self) -> bool {
-        !self.denying.is_empty()
+    /// What becomes of what no row allows. Where there is no default deny, [`Subject::Any`] has a
+    /// row that allows the rest.
+    pub fn default_deny(&self) -> DefaultDeny {
+        if self.denying.is_empty() { DefaultDeny::None } else { DefaultDeny::Enforced }
     }
 
     /// The rows of one level, in the order of their ports. The longest one that covers a packet
@@ -128,7 +140,7 @@ impl Table {
     pub fn rows(&self, subject: Subject<'_>) -> Vec<TableRow> {
         let mut fold = Fold::default();
         self.visit(subject, |ports, effect| fold.add(ports, effect));
-        if matches!(subject, Subject::Any) && !self.enforces() {
+        if matches!(subject, Subject::Any) && self.default_deny() == DefaultDeny::None {
             fold.allow_the_rest();
         }
         fold.rows(self.numbered())
@@ -137,7 +149,7 @@ impl Table {
     /// What one level says of one port; none: nothing.
     pub fn row_at(&self, subject: Subject<'_>, protocol: Protocol, port: u16) -> Option<TableRow> {
         let mut effects = Effects::default();
-        if matches!(subject, Subject::Any) && !self.enforces() {
+        if matches!(subject, Subject::Any) && self.default_deny() == DefaultDeny::None {
             effects.allow_the_rest();
         }
         self.visit(subject, |ports, effect| {

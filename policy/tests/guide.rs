@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use model::{EndpointName, Label, Labels, NameBuf, NameRef, Prefix, Protocol, Verdict};
-use policy::{Context, Document, Policy, Subject, Table, Wants};
+use policy::{Context, DefaultDeny, Document, Policy, Subject, Table, Wants};
 
 /// The policy `backend` of the namespace `prod` with this egress.
 fn policy(egress: &str) -> Policy {
@@ -46,7 +46,7 @@ fn rows(table: &Table, labels: &Labels) -> Vec<String> {
 }
 
 fn shown(rows: &[policy::TableRow]) -> Vec<String> {
-    rows.iter().map(|row| format!("{} {}", row.ports, row.verdict)).collect()
+    rows.iter().map(|row| format!("{} {}", row.ports, row.ruling)).collect()
 }
 
 fn allows(table: &Table, pod: &Labels, name: &str) -> bool {
@@ -66,7 +66,7 @@ fn pods_by_label() {
 ",
     );
     let table = table(&policy);
-    assert!(table.enforces());
+    assert_eq!(table.default_deny(), DefaultDeny::Enforced);
     assert_eq!(rows(&table, &pod("prod", "role", "cache")), ["any allow"]);
     assert_eq!(rows(&table, &pod("dev", "role", "cache")), Vec::<String>::new());
     assert_eq!(rows(&table, &pod("prod", "role", "web")), Vec::<String>::new());
@@ -104,8 +104,8 @@ fn outside_prefixes() {
         prefix: "172.31.0.0/16".parse().unwrap(),
         labels: &Labels::default(),
     });
-    let shown: Vec<_> = rows.iter().map(|row| (row.ports.to_string(), row.verdict)).collect();
-    assert_eq!(shown, [("3306/TCP".to_owned(), Verdict::Allow)]);
+    let shown: Vec<_> = rows.iter().map(|row| (row.ports.to_string(), row.ruling)).collect();
+    assert_eq!(shown, [("3306/TCP".to_owned(), Verdict::Allow.into())]);
     assert_eq!(table.rows(Subject::Any), []);
 }
 

@@ -133,9 +133,11 @@ pub(super) fn on_a_node(test: impl FnOnce() + Send + 'static) {
 
 pub(super) fn policy(interface: Interface, bridge: Option<Interface>) -> Vec<Change> {
     let prefix = |text: &str, identity| Change::PutPrefix(text.parse().unwrap(), identity);
-    let row = |port, verdict| {
+    let row = |port, verdict: Verdict| {
         [PortPrefix::port(model::Protocol::TCP, port), PortPrefix::port(model::Protocol::UDP, port)]
-            .map(|ports| Change::PutRow(Row { table: TABLE, identity: SERVERS, ports }, verdict))
+            .map(|ports| {
+                Change::PutRow(Row { table: TABLE, identity: SERVERS, ports }, verdict.into())
+            })
     };
     let mut changes = vec![
         Change::PutSource(ENDPOINT, "10.1.0.2/32".parse().unwrap()),
@@ -493,8 +495,8 @@ fn a_living_connection_that_must_go_to_the_proxy_is_reset() {
         let proxy = Proxy::new(true);
         fixture.datapath().configure(&proxy.settings()).unwrap();
         for change in &mut changes {
-            if let Change::PutRow(_, verdict) = change {
-                *verdict = Verdict::Dns;
+            if let Change::PutRow(_, ruling) = change {
+                *ruling = Verdict::Dns.into();
             }
             if let Change::PutEndpoint(_, entry) = change {
                 entry.generation = 2;

@@ -74,7 +74,7 @@ fn port_80(fixture: &Fixture, lab: &Lab, verdict: Verdict, generation: u32) {
     let row = Row { table: TABLE, identity: SERVERS, ports };
     let (enforcement, bridge) = (Enforcement::Table(TABLE), None);
     let entry = EndpointEntry { endpoint: ENDPOINT, enforcement, generation, bridge };
-    let mut changes = vec![Change::PutRow(row, verdict)];
+    let mut changes = vec![Change::PutRow(row, verdict.into())];
     if generation > 1 {
         changes.push(Change::PutEndpoint(lab.interface, entry));
     }

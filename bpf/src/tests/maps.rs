@@ -84,7 +84,7 @@ fn node_change() -> impl Strategy<Value = Change> {
         prefix().prop_map(Change::DeletePrefix),
         (frontend(), 1u32..9).prop_map(|(at, id)| Change::PutFrontend(at, Identity(id))),
         frontend().prop_map(Change::DeleteFrontend),
-        (row(), verdict).prop_map(|(row, verdict)| Change::PutRow(row, verdict)),
+        (row(), verdict).prop_map(|(row, verdict)| Change::PutRow(row, verdict.into())),
         row().prop_map(Change::DeleteRow),
         (1u32..9, any::<[u8; 16]>()).prop_map(|(number, digest)| Change::PutNumber(
             NumberKind::Table,

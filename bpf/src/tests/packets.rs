@@ -3,6 +3,7 @@
 //! Programs run by BPF_PROG_TEST_RUN in a network namespace of the test's own, whose loopback
 //! interface stands for the endpoint's. What needs a real interface is in `attaching`.
 
+mod audit;
 mod control;
 mod events;
 mod fragments;
@@ -232,8 +233,9 @@ impl World {
 fn policy() -> Vec<Change> {
     let prefix = |text: &str, identity| Change::PutPrefix(text.parse().unwrap(), identity);
     let source = |text: &str| Change::PutSource(ENDPOINT, text.parse().unwrap());
-    let row =
-        |identity, ports, verdict| Change::PutRow(Row { table: TABLE, identity, ports }, verdict);
+    let row = |identity, ports, verdict: Verdict| {
+        Change::PutRow(Row { table: TABLE, identity, ports }, verdict.into())
+    };
     let mut changes = vec![
         source("10.0.0.2/32"),
         source("fd00::2/128"),

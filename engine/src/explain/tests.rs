@@ -540,10 +540,10 @@ fn judged(kernel: &State, question: &Question) -> (Outcome, Reason) {
             row.table == table && row.identity == identity && row.ports.covers(protocol, port)
         });
         let longest = rows.max_by_key(|(Row { ports, .. }, _)| ports.len());
-        longest.map(|(_, verdict)| *verdict)
+        longest.map(|(_, ruling)| *ruling).unwrap_or_default()
     };
     let dropped = |reason| (Outcome::Deny, Reason::Dropped(reason));
-    let verdict = match kernel.frontends.get(&Frontend { address, protocol, port }) {
+    let ruling = match kernel.frontends.get(&Frontend { address, protocol, port }) {
         Some(service) => row(*service),
         None => {
             let covering = kernel.prefixes.iter().filter(|(prefix, _)| prefix.covers(address));
@@ -551,10 +551,10 @@ fn judged(kernel: &State, question: &Question) -> (Outcome, Reason) {
             if *identity == Identity::NO_SERVICE {
                 return dropped(DropReason::NoService);
             }
-            [row(*identity), row(Identity::ANY)].into_iter().flatten().reduce(Verdict::union)
+            row(*identity).union(row(Identity::ANY))
         }
     };
-    match verdict {
+    match ruling.verdict {
         Some(Verdict::Allow | Verdict::Unruled) => (Outcome::Allow, Reason::AllowRule),
         Some(Verdict::Proxy) if protocol == Protocol::TCP => (Outcome::Redirect, Reason::L7Rule),
         Some(Verdict::Proxy) if protocol == Protocol::UDP => dropped(DropReason::QuicNotInspected),

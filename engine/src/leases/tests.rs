@@ -77,7 +77,7 @@ impl Selectors {
         }
         let set = set(u32::try_from(self.sets.len()).unwrap());
         self.sets.insert(members, set);
-        changes.push(Change::PutRow(row(set), Verdict::Allow));
+        changes.push(Change::PutRow(row(set), Verdict::Allow.into()));
         Ok(set)
     }
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use model::{
-    Attachment, DropReason, Enforcement, Frontend, Label, Moment, Pod, Protocol, Service,
+    Attachment, DropReason, Enforcement, Frontend, Label, Moment, Pod, Protocol, Ruling, Service,
     ServicePort, Transport, Verdict,
 };
 use policy::{Document, Policy};
@@ -249,9 +249,9 @@ impl Bench {
                     && row.identity == *level
                     && row.ports.covers(protocol, to.port())
             });
-            rows.max_by_key(|(row, _)| row.ports.len()).map(|(_, verdict)| *verdict)
+            rows.max_by_key(|(row, _)| row.ports.len()).map(|(_, ruling)| *ruling)
         });
-        match rows.reduce(Verdict::union) {
+        match rows.reduce(Ruling::union).unwrap_or_default().verdict {
             Some(Verdict::Deny) | None => Err(DropReason::PolicyDenied),
             Some(verdict) => Ok(verdict),
         }
@@ -452,7 +452,7 @@ fn a_policy_more_writes_its_own_rows_alone_and_one_less_takes_them_out() {
                 Change::PutNumber(NumberKind::Identity, ..),
                 Change::PutNumber(NumberKind::Table, ..),
                 Change::PutPrefix(..),
-                Change::PutRow(_, Verdict::Allow),
+                Change::PutRow(_, Ruling { verdict: Some(Verdict::Allow), .. }),
             ]
         ),
         "{changes:?}"

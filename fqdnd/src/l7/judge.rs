@@ -63,9 +63,11 @@ impl Judge {
     pub fn judge(&self, client: SocketAddr, destination: SocketAddr) -> Result<Judgement, Reason> {
         let revision = *self.revision.borrow();
         let (endpoint, rules) = match self.names.converse(client.ip(), destination) {
-            L7Judgement::Unknown | L7Judgement::Refused(_) => return Err(Reason::NoRules),
+            L7Judgement::Unknown | L7Judgement::Refused(_) | L7Judgement::Audited(_) => {
+                return Err(Reason::NoRules);
+            }
             L7Judgement::Anything(endpoint) => (endpoint, vec![ANYTHING]),
-            L7Judgement::Limited(endpoint, alternatives) => {
+            L7Judgement::Limited(endpoint, alternatives, _) => {
                 let secrets = self.secrets.load();
                 let all = alternatives.by_address.iter().chain(&alternatives.by_name);
                 (endpoint, all.map(|l7| secrets.fill(l7)).collect())

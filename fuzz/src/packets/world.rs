@@ -190,7 +190,7 @@ impl World {
         let change = match input.int_in_range(0..=9)? {
             0..=2 => {
                 let table = *input.choose(&TABLES)?;
-                Change::PutRow(Row { table, identity, ports: ports(input)? }, verdict(input)?)
+                Change::PutRow(Row { table, identity, ports: ports(input)? }, verdict(input)?.into())
             }
             3 => match input.choose_iter(self.model.state.rows.keys()) {
                 Ok(row) => Change::DeleteRow(*row),
@@ -323,8 +323,9 @@ fn verdict(input: &mut Unstructured<'_>) -> Result<Verdict> {
 /// A policy for both families that lets a little of everything happen.
 fn base() -> Vec<Change> {
     let prefix = |text: &str, identity| Change::PutPrefix(text.parse().unwrap(), identity);
-    let row =
-        |table, identity, ports, verdict| Change::PutRow(Row { table, identity, ports }, verdict);
+    let row = |table, identity, ports, verdict: Verdict| {
+        Change::PutRow(Row { table, identity, ports }, verdict.into())
+    };
     let enforcement = Enforcement::Table(TABLES[0]);
     let entry = EndpointEntry { endpoint: ENDPOINT, enforcement, generation: 1, bridge: None };
     let mut changes = vec![

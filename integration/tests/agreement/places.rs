@@ -9,7 +9,7 @@ use std::{
 use engine::Inventory;
 use model::{
     CidrGroup, ClusterNode, DropReason, EndpointName, Interface, Label, Labels, Name, Objects, Pod,
-    Protocol, Service, ServicePort, Source, Verdict,
+    Protocol, Ruling, Service, ServicePort, Source, Verdict,
 };
 use policy::{Context, Destination, Packet, Policy, Rule, Wants, explain};
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -114,7 +114,8 @@ pub fn judge(
                     .iter()
                     .map(|(backend, port)| judge(rules, context, backend, protocol, *port));
                 let each: Vec<Option<Verdict>> = each.collect::<Result<_, _>>()?;
-                return Ok(each.into_iter().reduce(|a, b| Some(a?.restrict(b?))).flatten());
+                let each = each.into_iter().map(|verdict| Ruling { verdict, ..Ruling::default() });
+                return Ok(each.reduce(Ruling::restrict).unwrap_or_default().verdict);
             }
             let Some(place) = otherwise else { return Err(DropReason::NoService) };
             let target = Target { address: target.address, place: (**place).clone() };

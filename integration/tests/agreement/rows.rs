@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use model::{DropReason, Enforcement, Frontend, Identity, Protocol, State, TableId, Verdict};
+use model::{
+    DropReason, Enforcement, Frontend, Identity, Protocol, Ruling, State, TableId, Verdict,
+};
 
 use crate::places::LOOPBACK;
 
@@ -20,7 +22,7 @@ pub fn judge(
     let row = |identity| most_specific(state, table, identity, protocol, port);
     let frontend = Frontend { address: to, protocol, port };
     if let Some(service) = state.frontends.get(&frontend) {
-        return Ok(row(*service));
+        return Ok(row(*service).verdict);
     }
     let covering = state.prefixes.iter().filter(|(prefix, _)| prefix.covers(to));
     let longest = covering.max_by_key(|(prefix, _)| prefix.length());
@@ -30,7 +32,8 @@ pub fn judge(
     }
     let lease = state.leases.get(&(entry.endpoint, to)).filter(|_| identity.is_outside());
     let sets = lease.into_iter().flat_map(|own| own.sets).flatten();
-    Ok([identity, Identity::ANY].into_iter().chain(sets).filter_map(row).reduce(Verdict::union))
+    let levels = [identity, Identity::ANY].into_iter().chain(sets);
+    Ok(levels.map(row).reduce(Ruling::union).unwrap_or_default().verdict)
 }
 
 fn most_specific(
@@ -39,8 +42,8 @@ fn most_specific(
     identity: Identity,
     protocol: Protocol,
     port: u16,
-) -> Option<Verdict> {
+) -> Ruling {
     let level = state.rows.iter().filter(|(row, _)| (row.table, row.identity) == (table, identity));
     let covering = level.filter(|(row, _)| row.ports.covers(protocol, port));
-    covering.max_by_key(|(row, _)| row.ports.len()).map(|(_, verdict)| *verdict)
+    covering.max_by_key(|(row, _)| row.ports.len()).map(|(_, ruling)| *ruling).unwrap_or_default()
 }

@@ -18,6 +18,10 @@ impl Rule {
             "subject({}) deny({}) private({})",
             self.subject, self.default_deny, self.allow_private
         );
+        // Numbers of rules that are enforced stay what they were before any could be audited.
+        if self.audited {
+            text.push_str(" audited");
+        }
         for entry in self.egress.iter().map(Egress::canonical).collect::<BTreeSet<_>>() {
             // Writing to a String cannot fail.
             let _ = write!(text, "\n{entry}");

@@ -84,7 +84,7 @@ impl Table {
         // What goes and comes again is thereby never missing.
         come.into_iter().for_each(|meaning| change.take(meaning, Way::In));
         gone.into_iter().for_each(|meaning| change.take(meaning, Way::Out));
-        if self.enforces() != change.table.enforces() {
+        if self.default_deny() != change.table.default_deny() {
             change.altered.everywhere = true;
         }
         (change.table, change.altered)

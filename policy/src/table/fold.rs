@@ -129,6 +129,6 @@ impl Effects {
         let conversations = conversations.into_iter().flatten();
         let conversations =
             conversations.map(|id| Arc::clone(numbered.conversations.get(*id))).collect();
-        TableRow { ports, verdict, filter, conversations }
+        TableRow { ports, ruling: verdict.into(), filter, conversations }
     }
 }

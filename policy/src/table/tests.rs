@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use model::{CidrGroup, EndpointName, Label, Name, Service};
+use model::{CidrGroup, EndpointName, Label, Name, Service, Verdict};
 
 use super::*;
 use crate::rule::{Egress, EndpointPeer, Origin, Peers, PolicyKey, PortRule, PrefixPeer, Spot};
@@ -54,11 +54,11 @@ fn shown(rows: &[TableRow]) -> Vec<String> {
 
 fn show(row: &TableRow) -> String {
     match &row.filter {
-        None => format!("{} {}", row.ports, row.verdict),
-        Some(filter) if filter.allows_all() => format!("{} {} all", row.ports, row.verdict),
+        None => format!("{} {}", row.ports, row.ruling),
+        Some(filter) if filter.allows_all() => format!("{} {} all", row.ports, row.ruling),
         Some(filter) => {
             let patterns: Vec<&str> = filter.patterns().iter().map(Pattern::as_str).collect();
-            format!("{} {} {}", row.ports, row.verdict, patterns.join(" "))
+            format!("{} {} {}", row.ports, row.ruling, patterns.join(" "))
         }
     }
 }
@@ -88,7 +88,7 @@ fn destinations_are_answered_level_by_level() {
   - toFQDNs: [{matchName: www.example.com}]
     toPorts: [{ports: [{port: '80', protocol: TCP}]}]
   - toPorts: [{ports: [{port: '123', protocol: UDP}]}]"]);
-    assert!(table.enforces());
+    assert_eq!(table.default_deny(), DefaultDeny::Enforced);
     assert_eq!(shown(&table.rows(Subject::Any)), ["123/UDP allow"]);
     assert_eq!(shown(&table.rows(Subject::Labels(&pod("prod", "db")))), ["5432/TCP allow"]);
     assert_eq!(shown(&table.rows(Subject::Labels(&pod("dev", "db")))), Vec::<String>::new());
@@ -111,7 +111,7 @@ fn destinations_are_answered_level_by_level() {
 #[test]
 fn an_empty_entry_denies_everything() {
     let table = table(&["{endpointSelector: {}, egress: [{}]}"]);
-    assert!(table.enforces());
+    assert_eq!(table.default_deny(), DefaultDeny::Enforced);
     assert_eq!(table.rows(Subject::Any), []);
     assert_eq!(table.rows(Subject::Labels(&pod("prod", "db"))), []);
 }
@@ -191,14 +191,14 @@ fn without_default_deny_the_rest_is_allowed_and_names_are_still_filtered() {
     let spec = "{endpointSelector: {}, enableDefaultDeny: {egress: false}, egress: [{toPorts: \
                 [{ports: [{port: '53', protocol: UDP}], rules: {dns: [{matchName: a.com}]}}]}]}";
     let open = table(&[spec]);
-    assert!(!open.enforces());
+    assert_eq!(open.default_deny(), DefaultDeny::None);
     assert_eq!(shown(&open.rows(Subject::Any)), ["any unruled", "53/UDP dns a.com"]);
     let filter = open.name_filter(&[], Protocol::UDP, 53).unwrap();
     assert!(filter.allows(name("a.com").as_ref()) && !filter.allows(name("b.com").as_ref()));
     assert_eq!(open.name_filter(&[], Protocol::TCP, 53), None);
 
     let closed = table(&[spec, "{endpointSelector: {}, egress: [{}]}"]);
-    assert!(closed.enforces());
+    assert_eq!(closed.default_deny(), DefaultDeny::Enforced);
     assert_eq!(shown(&closed.rows(Subject::Any)), ["53/UDP dns a.com"]);
 }
 
@@ -453,10 +453,10 @@ fn alternatives_of_wider_ports_count_for_narrower_ones() {
     - {ports: [{port: '8080', protocol: TCP}], serverNames: [b.com]}"]);
     let said = |port| {
         let row = table.row_at(Subject::Any, Protocol::TCP, port);
-        row.map(|row| (row.verdict, row.conversations.len()))
+        row.map(|row| (row.ruling, row.conversations.len()))
     };
-    assert_eq!(said(8080), Some((Verdict::Proxy, 2)));
-    assert_eq!(said(8081), Some((Verdict::Proxy, 1)));
+    assert_eq!(said(8080), Some((Verdict::Proxy.into(), 2)));
+    assert_eq!(said(8081), Some((Verdict::Proxy.into(), 1)));
     assert_eq!(said(8192), None);
     let rows = table.rows(Subject::Any);
     let at = |port| row_for(&rows, Protocol::TCP, port).map(|row| row.conversations.len());
@@ -477,7 +477,7 @@ fn what_is_not_enforced_allows_nothing_and_hides_nothing() {
 #[test]
 fn no_rules_leave_everything_open() {
     let table = Table::compile(&[], &Context::default());
-    assert!(!table.enforces());
+    assert_eq!(table.default_deny(), DefaultDeny::None);
     assert_eq!(shown(&table.rows(Subject::Any)), ["any unruled"]);
 }
 
@@ -579,7 +579,8 @@ fn rule(egress: Vec<Egress>, allow_private: bool, default_deny: bool) -> Arc<Rul
         line: 1,
     };
     let subject = LabelSelector::everything();
-    Arc::new(Rule { origin, subject, default_deny, allow_private, egress, denied: Vec::new() })
+    let (audited, denied) = (false, Vec::new());
+    Arc::new(Rule { origin, subject, default_deny, allow_private, audited, egress, denied })
 }
 
 #[test]

@@ -147,12 +147,12 @@ fn a_living_flow_is_told_again_when_its_verdict_changes() {
         world.send_tcp(family, family.cidr, 443, SYN);
         world.receive_tcp(family, family.cidr, 443, SYN | ACK);
         let row = Row { table: TABLE, identity: CIDR, ports: tcp_port(443) };
-        world.apply(&[Change::PutRow(row, Verdict::Deny)]);
+        world.apply(&[Change::PutRow(row, Verdict::Deny.into())]);
         world.judge_again();
         witness.one();
         world.send_tcp(family, family.cidr, 443, ACK);
         assert_eq!(witness.one().outcome, Outcome::Dropped(DropReason::DenyRule));
-        world.apply(&[Change::PutRow(row, Verdict::Allow)]);
+        world.apply(&[Change::PutRow(row, Verdict::Allow.into())]);
         world.judge_again();
         assert_eq!(world.send_tcp(family, family.cidr, 443, ACK), Pass);
         assert_eq!(witness.one().outcome, Outcome::Forwarded);

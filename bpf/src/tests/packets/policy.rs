@@ -180,7 +180,7 @@ fn a_plain_allow_by_name_leaves_nothing_to_the_l7_proxy() {
         world.lease(family.cidr, [Some(NEW_NAMES), None], minute);
         assert_eq!(world.send_tcp(family, family.cidr, 8443, SYN), Pass);
         let row = Row { table: TABLE, identity: NEW_NAMES, ports: tcp_port(8443) };
-        world.apply(&[Change::PutRow(row, Verdict::Deny)]);
+        world.apply(&[Change::PutRow(row, Verdict::Deny.into())]);
         world.judge_again();
         assert_eq!(world.send_tcp(family, family.cidr, 8443, ACK), Dropped(DropReason::DenyRule));
     });
@@ -190,7 +190,7 @@ fn a_plain_allow_by_name_leaves_nothing_to_the_l7_proxy() {
 fn what_no_rule_speaks_of_passes_without_default_deny_and_is_judged_where_one_does() {
     for_each_family(|world, family| {
         let everything = Row { table: TABLE, identity: Identity::ANY, ports: PortPrefix::Any };
-        world.apply(&[Change::PutRow(everything, Verdict::Unruled)]);
+        world.apply(&[Change::PutRow(everything, Verdict::Unruled.into())]);
         assert_eq!(world.send_tcp(family, family.outside, 9, SYN), Pass);
         let unavailable = Dropped(DropReason::ProxyUnavailable);
         assert_eq!(world.send_tcp(family, family.cidr, 8443, SYN), unavailable);

@@ -117,7 +117,7 @@ fn a_flow_that_is_allowed_again_goes_on() {
         world.apply(&[Change::DeleteRow(row)]);
         world.judge_again();
         assert_eq!(world.send_tcp(family, family.cidr, 443, ACK), DENIED);
-        world.apply(&[Change::PutRow(row, Verdict::Allow)]);
+        world.apply(&[Change::PutRow(row, Verdict::Allow.into())]);
         assert_eq!(world.send_tcp(family, family.cidr, 443, ACK), Pass);
     });
 }

@@ -14,7 +14,7 @@ fn writes_rows_then_the_name_then_the_lease() {
     assert_eq!(
         pod.changes,
         [
-            PutRow(row(set(0)), Verdict::Allow),
+            PutRow(row(set(0)), Verdict::Allow.into()),
             PutName(POD, NameNumber(1), name_of("a.test")),
             PutLease(POD, address(1), lease(&[0], 1, 140)),
             PutLease(POD, address(200), lease(&[0], 1, 140)),
@@ -60,9 +60,9 @@ fn shares_an_address_by_records_that_come_before_and_go_after() {
     assert_eq!(
         pod.changes,
         [
-            PutRow(row(set(1)), Verdict::Allow),
+            PutRow(row(set(1)), Verdict::Allow.into()),
             PutName(POD, NameNumber(2), name_of("b.test")),
-            PutRow(row(set(2)), Verdict::Allow),
+            PutRow(row(set(2)), Verdict::Allow.into()),
             PutShared(POD, address(1), NameNumber(1), seconds(10)),
             PutShared(POD, address(1), NameNumber(2), seconds(20)),
             PutLease(POD, address(1), lease(&[2], 0, 20)),
@@ -106,7 +106,7 @@ fn keeps_names_that_nothing_selects_out_of_the_kernel() {
     assert_eq!(
         pod.changes,
         [
-            PutRow(row(set(0)), Verdict::Allow),
+            PutRow(row(set(0)), Verdict::Allow.into()),
             PutName(POD, NameNumber(1), name_of("a.test")),
             PutLease(POD, address(1), lease(&[0], 1, 10)),
         ]
@@ -122,7 +122,10 @@ fn gives_a_lease_both_sets_while_policy_changes() {
     pod.rejudge(&["a.test", "*.test"]).unwrap();
     assert_eq!(
         pod.changes,
-        [PutRow(row(set(1)), Verdict::Allow), PutLease(POD, address(1), lease(&[0, 1], 1, 10)),]
+        [
+            PutRow(row(set(1)), Verdict::Allow.into()),
+            PutLease(POD, address(1), lease(&[0, 1], 1, 10)),
+        ]
     );
     pod.answer(5, "a.test", &[(1, 10)]).unwrap();
     assert_eq!(pod.changes, [PutLease(POD, address(1), lease(&[0, 1], 1, 15))]);

@@ -28,7 +28,7 @@ impl Bench {
 
     /// The fields of the alternatives by address and by name.
     fn limits(&self, to: &str) -> (Vec<&'static str>, Vec<&'static str>) {
-        let L7Judgement::Limited(_, alternatives) = self.converse(to) else {
+        let L7Judgement::Limited(_, alternatives, _) = self.converse(to) else {
             panic!("{:?}", self.converse(to))
         };
         let fields = |all: &[Arc<L7>]| all.iter().map(|own| own.field.field()).collect();
@@ -59,6 +59,7 @@ impl Bench {
                     L7Judgement::Refused(_) => {
                         assert!(unready || matches!(kernel, Err(_) | Ok(Verdict::Dns)), "{to}");
                     }
+                    L7Judgement::Audited(_) => panic!("{client} is audited"),
                     L7Judgement::Anything(_) => assert!(kernel.unwrap().is_direct(), "{to}"),
                     L7Judgement::Limited(..) => assert_eq!(kernel, Ok(Verdict::Proxy), "{to}"),
                 }
@@ -120,8 +121,11 @@ fn a_service_lets_be_said_what_all_its_backends_do() {
         let judged = bench.converse("10.96.0.30:80");
         let kernel = bench.tcp("10.96.0.30:80");
         let fields = match judged {
-            L7Judgement::Limited(_, all) => all.by_address.len(),
-            L7Judgement::Refused(_) | L7Judgement::Anything(_) | L7Judgement::Unknown => 0,
+            L7Judgement::Limited(_, all, _) => all.by_address.len(),
+            L7Judgement::Refused(_)
+            | L7Judgement::Audited(_)
+            | L7Judgement::Anything(_)
+            | L7Judgement::Unknown => 0,
         };
         (kernel, fields)
     };

@@ -295,7 +295,7 @@ impl Bench {
 
     /// What the kernel holds of names is what the rules say of them, and nothing else.
     fn check_names(&self) {
-        let mut expected: BTreeMap<Row, Verdict> = BTreeMap::new();
+        let mut expected: BTreeMap<Row, Ruling> = BTreeMap::new();
         for (id, table) in &self.tables {
             let local = self.node.endpoints().get(id).unwrap();
             let labels = &self.inventory.pods[&local.name].labels;
@@ -310,7 +310,7 @@ impl Bench {
                 assert_eq!(members.len(), texts.len());
                 for row in anew.rows(policy::Subject::Names(&members)) {
                     let place = Row { table: table.id(), identity: set, ports: row.ports };
-                    expected.insert(place, row.verdict);
+                    expected.insert(place, row.ruling);
                 }
             }
             for address in ADDRESSES[5..7].iter().map(|own| own.parse::<IpAddr>().unwrap()) {

@@ -79,7 +79,7 @@ proptest! {
             let anew = Table::compile(&left, &context);
             prop_assert_eq!(next.asked(), anew.asked());
             prop_assert_eq!(next.asked(), step(&table.asked(), &altered));
-            prop_assert_eq!(next.enforces(), anew.enforces());
+            prop_assert_eq!(next.default_deny(), anew.default_deny());
             for to in &destinations {
                 prop_assert_eq!(said(&next, to), said(&anew, to));
                 with_levels(&next, to, |levels| {

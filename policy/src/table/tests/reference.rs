@@ -261,10 +261,10 @@ proptest! {
         for protocol in [Protocol::TCP, Protocol::UDP, Protocol::SCTP, Protocol::ICMP] {
             for port in 0..100 {
                 let rows = levels.iter().filter_map(|rows| row_for(rows, protocol, port));
-                let verdict = rows.map(|row| row.verdict).reduce(Verdict::union);
+                let ruling = rows.map(|row| row.ruling).reduce(Ruling::union).unwrap_or_default();
                 let packet = Packet { destination: destination.borrow(), protocol, port, asks: None };
                 let expected = explain(&rules, &context, &packet);
-                prop_assert_eq!(verdict, expected.verdict, "{}/{}", port, protocol);
+                prop_assert_eq!(ruling.verdict, expected.verdict, "{}/{}", port, protocol);
             }
         }
     }
