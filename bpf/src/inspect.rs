@@ -248,6 +248,10 @@ fn summary(cpus: &[abi::Counters]) -> String {
         if count > 0 {
             parts.push(format!("{reason} {count}"));
         }
+        let audited: u64 = cpus.iter().map(|cpu| cpu.audits[*reason as usize]).sum();
+        if audited > 0 {
+            parts.push(format!("audited {reason} {audited}"));
+        }
     }
     parts.join(" ")
 }

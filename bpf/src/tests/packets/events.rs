@@ -9,33 +9,34 @@ use super::*;
 use crate::{Counts, Direction, EventBudget, EventRing, Settings, Untold};
 
 /// What is told of one packet after another.
-struct Witness(EventRing);
+pub(super) struct Witness(EventRing);
 
 impl Witness {
-    fn of(world: &World) -> Self {
+    pub(super) fn of(world: &World) -> Self {
         let mut witness = Self(world.datapath().events().unwrap());
         witness.events();
         witness
     }
 
-    fn events(&mut self) -> Vec<PacketEvent> {
+    pub(super) fn events(&mut self) -> Vec<PacketEvent> {
         std::iter::from_fn(|| self.0.next()).collect()
     }
 
     /// The one event since the last look.
-    fn one(&mut self) -> PacketEvent {
+    #[track_caller]
+    pub(super) fn one(&mut self) -> PacketEvent {
         let events = self.events();
         assert_eq!(events.len(), 1, "{events:?}");
         events[0]
     }
 
     #[track_caller]
-    fn none(&mut self) {
+    pub(super) fn none(&mut self) {
         assert_eq!(self.events(), []);
     }
 }
 
-fn counts(world: &World) -> Counts {
+pub(super) fn counts(world: &World) -> Counts {
     world.datapath().counts().unwrap()[&ENDPOINT]
 }
 
