@@ -44,6 +44,9 @@ pub struct Endpoint {
     pub generation: u32,
     /// The policies that select it, `namespace/name` or `name`.
     pub policies: Vec<String>,
+    /// Those among them that are audited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audited_policies: Vec<String>,
     /// How many names it has asked for whose addresses it may reach.
     pub names: u64,
     /// How many addresses it has of them.
@@ -57,6 +60,10 @@ pub struct Endpoint {
     /// Dropped packets by reason.
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,
+    /// Packets that passed only because policies are audited, by the reason for which they would
+    /// have been dropped.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub audits: BTreeMap<String, u64>,
 }
 
 /// How an endpoint's packets are judged.
@@ -67,6 +74,8 @@ pub enum Enforcement {
     Open,
     /// By the policies that select it.
     Enforced,
+    /// By the policies that select it, and all of them are audited: nothing is dropped.
+    Audited,
     /// Everything is dropped, because it is not bound as its manifest says.
     Denied,
 }
@@ -97,6 +106,7 @@ impl fmt::Display for Enforcement {
         f.write_str(match self {
             Self::Open => "open",
             Self::Enforced => "enforced",
+            Self::Audited => "audited",
             Self::Denied => "denied",
         })
     }

@@ -16,6 +16,9 @@ pub struct Policy {
     pub name: String,
     /// Its file; empty where it has no rule for egress.
     pub file: String,
+    /// Whether it is audited: what it alone would drop passes, and is told.
+    #[serde(default)]
+    pub audited: bool,
     /// Its rules for egress.
     pub rules: Vec<PolicyRule>,
     /// The endpoints of this node that it selects.

@@ -21,6 +21,9 @@ pub struct Status {
     pub attach_mode: AttachMode,
     /// The revision of the policies that were read last.
     pub policy_revision: u64,
+    /// Whether the configuration has every policy audited: nothing is enforced.
+    #[serde(default)]
+    pub audit: bool,
     /// The revision that the kernel enforces.
     pub applied_revision: u64,
     /// How many endpoints are in which state.
@@ -59,6 +62,10 @@ pub struct Status {
     pub hubble: Option<Hubble>,
     /// The L7 proxy, if there is one.
     #[serde(default)]
+    /// Packets that passed only because policies are audited, by the reason for which they would
+    /// have been dropped.
+    #[serde(default)]
+    pub audits: BTreeMap<String, u64>,
     pub l7: Option<L7Proxy>,
     /// Where metrics are served, or should be; nowhere where none is asked for.
     #[serde(default)]
@@ -89,6 +96,9 @@ pub struct L7Proxy {
     /// What reached a bound, and how often.
     pub limits: BTreeMap<String, u64>,
 }
+    /// Those that passed only because what is against them is not enforced.
+    #[serde(default)]
+    pub audited: u64,
 
 /// How the API fares that serves flows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,6 +146,9 @@ pub struct EndpointCounts {
 }
 
 /// A file whose newest content is broken.
+    /// Judged by policies that are all audited.
+    #[serde(default)]
+    pub audited: u64,
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StaleFile {

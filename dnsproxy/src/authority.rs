@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use dnsproxy_core::{Address, Answer};
+use dnsproxy_core::{Address, Answer, Breach};
 use model::{DnsFailure, EndpointId, Moment, NameRef, Transport};
 use thiserror::Error;
 
@@ -43,6 +43,8 @@ pub struct Settled<'a> {
     pub query: Query<'a>,
     /// When it went upstream, if it did.
     pub forwarded: Option<Moment>,
+    /// What is against it, where it went upstream all the same.
+    pub breach: Option<Breach>,
     /// When it was settled.
     pub at: Moment,
     /// What was answered.
@@ -82,6 +84,8 @@ pub struct Query<'a> {
 pub enum Judgement {
     /// It goes to the server that was asked.
     Forward(EndpointId),
+    /// The same, though this is against it: that is only audited.
+    Audit(EndpointId, Breach),
     /// The endpoint's policy does not allow it.
     Refuse(EndpointId),
     /// The endpoint's policy allows it, and it has asked too much. It is refused.

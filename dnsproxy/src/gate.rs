@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dnsproxy_core::{
-    Answer, Asked, Course, ExtendedError, Flags, Header, Outline, Question, Rcode, Refused,
+    Answer, Asked, Breach, Course, ExtendedError, Flags, Header, Outline, Question, Rcode, Refused,
     Rejection, Screened, Unsolicited, screen, set_id,
 };
 use model::{DnsFailure, EndpointId, Moment, Transport};
@@ -102,14 +102,25 @@ impl Gate {
         let judgement = self.authority.judge(&query);
         let judged = clock::now();
         self.counters.latencies.count(Stage::Policy, begun, judged);
+        let forward = |endpoint, breach| {
+            Passage::Forward(endpoint, outline, Course { received, forwarded: judged, breach })
+        };
         match judgement {
             Judgement::Forward(endpoint) => {
                 self.counters.allowed.count();
-                Passage::Forward(endpoint, outline, Course { received, forwarded: judged })
+                forward(endpoint, None)
+            }
+            Judgement::Audit(endpoint, breach) => {
+                match breach {
+                    Breach::Policy => self.counters.audited.count(),
+                    // The limit's own count tells of it.
+                    Breach::Limit => self.counters.allowed.count(),
+                }
+                forward(endpoint, Some(breach))
             }
             Judgement::Refuse(endpoint) => {
                 self.counters.refused.count();
-                self.note(Some(endpoint), query, None, judged, Ending::Refused);
+                self.note(Some(endpoint), query, judged, Ending::Refused);
                 let rcode = match self.options.refusal {
                     Refusal::Refused => Rcode::REFUSED,
                     Refusal::NxDomain => Rcode::NXDOMAIN,
@@ -119,12 +130,12 @@ impl Gate {
             // NXDOMAIN would be untrue: the name may be asked for at another time.
             Judgement::OverLimit(endpoint) => {
                 self.counters.over_query_limit.count();
-                self.note(Some(endpoint), query, None, judged, Ending::OverLimit);
+                self.note(Some(endpoint), query, judged, Ending::OverLimit);
                 Passage::Refuse(Some(endpoint), outline, Rcode::REFUSED, ExtendedError::Blocked)
             }
             Judgement::Unknown => {
                 self.counters.unknown_clients.count();
-                self.note(None, query, None, judged, Ending::Refused);
+                self.note(None, query, judged, Ending::Refused);
                 Passage::Refuse(None, outline, Rcode::REFUSED, ExtendedError::Prohibited)
             }
         }
@@ -163,9 +174,10 @@ impl Gate {
 
     /// Counts how long a query took that went upstream, and notes what became of it.
     fn settle(&self, asked: &Asked, query: Query<'_>, settled: Moment, ending: Ending<'_>) {
-        let Course { received, forwarded } = asked.course;
+        let Course { received, forwarded, breach } = asked.course;
         self.counters.latencies.count(Stage::Total, received, settled);
-        self.note(Some(asked.endpoint), query, Some(forwarded), settled, ending);
+        let (endpoint, forwarded, at) = (Some(asked.endpoint), Some(forwarded), settled);
+        self.authority.note(&Settled { endpoint, query, forwarded, breach, at, ending });
     }
 
     /// Reads an answer and learns from it; says when that was done.
@@ -250,7 +262,7 @@ impl Gate {
         self.count_failure(failure);
         if let Ok(question) = Question::from_wire(question) {
             let query = route.query(&question);
-            self.note(Some(endpoint), query, None, clock::now(), Ending::Failed(failure));
+            self.note(Some(endpoint), query, clock::now(), Ending::Failed(failure));
         }
     }
 
@@ -267,15 +279,10 @@ impl Gate {
         }
     }
 
-    fn note(
-        &self,
-        endpoint: Option<EndpointId>,
-        query: Query<'_>,
-        forwarded: Option<Moment>,
-        at: Moment,
-        ending: Ending<'_>,
-    ) {
-        self.authority.note(&Settled { endpoint, query, forwarded, at, ending });
+    /// Notes a query that did not go upstream.
+    fn note(&self, endpoint: Option<EndpointId>, query: Query<'_>, at: Moment, ending: Ending<'_>) {
+        let (forwarded, breach) = (None, None);
+        self.authority.note(&Settled { endpoint, query, forwarded, breach, at, ending });
     }
 
     /// Counts a message from upstream that answers nothing.

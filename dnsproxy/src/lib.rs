@@ -24,7 +24,7 @@ mod upstreams;
 mod worker;
 
 pub use authority::{Authority, Ending, Judgement, LearnError, Query, Settled};
-pub use dnsproxy_core::{Address, Answer};
+pub use dnsproxy_core::{Address, Answer, Breach};
 pub use latency::{Bucket, LATENCY_BOUNDS, Latency, Stage};
 pub use options::{Options, Refusal, TcpOptions};
 pub use proxy::{Error, Proxy, start};

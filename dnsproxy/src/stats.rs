@@ -42,6 +42,8 @@ counters! {
     tcp_queries,
     /// Queries that policy lets through.
     allowed,
+    /// Queries that policy lets through only because what is against them is not enforced.
+    audited,
     /// Queries refused by policy.
     refused,
     /// Queries refused because their endpoint asked too much under patterns.

@@ -12,8 +12,8 @@ use crate::output::{Cell, Output, Tone};
 /// Look at endpoints.
 ///
 /// An endpoint is a pod, or a plain network interface that a manifest describes as one. It is
-/// open while no policy with egress rules selects it, enforced as soon as one does, and denied
-/// while its interface cannot be bound as the manifest says.
+/// open while no policy with egress rules selects it, enforced as soon as one does, audited if all
+/// that do are audited, and denied while its interface cannot be bound as the manifest says.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -29,7 +29,8 @@ enum Command {
     /// List all endpoints.
     ///
     /// NAMES counts the names that the endpoint has resolved, LEASES the addresses that these opened
-    /// for it, and DROPS its packets that were dropped, for all reasons together.
+    /// for it, and DROPS its packets that were dropped, for all reasons together. AUDITS of -o wide
+    /// counts those that passed only because policies are audited.
     #[command(after_long_help = "\
 Examples:
   fqdnctl endpoint list
@@ -64,7 +65,7 @@ fn list(client: &Client, output: &Output) -> anyhow::Result<()> {
     let mut header = vec!["ID", "NAMESPACE", "NAME", "ENFORCEMENT", "INTERFACE", "ADDRESSES"];
     header.extend(["POLICIES", "NAMES", "LEASES", "DROPS"]);
     if output.is_wide() {
-        header.extend(["IDENTITY", "TABLE", "GENERATION", "BRIDGE", "LABELS"]);
+        header.extend(["AUDITS", "IDENTITY", "TABLE", "GENERATION", "BRIDGE", "LABELS"]);
     }
     let rows = endpoints.iter().map(|endpoint| row(endpoint, output.is_wide())).collect();
     Ok(output.table(&header, rows, "No endpoints found.")?)
@@ -82,6 +83,7 @@ fn get(client: &Client, output: &Output, wanted: &EndpointRef) -> anyhow::Result
         return Ok(output.data(&endpoint)?);
     }
     let drops = counts(&endpoint.drops);
+    let audits = counts(&endpoint.audits);
     let over_limits = counts(&endpoint.over_limits);
     Ok(output.pairs(vec![
         ("Name", Cell::new(endpoint.full_name())),
@@ -93,12 +95,14 @@ fn get(client: &Client, output: &Output, wanted: &EndpointRef) -> anyhow::Result
         ("Identity", Cell::new(endpoint.identity)),
         ("Labels", Cell::list(&endpoint.labels)),
         ("Policies", Cell::list(&endpoint.policies)),
+        ("Audited", Cell::list(&endpoint.audited_policies)),
         ("Table", Cell::or_none(endpoint.table)),
         ("Generation", Cell::new(endpoint.generation)),
         ("Names", Cell::new(endpoint.names)),
         ("Leases", Cell::new(endpoint.leases)),
         ("Over limits", Cell::list(over_limits)),
         ("Drops", Cell::list(drops)),
+        ("Audits", Cell::list(audits)),
     ])?)
 }
 
@@ -121,6 +125,7 @@ fn row(endpoint: &api::Endpoint, wide: bool) -> Vec<Cell> {
     ];
     if wide {
         row.extend([
+            Cell::new(endpoint.audits.values().sum::<u64>()),
             Cell::new(endpoint.identity),
             Cell::or_none(endpoint.table),
             Cell::new(endpoint.generation),
@@ -135,6 +140,7 @@ fn enforcement(endpoint: &api::Endpoint) -> Cell {
     let tone = match endpoint.enforcement {
         api::Enforcement::Open => Tone::Faint,
         api::Enforcement::Enforced => Tone::Good,
+        api::Enforcement::Audited => Tone::Warning,
         api::Enforcement::Denied => Tone::Bad,
     };
     match &endpoint.reason {

@@ -12,7 +12,8 @@ use crate::output::{Cell, Output, Tone, duration};
 /// Shows the daemon's version and age, how programs are attached, whether the kernel enforces the
 /// newest policies, how many endpoints are in which state, what is wrong in the manifests (with
 /// file, line, column and field), and the counters of the DNS proxy, of limits that were reached,
-/// of recorded flows and of dropped packets. Of counters only those that count something are shown,
+/// of recorded flows, of dropped packets, and of those that passed only because policies are audited.
+/// Of counters only those that count something are shown,
 /// all of them with -o wide.
 ///
 /// What is listed as not enforced is valid in the policies and not built here: the rules that need
@@ -39,11 +40,13 @@ impl Status {
         counters(output, "Limits reached", &status.limits)?;
         counters(output, "Flows", &status.flows)?;
         counters(output, "Dropped packets", &status.drops)?;
+        counters(output, "Audited packets", &status.audits)?;
         problems(output, "Problems", &status.problems)?;
         problems(output, "Not enforced", &status.unenforced)?;
         let other = |warning: &&api::Problem| !status.unenforced.contains(warning);
         let warnings: Vec<api::Problem> = status.warnings.iter().filter(other).cloned().collect();
-        problems(output, "Warnings", &warnings)
+        problems(output, "Warnings", &warnings)?;
+        bypasses(output, &status.bypasses)
     }
 }
 
@@ -53,9 +56,13 @@ fn summary(status: &api::Status) -> Vec<(&'static str, Cell)> {
         ("Uptime", Cell::new(duration(seconds(status.uptime_seconds)))),
         ("Kernel", Cell::new(format!("{}, attached by {}", status.kernel, status.attach_mode))),
         ("Policies", policies(status)),
-        ("Endpoints", endpoints(status.endpoints)),
-        ("Manifests", manifests(status)),
     ];
+    if status.audit {
+        let text = "every policy is audited: nothing is enforced";
+        pairs.push(("Audit", Cell::toned(text, Tone::Warning)));
+    }
+    pairs.push(("Endpoints", endpoints(status.endpoints)));
+    pairs.push(("Manifests", manifests(status)));
     let now = status.started.saturating_add(status.uptime_seconds);
     pairs.extend(status.stale_files.iter().map(|stale| {
         let age = seconds(now.saturating_sub(stale.last_good));
@@ -90,6 +97,7 @@ fn l7(proxy: Option<&api::L7Proxy>) -> Cell {
         format!("{} passed", proxy.forwarded),
         format!("{} refused", proxy.refused),
     ];
+    words.extend((proxy.audited > 0).then(|| format!("{} audited", proxy.audited)));
     words.extend((proxy.restarts > 0).then(|| counted(proxy.restarts, "restart")));
     words.extend(proxy.limits.iter().map(|(limit, count)| format!("{limit} {count}")));
     let tone = if proxy.limits.is_empty() { Tone::Plain } else { Tone::Warning };
@@ -129,9 +137,14 @@ fn policies(status: &api::Status) -> Cell {
 }
 
 fn endpoints(counts: api::EndpointCounts) -> Cell {
-    let api::EndpointCounts { open, enforced, denied } = counts;
-    let tone = if denied == 0 { Tone::Plain } else { Tone::Bad };
-    Cell::toned(format!("{enforced} enforced, {open} open, {denied} denied"), tone)
+    let api::EndpointCounts { open, enforced, audited, denied } = counts;
+    let tone = match (denied, audited) {
+        (0, 0) => Tone::Plain,
+        (0, _) => Tone::Warning,
+        (_, _) => Tone::Bad,
+    };
+    let audited = if audited == 0 { String::new() } else { format!(" {audited} audited,") };
+    Cell::toned(format!("{enforced} enforced,{audited} {open} open, {denied} denied"), tone)
 }
 
 fn manifests(status: &api::Status) -> Cell {
@@ -162,6 +175,15 @@ fn counters(output: &Output, title: &str, counters: &BTreeMap<String, u64>) -> a
     }
     output.lines(["", title])?;
     Ok(output.pairs(rows)?)
+}
+
+/// Packets that are not judged or not seen, with why and what to do about it.
+fn bypasses(output: &Output, bypasses: &[api::Bypass]) -> anyhow::Result<()> {
+    if bypasses.is_empty() {
+        return Ok(());
+    }
+    output.lines(["", "Past fqdnd"])?;
+    Ok(output.lines(bypasses.iter().map(api::Bypass::to_string))?)
 }
 
 fn problems(output: &Output, title: &str, problems: &[api::Problem]) -> anyhow::Result<()> {

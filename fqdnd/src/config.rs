@@ -36,6 +36,8 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// Whether another daemon that enforces here is waited for.
     pub wait: bool,
+    /// Whether every policy is audited.
+    pub audit: bool,
     /// A cluster's API server as the source.
     pub kubernetes: Kubernetes,
     /// The datapath.
@@ -93,6 +95,7 @@ impl Config {
                 .or(file.state_directory)
                 .unwrap_or_else(|| DEFAULT_STATE_DIRECTORY.into()),
             wait: flags.wait.or(file.wait).unwrap_or(false),
+            audit: flags.audit.or(file.audit).unwrap_or(false),
             kubernetes: Kubernetes::new(flags.kubernetes, file.kubernetes),
             bpf: Bpf::new(flags.bpf, file.bpf),
             redirect: Redirect::new(flags.redirect, file.redirect),

@@ -100,6 +100,9 @@ pub async fn run(config: Config) -> Result<()> {
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]) {
         debug!(%error, "the service manager was not told");
     }
+    if config.audit {
+        warn!("every policy is audited: nothing is enforced, and flows tell what would be dropped");
+    }
     drop((recorder, metrics, page));
     if let Some(observer) = &shared.observer {
         observer.stop(&config.hubble);
@@ -207,7 +210,11 @@ async fn start(
     let names = Arc::new(Names::new(Arc::clone(&datapath), options));
     let node = Node::new(settings::engine(config)?);
     let mut reconciler = Reconciler::new(node, Arc::clone(&datapath), Arc::clone(&names), &dump)?;
-    reconciler.close_unknown(PodInterfaces::new(&config.kubernetes.interfaces));
+    if config.audit {
+        reconciler.leave_open();
+    } else {
+        reconciler.close_unknown(PodInterfaces::new(&config.kubernetes.interfaces));
+    }
     let inventory = sources.manifests.borrow_and_update().clone();
     let links = sources.node.borrow_and_update().clone();
     sources.attached.take(&inventory.pods);

@@ -31,7 +31,7 @@ use judge::Judge;
 use server::Server;
 use supervisor::Supervisor;
 
-pub use counts::{Counts, Spoken};
+pub use counts::{Counts, Outcomes, Spoken};
 pub use process::{Launch, beside_this_program};
 pub use secrets::Secrets;
 pub use status::{Health, Status};

@@ -17,7 +17,7 @@ use std::sync::{Arc, MutexGuard};
 use arc_swap::ArcSwap;
 use bpf::Datapath;
 use dashmap::DashMap;
-use dnsproxy::{Address, Authority, Judgement, LearnError, Query, Settled};
+use dnsproxy::{Address, Authority, Breach, Judgement, LearnError, Query, Settled};
 use engine::leases::{Leases, Limits, NameSets, SetsFull};
 use engine::rebinding::Guard;
 use engine::{L7Judgement, Question, Snapshot, TableSets, VerdictTable};
@@ -134,6 +134,9 @@ impl Names {
     /// From now on, workers judge by this snapshot.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         self.snapshot.store(snapshot);
+        if let Some(flows) = &self.flows {
+            flows.changed();
+        }
     }
 
     /// Takes in an endpoint, with what is known of its names.
@@ -438,18 +441,19 @@ impl Authority for Names {
         };
         let snapshot = self.snapshot.load();
         match snapshot.judge(&question, resolved) {
-            engine::Judgement::Allowed(endpoint) => match &self.metering {
-                Some(metering)
-                    if !snapshot.is_spelled_out(&question, resolved)
-                        && !metering.admits(endpoint, query.name) =>
-                {
-                    Judgement::OverLimit(endpoint)
+            engine::Judgement::Allowed(endpoint) => {
+                let over = |metering: &&Metering| {
+                    !snapshot.is_spelled_out(&question, resolved)
+                        && !metering.admits(endpoint, query.name)
+                };
+                match self.metering.as_ref().filter(over).map(Metering::enforces) {
+                    None => Judgement::Forward(endpoint),
+                    Some(true) => Judgement::OverLimit(endpoint),
+                    Some(false) => Judgement::Audit(endpoint, Breach::Limit),
                 }
-                Some(_) | None => Judgement::Forward(endpoint),
-            },
-            engine::Judgement::Refused(endpoint) | engine::Judgement::Audited(endpoint) => {
-                Judgement::Refuse(endpoint)
             }
+            engine::Judgement::Audited(endpoint) => Judgement::Audit(endpoint, Breach::Policy),
+            engine::Judgement::Refused(endpoint) => Judgement::Refuse(endpoint),
             engine::Judgement::Unknown => Judgement::Unknown,
         }
     }

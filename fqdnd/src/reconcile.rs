@@ -13,7 +13,7 @@ use engine::leases::Leases;
 use engine::{Bindings, Inventory, LocalEndpoint, Node, Plan, VerdictTable, difference};
 use model::{
     Attachment, Change, DropReason, EndpointEntry, EndpointId, Enforcement, Identity, Interface,
-    Labels, Objects, Row, Scope, State, TableId, Verdict, changes,
+    Labels, Objects, Row, Ruling, Scope, State, TableId, changes,
 };
 use rustc_hash::FxHashSet;
 use tracing::{debug, error, warn};
@@ -40,6 +40,8 @@ pub struct Reconciler {
     pending: Pending,
     /// What leads into pods, and is not to be open before it is known into which.
     of_pods: PodInterfaces,
+    /// Whether nothing is to be closed for what is not known.
+    leaves_open: bool,
     /// Which device each index meant when it was last looked at.
     incarnations: BTreeMap<Interface, u64>,
     problems: Vec<String>,
@@ -71,6 +73,7 @@ impl Reconciler {
             endpoints: Objects::default(),
             placed: Objects::default(),
             of_pods: PodInterfaces::default(),
+            leaves_open: false,
             incarnations: BTreeMap::new(),
             problems: Vec::new(),
             planned: 0,
@@ -83,6 +86,13 @@ impl Reconciler {
     /// Has these interfaces closed as long as nobody is bound to them.
     pub fn close_unknown(&mut self, of_pods: PodInterfaces) {
         self.of_pods = of_pods;
+    }
+
+    /// Has nothing closed for what is not known: where policies are only audited, a pod that is not
+    /// known yet loses nothing.
+    pub fn leave_open(&mut self) {
+        self.leaves_open = true;
+        self.pending.clear();
     }
 
     /// The first revision: the kernel's state becomes the desired one by difference, leases that
@@ -270,7 +280,8 @@ impl Reconciler {
 
     /// After a failed write: new endpoints stay closed, and the kernel tells what is in force.
     fn fall_back(&mut self, plan: &Plan) {
-        for local in plan.endpoints.values() {
+        let new = plan.endpoints.values().filter(|_| !self.leaves_open);
+        for local in new {
             if self.attachments.contains(local.interface) {
                 continue;
             }
@@ -298,7 +309,7 @@ impl Reconciler {
     fn take_back(
         &mut self,
         plan: &Plan,
-        rows: &BTreeMap<TableId, BTreeMap<Row, Verdict>>,
+        rows: &BTreeMap<TableId, BTreeMap<Row, Ruling>>,
         dump: &State,
     ) -> bool {
         let is_new = |row: &&Row| {
@@ -309,7 +320,7 @@ impl Reconciler {
         let mut changes: Vec<Change> =
             dump.rows.keys().filter(is_new).map(|row| Change::DeleteRow(*row)).collect();
         let gone = rows.values().flatten().filter(|(row, own)| dump.rows.get(row) != Some(*own));
-        changes.extend(gone.map(|(row, verdict)| Change::PutRow(*row, *verdict)));
+        changes.extend(gone.map(|(row, ruling)| Change::PutRow(*row, *ruling)));
         if changes.is_empty() {
             return false;
         }

@@ -37,12 +37,14 @@ pub fn status(
     let unenforced = manifests.policies.values().flat_map(|policy| &policy.unenforced);
     let unenforced: BTreeSet<api::Problem> = unenforced.map(problem).collect();
     let drops = shared.datapath.drops().context("drop counters cannot be read")?;
+    let audits = shared.datapath.audits().context("audit counters cannot be read")?;
     Ok(api::Status {
         version: env!("CARGO_PKG_VERSION").into(),
         started: shared.started_at,
         uptime_seconds: shared.started.elapsed().as_secs(),
         kernel: shared.kernel.clone(),
         attach_mode: shared.attach_mode(),
+        audit: shared.audits,
         policy_revision,
         applied_revision,
         endpoints: counts(reconciler),
@@ -57,21 +59,33 @@ pub fn status(
         flows: shared.flows.as_ref().map_or_else(BTreeMap::new, |flows| flows.counts()),
         drops: by_reason(drops.iter().map(|((_, reason), count)| (*reason, *count))),
         hubble: shared.observer.as_ref().map(Observer::report),
+        audits: by_reason(audits.iter().map(|((_, reason), count)| (*reason, *count))),
         l7: shared.l7.as_ref().map(l7::status),
         metrics: shared.metrics.clone(),
         page: shared.page.clone(),
     })
 }
 
-fn by_reason(drops: impl Iterator<Item = (DropReason, u64)>) -> BTreeMap<String, u64> {
+fn by_reason(counts: impl Iterator<Item = (DropReason, u64)>) -> BTreeMap<String, u64> {
     let mut sums = BTreeMap::new();
-    for (reason, count) in drops {
+    for (reason, count) in counts {
         *sums.entry(reason.as_str().to_owned()).or_default() += count;
     }
     sums
 }
 
 /// How many endpoints are in which state.
+/// Counts of each endpoint by reason.
+fn by_endpoint(
+    counts: BTreeMap<(EndpointId, DropReason), u64>,
+) -> BTreeMap<EndpointId, BTreeMap<String, u64>> {
+    let mut grouped: BTreeMap<EndpointId, BTreeMap<String, u64>> = BTreeMap::new();
+    for ((id, reason), count) in counts {
+        grouped.entry(id).or_default().insert(reason.as_str().to_owned(), count);
+    }
+    grouped
+}
+
 pub fn counts(reconciler: &Reconciler) -> api::EndpointCounts {
     let unbound = unbound(reconciler);
     let mut counts = api::EndpointCounts { denied: unbound.len() as u64, ..Default::default() };
@@ -79,6 +93,7 @@ pub fn counts(reconciler: &Reconciler) -> api::EndpointCounts {
         *match local.entry.enforcement {
             Enforcement::Open => &mut counts.open,
             Enforcement::Table(_) => &mut counts.enforced,
+            Enforcement::Table(_) if is_audited(reconciler, local) => &mut counts.audited,
             Enforcement::Closed(_) => &mut counts.denied,
         } += 1;
     }
@@ -86,6 +101,21 @@ pub fn counts(reconciler: &Reconciler) -> api::EndpointCounts {
 }
 
 fn stale_files(manifests: &kubernetes::Inventory) -> Vec<api::StaleFile> {
+/// The policies that select an endpoint and are audited.
+fn audited<'a>(
+    reconciler: &'a Reconciler,
+    local: &'a LocalEndpoint,
+) -> impl Iterator<Item = &'a policy::PolicyKey> {
+    let policies = &reconciler.inventory().policies;
+    let is_audited = |key: &&_| policies.get(*key).is_some_and(|policy| policy.audited);
+    local.policies.keys().filter(is_audited)
+}
+
+/// Whether all policies that select an endpoint are audited.
+fn is_audited(reconciler: &Reconciler, local: &LocalEndpoint) -> bool {
+    audited(reconciler, local).count() == local.policies.len()
+}
+
     let stale = manifests.files.iter().filter_map(|(path, state)| match state {
         kubernetes::FileState::Stale { last_good } => Some((path, last_good)),
         kubernetes::FileState::Good | kubernetes::FileState::Broken => None,
@@ -128,10 +158,8 @@ fn limits(shared: &Shared) -> Result<BTreeMap<String, u64>> {
 
 /// This node's endpoints, by name.
 pub fn endpoints(shared: &Shared, reconciler: &Reconciler) -> Result<Vec<api::Endpoint>> {
-    let mut drops: BTreeMap<EndpointId, Vec<(DropReason, u64)>> = BTreeMap::new();
-    for ((id, reason), count) in shared.datapath.drops().context("drop counters cannot be read")? {
-        drops.entry(id).or_default().push((reason, count));
-    }
+    let drops = by_endpoint(shared.datapath.drops().context("drop counters cannot be read")?);
+    let audits = by_endpoint(shared.datapath.audits().context("audit counters cannot be read")?);
     let begun = shared.datapath.counts().context("flow counters cannot be read")?;
     let mut held: BTreeMap<EndpointId, (u64, u64)> = BTreeMap::new();
     shared.names.visit(|id, leases| {
@@ -139,12 +167,13 @@ pub fn endpoints(shared: &Shared, reconciler: &Reconciler) -> Result<Vec<api::En
         held.insert(id, (stats.names as u64, stats.leases as u64));
     });
     let held = |id: EndpointId| {
-        let drops = by_reason(drops.get(&id).into_iter().flatten().copied());
+        let of = |counts: &BTreeMap<_, _>| counts.get(&id).cloned().unwrap_or_default();
+        let (drops, audits) = (of(&drops), of(&audits));
         let (names, leases) = held.get(&id).copied().unwrap_or_default();
         let metering = shared.names.metering();
         let over_limits = metering.map_or_else(BTreeMap::new, |own| own.counts_of(id));
         let connections = begun.get(&id).map_or(0, |own| own.outbound);
-        Held { names, leases, over_limits, connections, drops }
+        Held { names, leases, over_limits, connections, drops, audits }
     };
     let unbound = unbound(reconciler);
     let bound = listed(reconciler, &unbound)
@@ -230,11 +259,13 @@ fn unbound_endpoint(
         generation: 0,
         policies: Vec::new(),
         names: held.names,
+        audited_policies: Vec::new(),
         leases: held.leases,
         over_limits: held.over_limits,
         connections: held.connections,
         drops: held.drops,
     }
+        audits: held.audits,
 }
 
 fn labels(pod: &model::Pod) -> Vec<String> {
@@ -249,6 +280,7 @@ struct Held {
     connections: u64,
     drops: BTreeMap<String, u64>,
 }
+    audits: BTreeMap<String, u64>,
 
 fn endpoint(
     shared: &Shared,
@@ -262,6 +294,9 @@ fn endpoint(
     let (enforcement, reason, table) = match local.entry.enforcement {
         Enforcement::Open => (api::Enforcement::Open, None, None),
         Enforcement::Table(table) => (api::Enforcement::Enforced, None, Some(table)),
+        Enforcement::Table(table) if is_audited(reconciler, local) => {
+            (api::Enforcement::Audited, None, Some(table))
+        }
         Enforcement::Closed(reason) => (api::Enforcement::Denied, Some(reason.to_string()), None),
     };
     let pod = reconciler.inventory().pods.get(&local.name);
@@ -280,11 +315,13 @@ fn endpoint(
         generation: local.entry.generation,
         policies: local.policies.keys().map(ToString::to_string).collect(),
         names: held.names,
+        audited_policies: audited(reconciler, local).map(ToString::to_string).collect(),
         leases: held.leases,
         over_limits: held.over_limits,
         connections: held.connections,
         drops: held.drops,
     }
+        audits: held.audits,
 }
 
 /// The endpoint that a client names by number or pod.

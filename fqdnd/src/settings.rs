@@ -13,9 +13,8 @@ use engine::{Learning, Teachers};
 use model::{EndpointName, Name, Prefix};
 
 use crate::config::{
-    AttachChoice, Config, Learning as LearningKeys, LimitChoice, PrefixKey,
-    QueryLimits as QueryLimitKeys, Recording, RefusalChoice, ScopeChoice, Span, TeacherChoice,
-    UpstreamChoice,
+    AttachChoice, Config, Learning as LearningKeys, LimitChoice, PrefixKey, Recording,
+    RefusalChoice, ScopeChoice, Span, TeacherChoice, UpstreamChoice,
 };
 use crate::daemon::SWEEP;
 use crate::l7;
@@ -65,7 +64,7 @@ fn policies(config: &Config) -> policy::Options {
         ScopeChoice::PolicyNamespace => policy::SelectorScope::PolicyNamespace,
         ScopeChoice::AllNamespaces => policy::SelectorScope::AllNamespaces,
     };
-    policy::Options { selector_scope, l7: l7_program(config).is_some(), ..Default::default() }
+    policy::Options { selector_scope, l7: l7_program(config).is_some(), audit: config.audit }
 }
 
 /// The datapath's maps and how programs are attached.
@@ -221,12 +220,13 @@ pub fn proxy(config: &Config, marks: host::Marks) -> dnsproxy::Options {
 /// The hot half.
 pub fn names(config: &Config, flows: Option<Arc<Flows>>) -> Result<names::Options> {
     let (guard, limits) = (guard(config)?, limits(config));
-    let (metering, teaching) = (metering(&config.query_limits), teaching(&config.learning));
+    let (metering, teaching) = (metering(config), teaching(&config.learning));
     Ok(names::Options { guard, limits, metering, teaching, flows })
 }
 
 /// What is limited of queries under patterns, if anything is.
-fn metering(keys: &QueryLimitKeys) -> Option<Metering> {
+fn metering(config: &Config) -> Option<Metering> {
+    let keys = &config.query_limits;
     let burst = if keys.burst == 0 { keys.rate.saturating_mul(2) } else { keys.burst };
     let limits = QueryLimits {
         rate: NonZeroU32::new(keys.rate)
@@ -238,7 +238,7 @@ fn metering(keys: &QueryLimitKeys) -> Option<Metering> {
         hasher: RandomState::new(),
     };
     let enforces = match keys.mode {
-        LimitChoice::Enforce => true,
+        LimitChoice::Enforce => !config.audit,
         LimitChoice::Audit => false,
     };
     limits.limit_anything().then(|| Metering::new(limits, enforces))

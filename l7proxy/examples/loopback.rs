@@ -16,8 +16,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use l7proxy::{Dial, DialFuture, Options, Proxy};
-use l7proxy_core::Reason;
 use l7proxy_core::control::{FromProxy, Inbox, Judgement, ToProxy, encode};
+use l7proxy_core::{Reason, Unmatched};
 use model::EndpointId;
 use tokio::net::TcpStream;
 
@@ -75,7 +75,8 @@ fn watch(mut socket: UnixStream, file: &Path) -> anyhow::Result<()> {
 fn judge(file: &Path) -> anyhow::Result<Judgement> {
     let rules = serde_json::from_slice(&std::fs::read(file)?)?;
     let (revision, endpoint) = (revision(file), EndpointId(1));
-    Ok(Judgement { revision, endpoint, rules, resolved: None, from_pod_address: false })
+    let unmatched = Unmatched::Refused;
+    Ok(Judgement { revision, endpoint, rules, unmatched, resolved: None, from_pod_address: false })
 }
 
 /// Answers the proxy's questions, and prints its records.

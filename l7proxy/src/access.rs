@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use l7proxy_core::Reason;
 use l7proxy_core::control::{Access, FromProxy, Tally};
+use l7proxy_core::{Fate, Reason};
 use tokio::sync::mpsc;
 
 /// Where records go. A daemon that does not keep up loses some, which is counted, and holds nobody.
@@ -18,6 +18,7 @@ struct Counters {
     accepted: AtomicU64,
     open: AtomicU64,
     forwarded: AtomicU64,
+    audited: AtomicU64,
     refused: AtomicU64,
     over_connections: AtomicU64,
     over_requests: AtomicU64,
@@ -50,9 +51,10 @@ impl Journal {
     /// Takes a record in.
     pub fn write(&self, access: Access) {
         let counters = &self.counters;
-        let counter = match access.refused {
-            None => &counters.forwarded,
-            Some(reason) => {
+        let counter = match access.fate {
+            Fate::Passed => &counters.forwarded,
+            Fate::Audited(_) => &counters.audited,
+            Fate::Refused(reason) => {
                 match reason {
                     Reason::OverConnections | Reason::OverEndpointConnections => {
                         counters.over_connections.fetch_add(1, Ordering::Relaxed);
@@ -82,6 +84,7 @@ impl Journal {
             accepted: read(&counters.accepted),
             open: read(&counters.open),
             forwarded: read(&counters.forwarded),
+            audited: read(&counters.audited),
             refused: read(&counters.refused),
             over_connections: read(&counters.over_connections),
             over_requests: read(&counters.over_requests),

@@ -5,10 +5,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use l7proxy_core::Reason;
 use l7proxy_core::control::{Asked, MAX_TOPICS};
 use l7proxy_core::kafka::pipeline::{Answer, Pipeline, Step};
 use l7proxy_core::kafka::{MAX_REQUEST, MIN_REQUEST, Request, Scope};
+use l7proxy_core::{Fate, Reason, Unmatched};
 use tokio::io::{
     AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf,
     WriteHalf, split,
@@ -80,22 +80,28 @@ impl Requests<'_> {
                 return Ok(());
             };
             let begun = Instant::now();
-            let request = Request::read(&frame).map_err(|_| Reason::MalformedKafka)?;
-            let admitted = self.session.rules().await?;
-            let step = if admitted.allows_anything() {
-                let any = [model::KafkaRule::default()];
-                self.turns.lock().request(&request, &mut frame, any.iter())
-            } else {
-                self.turns.lock().request(&request, &mut frame, admitted.kafka())
+            let standing = self.session.standing().await?;
+            let (request, mut breach) = read(&frame, standing.unmatched)?;
+            breach = breach.or(standing.breach);
+            let step = match standing.admitted.filter(|admitted| !admitted.allows_anything()) {
+                Some(admitted) => {
+                    let (rules, unmatched) = (admitted.kafka(), standing.unmatched);
+                    self.turns.lock().request(&request, &mut frame, rules, unmatched)
+                }
+                None => {
+                    let any = [model::KafkaRule::default()];
+                    self.turns.lock().request(&request, &mut frame, any.iter(), standing.unmatched)
+                }
             };
-            let (refused, error) = match step {
-                Step::Forward => (None, 0),
-                Step::Denied(reason) => (Some(reason), request.denial()),
-                Step::Close(reason) => (Some(reason), 0),
+            let (fate, error) = match step {
+                Step::Forward => (breach.into(), 0),
+                Step::Audited(reason) => (Fate::Audited(breach.unwrap_or(reason)), 0),
+                Step::Denied(reason) => (Fate::Refused(reason), request.denial()),
+                Step::Close(reason) => (Fate::Refused(reason), 0),
             };
-            self.session.record(asked(request, error), refused, micros(begun));
+            self.session.record(asked(request, error), fate, micros(begun));
             match step {
-                Step::Forward => self.forward(&frame).await?,
+                Step::Forward | Step::Audited(_) => self.forward(&frame).await?,
                 Step::Denied(_) => self.turns.own.notify_one(),
                 // It is recorded; the connection ends.
                 Step::Close(_) => return Ok(()),
@@ -209,6 +215,18 @@ async fn write(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(
     let failed = |_| Reason::UpstreamFailed;
     writer.write_all(bytes).await.map_err(failed)?;
     writer.flush().await.map_err(failed)
+}
+
+/// Reads a request. One that is none goes on where that is only audited, with what is against it.
+fn read(frame: &[u8], unmatched: Unmatched) -> Result<(Request, Option<Reason>), Reason> {
+    let malformed = |_| Reason::MalformedKafka;
+    match Request::read(frame).map_err(malformed) {
+        Ok(request) => Ok((request, None)),
+        Err(reason) => {
+            let breach = unmatched.judge(reason)?;
+            Ok((Request::read_head(frame).map_err(malformed)?, Some(breach)))
+        }
+    }
 }
 
 /// What is recorded of a request.

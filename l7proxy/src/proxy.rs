@@ -1,15 +1,16 @@
 //! The proxy as a whole: listeners, limits, and the connection to the daemon.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use l7proxy_core::{CompiledRules, Options};
+use l7proxy_core::{CompiledRules, Options, Reason};
 use model::L7Rules;
 use thiserror::Error;
 use tokio::net;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::access::Journal;
 use crate::admission::Admission;
@@ -38,6 +39,27 @@ pub(crate) struct Shared {
     pub compiled: Cache<L7Rules, Arc<CompiledRules>>,
     pub certificates: Certificates,
     pub dial: Box<dyn Dial>,
+}
+
+impl Shared {
+    /// Connects to where a client was going, with its own address if the destination is to see it.
+    pub async fn reach(
+        &self,
+        client: SocketAddr,
+        destination: SocketAddr,
+        from_pod_address: bool,
+    ) -> Result<net::TcpStream, Reason> {
+        let source = from_pod_address.then(|| client.ip());
+        let dialing = self.dial.dial(destination, source);
+        match timeout(self.options.connect_time(), dialing).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => {
+                tracing::debug!(%destination, %error, "not reached");
+                Err(Reason::UpstreamUnreachable)
+            }
+            Err(_) => Err(Reason::UpstreamUnreachable),
+        }
+    }
 }
 
 /// Why the proxy stopped.

@@ -15,19 +15,30 @@ use crate::prefixed::{Io, write_through};
 use crate::session::Session;
 use crate::tls::Ends;
 
-/// Carries TLS that was judged by its server name.
-pub(crate) async fn untouched(session: &Session, io: Io) -> Result<(), Reason> {
+/// Carries what goes on as it came: TLS that was judged by its server name, and what rules are
+/// against for this reason where that is only audited.
+pub(crate) async fn untouched(
+    session: &Session,
+    io: Io,
+    breach: Option<Reason>,
+) -> Result<(), Reason> {
     let begun = Instant::now();
     let upstream = Ends::plain(None).connect(session, None).await?;
-    session.record(Asked::Tls, None, micros(begun));
+    let asked = if session.hello().is_some() { Asked::Tls } else { Asked::Connection };
+    session.record(asked, breach.into(), micros(begun));
     carry(session, io, upstream).await
 }
 
-/// Carries a connection on which anything may be said.
-pub(crate) async fn opened(session: &Session, io: Io, ends: Ends) -> Result<(), Reason> {
+/// Carries a connection on which anything may be said, or goes on all the same for this reason.
+pub(crate) async fn opened(
+    session: &Session,
+    io: Io,
+    ends: Ends,
+    breach: Option<Reason>,
+) -> Result<(), Reason> {
     let begun = Instant::now();
     let upstream = ends.connect(session, None).await?;
-    session.record(Asked::Connection, None, micros(begun));
+    session.record(Asked::Connection, breach.into(), micros(begun));
     carry(session, io, upstream).await
 }
 

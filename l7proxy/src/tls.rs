@@ -15,7 +15,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -158,7 +157,7 @@ pub(crate) async fn intercept(
     terminate: &Terminate,
     originate: &Originate,
 ) -> Result<(Io, Ends, bool), Reason> {
-    let hello = session.hello.as_ref().ok_or(Reason::MalformedHello)?;
+    let hello = session.hello().ok_or(Reason::MalformedHello)?;
     let name = hello.server_name.clone()?;
     let certificate = session.shared.certificates.show(terminate, &name)?;
     let ours = |protocol: &&Vec<u8>| *protocol == HTTP2 || *protocol == HTTP1;
@@ -204,7 +203,7 @@ impl Ends {
     /// A new connection to the destination.
     pub async fn connect_anew(&self, session: &Session, host: Option<&str>) -> Result<Io, Reason> {
         if self.originate.is_none() {
-            return Ok(Box::new(dial(session).await?));
+            return Ok(Box::new(session.dial().await?));
         }
         let name = session.server_name().or_else(|| host.map(str::to_owned));
         let name = name.ok_or(Reason::ServerNameMissing)?;
@@ -226,7 +225,7 @@ impl Ends {
         }
         let name = name.strip_suffix('.').unwrap_or(name).to_owned();
         let name = ServerName::try_from(name).map_err(|_| Reason::ServerNameOdd)?;
-        let stream = dial(session).await?;
+        let stream = session.dial().await?;
         let connecting = TlsConnector::from(config).connect(name, stream);
         let connected = timeout(session.shared.options.connect_time(), connecting).await;
         let stream = connected.map_err(|_| Reason::UpstreamUnreachable)?.map_err(|error| {
@@ -235,18 +234,5 @@ impl Ends {
         })?;
         let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
         Ok((Box::new(stream), agreed))
-    }
-}
-
-async fn dial(session: &Session) -> Result<TcpStream, Reason> {
-    let source = session.from_pod_address.then(|| session.client.ip());
-    let dialing = session.shared.dial.dial(session.destination, source);
-    match timeout(session.shared.options.connect_time(), dialing).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => {
-            tracing::debug!(destination = %session.destination, %error, "not reached");
-            Err(Reason::UpstreamUnreachable)
-        }
-        Err(_) => Err(Reason::UpstreamUnreachable),
     }
 }

@@ -1,6 +1,8 @@
 //! The whole proxy on loopback: real clients, real servers, and a daemon that says what the test
 //! says.
 
+#[path = "proxy/audit.rs"]
+mod audit;
 #[path = "proxy/http1.rs"]
 mod http1;
 #[path = "proxy/http2.rs"]

@@ -20,7 +20,9 @@ pub use answer::{Address, Answer};
 pub use framing::{FrameError, Frames};
 pub use header::{Flags, HEADER_LEN, Header, Rcode};
 pub use outline::{ExtendedError, Outline, REFUSAL_MAX_LEN};
-pub use pending::{Asked, Client, Course, Key, Limits, Pending, Refused, Slot, Unsolicited};
+pub use pending::{
+    Asked, Breach, Client, Course, Key, Limits, Pending, Refused, Slot, Unsolicited,
+};
 pub use question::Question;
 pub use rewrite::{set_id, write_framed};
 pub use screen::{Rejection, Screened, screen};

@@ -57,13 +57,24 @@ pub struct Limits {
     pub timeout: Duration,
 }
 
-/// When a query passed which point.
+/// How a query came to go upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Course {
     /// When the batch came that it was read with.
     pub received: Moment,
     /// When it was let go on upstream.
     pub forwarded: Moment,
+    /// What is against it, where that is only audited.
+    pub breach: Option<Breach>,
+}
+
+/// What is against a query that goes upstream all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breach {
+    /// No rule allows it.
+    Policy,
+    /// Its endpoint has asked too much under patterns.
+    Limit,
 }
 
 /// One waiting query.

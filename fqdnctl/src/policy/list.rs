@@ -9,7 +9,8 @@ use crate::output::{Cell, Output, Tone};
 /// Show the policies in force.
 ///
 /// Without a name, all of them in a table. A policy that asks for what is not enforced here is
-/// marked `partly`: the rules that need it allow nothing.
+/// marked `partly`: the rules that need it allow nothing. One that is audited drops nothing: what it
+/// would drop passes, and flows show it as AUDIT.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -93,9 +94,10 @@ fn show(policy: &api::Policy, output: &Output) -> anyhow::Result<()> {
 }
 
 fn enforced(policy: &api::Policy) -> Cell {
-    match policy.unenforced.is_empty() {
-        true => Cell::toned("whole", Tone::Good),
-        false => Cell::toned("partly", Tone::Warning),
+    match (policy.audited, policy.unenforced.is_empty()) {
+        (true, _) => Cell::toned("audited", Tone::Warning),
+        (false, true) => Cell::toned("whole", Tone::Good),
+        (false, false) => Cell::toned("partly", Tone::Warning),
     }
 }
 

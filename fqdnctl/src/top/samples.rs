@@ -80,11 +80,13 @@ pub(super) fn endpoint(name: &str, connections: u64, drops: u64) -> api::Endpoin
         table: Some(TableId(1)),
         generation: 2,
         policies: vec!["default/one-name".to_owned()],
+        audited_policies: Vec::new(),
         names: 3,
         leases: 5,
         over_limits: [].into(),
         connections,
         drops: [("deny-rule".to_owned(), drops)].into(),
+        audits: [].into(),
     }
 }
 
@@ -124,6 +126,7 @@ pub(super) fn detail() -> Detail {
         namespace: Some("default".to_owned()),
         name: name.to_owned(),
         file: format!("/etc/fqdnd/manifests/{name}.yaml"),
+        audited: false,
         rules: vec![rule.clone()],
         endpoints: Vec::new(),
         unenforced: Vec::new(),

@@ -68,8 +68,12 @@ pub(super) fn summary(board: &Board) -> String {
         (read, applied) if read == applied => format!("revision {applied}"),
         (read, applied) => format!("revision {applied}, becoming {read}"),
     };
+    let audited = match count(api::Enforcement::Audited) {
+        0 => String::new(),
+        audited => format!(" {audited} audited,"),
+    };
     format!(
-        "fqdnd  {revision}  {} enforced, {} open, {} denied",
+        "fqdnd  {revision}  {} enforced,{audited} {} open, {} denied",
         count(api::Enforcement::Enforced),
         count(api::Enforcement::Open),
         count(api::Enforcement::Denied)

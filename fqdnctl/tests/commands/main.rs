@@ -51,6 +51,33 @@ Problems
 }
 
 #[test]
+fn what_is_audited_is_said_where_enforcement_is() {
+    let status = Status {
+        audit: true,
+        endpoints: EndpointCounts { audited: 3, ..EndpointCounts::default() },
+        audits: [("policy-denied".to_owned(), 5)].into(),
+        ..status()
+    };
+    let text = stdout(&Daemon::answering(&status).run(&["status"]));
+    assert!(text.contains("Audit:       every policy is audited: nothing is enforced\n"), "{text}");
+    assert!(text.contains("Endpoints:   0 enforced, 3 audited, 0 open, 0 denied\n"), "{text}");
+    assert!(text.contains("\nAudited packets\npolicy-denied:   5\n"), "{text}");
+    let [web, _] = endpoints().try_into().unwrap();
+    let web = Endpoint {
+        enforcement: Enforcement::Audited,
+        audited_policies: vec!["prod/web".into()],
+        audits: [("deny-rule".to_owned(), 5)].into(),
+        ..web
+    };
+    let text = stdout(&Daemon::answering(&[web]).run(&["endpoint", "get", "prod/web"]));
+    for line in
+        ["Enforcement:   audited\n", "Audited:       prod/web\n", "Audits:        deny-rule=5\n"]
+    {
+        assert!(text.contains(line), "{text}");
+    }
+}
+
+#[test]
 fn endpoints_are_listed_and_a_denied_one_says_why() {
     let daemon = Daemon::answering(&endpoints());
     assert_eq!(
@@ -63,8 +90,8 @@ ID   NAMESPACE   NAME   ENFORCEMENT                  INTERFACE   ADDRESSES      
     );
     let wide = stdout(&daemon.run(&["endpoint", "list", "-o", "wide"]));
     let rows: Vec<Vec<&str>> = wide.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0][10..], ["IDENTITY", "TABLE", "GENERATION", "BRIDGE", "LABELS"]);
-    assert_eq!(rows[1][10..], ["256", "5", "8", "cni0", "k8s:app=web,k8s:tier=front"]);
+    assert_eq!(rows[0][10..], ["AUDITS", "IDENTITY", "TABLE", "GENERATION", "BRIDGE", "LABELS"]);
+    assert_eq!(rows[1][10..], ["0", "256", "5", "8", "cni0", "k8s:app=web,k8s:tier=front"]);
 }
 
 #[test]
@@ -338,9 +365,10 @@ fn status() -> Status {
         uptime_seconds: 11_520,
         kernel: "6.18.0".into(),
         attach_mode: AttachMode::Tcx,
+        audit: false,
         policy_revision: 7,
         applied_revision: 6,
-        endpoints: EndpointCounts { open: 1, enforced: 2, denied: 1 },
+        endpoints: EndpointCounts { open: 1, enforced: 2, audited: 0, denied: 1 },
         policies: 2,
         files: 3,
         stale_files: vec![StaleFile { file: "/m/web.yaml".into(), last_good: 1_700_011_460 }],
@@ -358,6 +386,7 @@ fn status() -> Status {
         flows: [].into(),
         drops: [("policy-denied".to_owned(), 17)].into(),
         hubble: Some(Hubble {
+        audits: [].into(),
             listeners: vec![
                 Listener { address: "unix:///run/fqdnd/hubble.sock".into(), failure: None },
                 Listener {
@@ -390,11 +419,13 @@ fn endpoints() -> Vec<Endpoint> {
         generation: 8,
         policies: vec!["prod/web".into()],
         names: 4,
+        audited_policies: Vec::new(),
         leases: 9,
         over_limits: [("query-rate".to_owned(), 6)].into(),
         connections: 12,
         drops: [("policy-denied".to_owned(), 2), ("spoofed-source".to_owned(), 1)].into(),
     };
+        audits: [].into(),
     let db = Endpoint {
         id: Some(EndpointId(2)),
         name: "db".into(),

@@ -219,6 +219,7 @@ fn policy(name: &str) -> Policy {
         message: "is not enforced".into(),
     };
     Policy {
+        audited: false,
         namespace: Some("prod".into()),
         name: name.into(),
         file: "/m/web.yaml".into(),

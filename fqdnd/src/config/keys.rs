@@ -558,6 +558,10 @@ pub struct Keys {
     /// ended; else that is an error. Default: false.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub wait: Option<bool>,
+    /// Whether every policy is audited: what policies would drop passes, and flows tell of it as
+    /// AUDIT. So nothing is enforced. Default: false.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub audit: Option<bool>,
     #[allow(missing_docs, reason = "clap would take it for the text of the whole command")]
     #[command(flatten)]
     pub kubernetes: KubernetesKeys,

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use engine::{L7Judgement, LocalEndpoint};
 use kubernetes::Inventory;
-use l7proxy_core::Reason;
 use l7proxy_core::control::Judgement;
+use l7proxy_core::{Reason, Unmatched};
 use model::{EndpointId, Interface, L7Rule, L7Rules, Name, Objects, Requests};
 use tokio::sync::watch;
 
@@ -62,21 +62,26 @@ impl Judge {
     /// What may be said on a connection.
     pub fn judge(&self, client: SocketAddr, destination: SocketAddr) -> Result<Judgement, Reason> {
         let revision = *self.revision.borrow();
-        let (endpoint, rules) = match self.names.converse(client.ip(), destination) {
-            L7Judgement::Unknown | L7Judgement::Refused(_) | L7Judgement::Audited(_) => {
-                return Err(Reason::NoRules);
-            }
-            L7Judgement::Anything(endpoint) => (endpoint, vec![ANYTHING]),
-            L7Judgement::Limited(endpoint, alternatives, _) => {
+        let converse = self.names.converse(client.ip(), destination);
+        let (endpoint, rules, unmatched) = match converse {
+            L7Judgement::Unknown | L7Judgement::Refused(_) => return Err(Reason::NoRules),
+            L7Judgement::Anything(endpoint) => (endpoint, vec![ANYTHING], Unmatched::Refused),
+            L7Judgement::Audited(endpoint) => (endpoint, Vec::new(), Unmatched::Audited),
+            L7Judgement::Limited(endpoint, alternatives, unmatched) => {
                 let secrets = self.secrets.load();
                 let all = alternatives.by_address.iter().chain(&alternatives.by_name);
-                (endpoint, all.map(|l7| secrets.fill(l7)).collect())
+                let unmatched = match unmatched {
+                    engine::Unmatched::Refused => Unmatched::Refused,
+                    engine::Unmatched::Audited => Unmatched::Audited,
+                };
+                (endpoint, all.map(|l7| secrets.fill(l7)).collect(), unmatched)
             }
         };
         Ok(Judgement {
             revision,
             endpoint,
             rules: L7Rules(rules.into_iter().collect()),
+            unmatched,
             resolved: self.resolved(endpoint, destination),
             from_pod_address: self.from_pods && !self.are_neighbours(client, destination),
         })

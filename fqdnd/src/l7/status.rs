@@ -97,6 +97,7 @@ fn sum(a: &Tally, b: &Tally) -> Tally {
         accepted: a.accepted + b.accepted,
         open: a.open + b.open,
         forwarded: a.forwarded + b.forwarded,
+        audited: a.audited + b.audited,
         refused: a.refused + b.refused,
         over_connections: a.over_connections + b.over_connections,
         over_requests: a.over_requests + b.over_requests,

@@ -62,12 +62,15 @@ impl Cold {
     }
 
     fn tell_endpoints(&self) {
-        let api::EndpointCounts { open, enforced, denied } = self.endpoints;
+        let api::EndpointCounts { open, enforced, audited, denied } = self.endpoints;
         gauge(
                 "fqdnd_endpoints",
-                "Endpoints of this node: selected by no policy, judged by policies, or denied everything because they are not bound as their record says.",
+                "Endpoints of this node: selected by no policy, judged by policies, judged by policies that are all audited, or denied everything because they are not bound as their record says.",
             )
-            .by("state", [("open", open), ("enforced", enforced), ("denied", denied)]);
+            .by(
+                "state",
+                [("open", open), ("enforced", enforced), ("audited", audited), ("denied", denied)],
+            );
         gauge("fqdnd_identities", "Identities in use, those with fixed meanings included.")
             .counts(self.identities);
     }
@@ -82,6 +85,12 @@ fn tell_manifests(problems: u64, shared: &Shared) {
         gauge(name, help).counts(count as u64);
     };
     gauge_of("fqdnd_policies", "Policies in force.", manifests.policies.len());
+    let audited = manifests.policies.values().filter(|policy| policy.audited).count();
+    gauge_of(
+        "fqdnd_audited_policies",
+        "Policies in force that are audited: what they alone would drop passes.",
+        audited,
+    );
     gauge_of("fqdnd_manifest_files", "Manifest files that are read.", manifests.files.len());
     gauge_of(
         "fqdnd_stale_manifest_files",

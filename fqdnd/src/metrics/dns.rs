@@ -30,6 +30,7 @@ const SPECS: &[Spec] = &[
         label: "verdict",
         readings: &[
             ("allowed", "allowed"),
+            ("audited", "audited"),
             ("refused", "refused"),
             ("over_query_limit", "over-query-limit"),
             ("unknown_clients", "unknown-client"),

@@ -15,6 +15,7 @@ use crate::daemon::Shared;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Count {
     Dropped(DropReason),
+    Audited(DropReason),
     BegunOutbound,
     BegunInbound,
     Redirected,
@@ -57,6 +58,10 @@ impl Hot {
         let drops = shared.datapath.drops().context("drop counters cannot be read")?;
         counts
             .extend(drops.into_iter().map(|((id, own), count)| ((id, Count::Dropped(own)), count)));
+        let audits = shared.datapath.audits().context("audit counters cannot be read")?;
+        counts.extend(
+            audits.into_iter().map(|((id, own), count)| ((id, Count::Audited(own)), count)),
+        );
         let begun = shared.datapath.counts().context("flow counters cannot be read")?;
         for (id, own) in begun {
             counts.extend([
@@ -121,6 +126,13 @@ impl Hot {
             |reason: &DropReason| (reason.as_str(), self.counts.of(Count::Dropped(*reason)));
         counter("fqdnd_dropped_packets_total", "Packets dropped, by reason.")
             .by("reason", DropReason::ALL.iter().map(dropped));
+        let audited =
+            |reason: &DropReason| (reason.as_str(), self.counts.of(Count::Audited(*reason)));
+        counter(
+            "fqdnd_audited_packets_total",
+            "Packets that passed only because policies are audited, by the reason for which they would have been dropped.",
+        )
+        .by("reason", DropReason::ALL.iter().map(audited));
         counter("fqdnd_flows_total", "Flows whose first packet passed or went to a proxy.")
             .with(
                 [("direction", "egress"), ("verdict", "forwarded")],

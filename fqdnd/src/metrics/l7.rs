@@ -4,7 +4,7 @@ use metrics::{Unit, describe_histogram, histogram};
 
 use super::family::{counter, gauge};
 use crate::daemon::Shared;
-use crate::l7::{Counts, Health, Spoken};
+use crate::l7::{Counts, Health, Outcomes, Spoken};
 
 const LATENCY: &str = "fqdnd_l7_latency_seconds";
 
@@ -37,13 +37,16 @@ fn tell_requests(counts: &Counts) {
         "fqdnd_l7_requests_total",
         "Requests, and connections that came to none, by protocol and what became of them.",
     );
-    for (spoken, passed, refused) in counts.outcomes() {
-        for (outcome, count) in [("passed", passed), ("refused", refused)] {
+    for (spoken, Outcomes { passed, audited, refused }) in counts.outcomes() {
+        let outcomes = [("passed", passed), ("audited", audited), ("refused", refused)];
+        for (outcome, count) in outcomes {
             family = family.with([("protocol", spoken.as_str()), ("outcome", outcome)], count);
         }
     }
     counter("fqdnd_l7_refusals_total", "What was refused, by reason.")
         .by("reason", counts.refusals());
+    counter("fqdnd_l7_audits_total", "What passed only because nothing is enforced, by reason.")
+        .by("reason", counts.audits());
     describe_histogram!(LATENCY, Unit::Nanoseconds, "From requests to their answers, by protocol.");
     for spoken in [Spoken::Http, Spoken::Kafka] {
         tell_latency(spoken, counts);

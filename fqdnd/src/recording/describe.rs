@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use dnsproxy::Breach;
 use engine::explain::Outcome as Explained;
 use flows::{
     Direction, Dns, EventKind, Flow, Layer4, Layer7, MessageKind, Record, Side, TcpFlags, Time,
@@ -289,7 +290,11 @@ const fn verdict(exchange: &Exchange) -> (Verdict, Option<DropReason>) {
             (Verdict::Dropped, Some(DropReason::EndpointUnknown))
         }
         (exchanges::Outcome::OverLimit, _) => (Verdict::Dropped, None),
-        (exchanges::Outcome::Answered(_), _) => (Verdict::Forwarded, None),
+        (exchanges::Outcome::Answered(_), _) => match exchange.breach {
+            None => (Verdict::Forwarded, None),
+            Some(Breach::Policy) => (Verdict::Audit, Some(DropReason::PolicyDenied)),
+            Some(Breach::Limit) => (Verdict::Audit, None),
+        },
         (exchanges::Outcome::Failed(_), _) => (Verdict::Error, None),
     }
 }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
-use dnsproxy::{Answer, Ending, Settled};
+use dnsproxy::{Answer, Breach, Ending, Settled};
 use model::{DnsFailure, EndpointId, Moment, Name, NameRef, Transport};
 
 use super::budget::Budget;
@@ -41,6 +41,8 @@ pub struct Exchange {
     pub at: Moment,
     /// When it went upstream, if it did.
     pub forwarded: Option<Moment>,
+    /// What is against it, where it went upstream all the same.
+    pub breach: Option<Breach>,
     /// Whose it was; none of a client that is no endpoint.
     pub endpoint: Option<EndpointId>,
     /// Who asked.
@@ -121,10 +123,11 @@ impl Exchanges {
 
 impl Exchange {
     fn new(settled: &Settled<'_>) -> Self {
-        let Settled { endpoint, query, forwarded, at, ending } = *settled;
+        let Settled { endpoint, query, forwarded, breach, at, ending } = *settled;
         let mut own = Self {
             at,
             forwarded,
+            breach,
             endpoint,
             client: query.client,
             server: query.server,
@@ -254,7 +257,8 @@ mod tests {
             qtype: 1,
         };
         let (forwarded, at) = (Some(Moment::from_secs(99)), Moment::from_secs(100));
-        exchanges.note(&Settled { endpoint: Some(EndpointId(3)), query, forwarded, at, ending });
+        let (endpoint, breach) = (Some(EndpointId(3)), None);
+        exchanges.note(&Settled { endpoint, query, forwarded, breach, at, ending });
     }
 
     /// An answer to `a.` with an alias `b.` and so many addresses of each family.

@@ -31,6 +31,7 @@ pub fn status(l7: &L7) -> api::L7Proxy {
         connections: tally.open,
         accepted: tally.accepted,
         forwarded: tally.forwarded,
+        audited: tally.audited,
         refused: tally.refused,
         limits: reached.map(|(name, count)| (name.to_owned(), count)).collect(),
     }

@@ -41,6 +41,7 @@ fn describe(policy: &policy::Policy, endpoints: Vec<EndpointName>) -> api::Polic
         namespace: policy.key.namespace.clone(),
         name: policy.key.name.clone(),
         file: file.unwrap_or_default(),
+        audited: policy.audited,
         rules: rules.collect(),
         endpoints,
         unenforced: policy.unenforced.iter().map(problem).collect(),

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Reason, Resolved};
+use crate::{Fate, Reason, Resolved, Unmatched};
 
 /// The longest message, in bytes.
 pub const MAX_MESSAGE: usize = 4 << 20;
@@ -62,6 +62,8 @@ pub struct Judgement {
     pub endpoint: EndpointId,
     /// The rules for the destination and port.
     pub rules: L7Rules,
+    /// What becomes of what none of them allows.
+    pub unmatched: Unmatched,
     /// The names that the pod resolved to the destination; absent where names do not matter.
     pub resolved: Option<Vec<String>>,
     /// Whether the destination is to see the pod's own address.
@@ -81,8 +83,8 @@ pub struct Access {
     pub server_name: Option<String>,
     /// What was asked.
     pub request: Asked,
-    /// Why it was refused; absent if it was not.
-    pub refused: Option<Reason>,
+    /// What became of it.
+    pub fate: Fate,
     /// From the request to its answer, in microseconds; absent where none came.
     pub micros: Option<u64>,
 }
@@ -139,6 +141,8 @@ pub struct Tally {
     pub open: u64,
     /// Requests and untouched connections that passed.
     pub forwarded: u64,
+    /// Those that passed only because what is against them is not enforced.
+    pub audited: u64,
     /// Requests and connections that were refused.
     pub refused: u64,
     /// Connections refused for want of room, the proxy's or the endpoint's.

@@ -75,29 +75,37 @@ pub struct Malformed;
 impl Request {
     /// Reads a request, without the length before it.
     pub fn read(frame: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(frame);
-        let (api_key, api_version) = (reader.i16()?, reader.i16()?);
-        let correlation = reader.i32()?;
-        let client_id = reader.nullable_string()?.map(str::to_owned);
-        let mut request = Self {
-            api_key,
-            api_version,
-            correlation,
-            client_id,
-            scope: Scope::Unreadable,
-            is_answered: true,
-            session: None,
-        };
-        match Api::of(api_key) {
+        let (mut request, mut reader) = Self::begin(frame)?;
+        request.client_id = reader.nullable_string()?.map(str::to_owned);
+        match Api::of(request.api_key) {
             Some(api) if api.layout.is_empty() => request.scope = Scope::Topics(Vec::new()),
-            Some(api) if (0..=api.newest).contains(&api_version) => {
-                reader.flexible = api_version >= api.flexible;
+            Some(api) if (0..=api.newest).contains(&request.api_version) => {
+                reader.flexible = request.api_version >= api.flexible;
                 reader.tags()?;
                 request.read_body(reader, api)?;
             }
             Some(_) | None => {}
         }
         Ok(request)
+    }
+
+    /// Reads no more of a request than by what it is answered.
+    pub fn read_head(frame: &[u8]) -> Result<Self, Malformed> {
+        Ok(Self::begin(frame)?.0)
+    }
+
+    fn begin(frame: &[u8]) -> Result<(Self, Reader<'_>), Malformed> {
+        let mut reader = Reader::new(frame);
+        let request = Self {
+            api_key: reader.i16()?,
+            api_version: reader.i16()?,
+            correlation: reader.i32()?,
+            client_id: None,
+            scope: Scope::Unreadable,
+            is_answered: true,
+            session: None,
+        };
+        Ok((request, reader))
     }
 
     fn read_body(&mut self, reader: Reader<'_>, api: &Api) -> Result<(), Malformed> {

@@ -6,14 +6,18 @@
 #![forbid(unsafe_code)]
 
 pub mod control;
+mod fate;
 pub mod hello;
 pub mod http;
 pub mod kafka;
 mod options;
+mod protocol;
 mod reason;
 mod rules;
 pub mod screen;
 
+pub use fate::{Fate, Unmatched};
 pub use options::Options;
+pub use protocol::Protocol;
 pub use reason::Reason;
 pub use rules::{Admitted, CompiledRules, Resolved, RuleProblem, TlsRoute};

@@ -100,6 +100,47 @@ reasons! {
 }
 
 impl Reason {
+    /// Whether rules are against what was refused, and neither its form, nor a bound, nor an end
+    /// that failed: so that it could go on all the same.
+    pub const fn is_of_rules(self) -> bool {
+        match self {
+            Self::RequestDenied
+            | Self::HostIsNotServerName
+            | Self::TlsNotTerminated
+            | Self::NotTls
+            | Self::MalformedHello
+            | Self::EncryptedHello
+            | Self::ServerNameMissing
+            | Self::ServerNameOdd
+            | Self::ServerNameDenied
+            | Self::ServerNameNotResolved
+            | Self::NotOriginated
+            | Self::SecretUnavailable
+            | Self::UnknownProtocol
+            | Self::KafkaDenied
+            | Self::MalformedKafka
+            | Self::KafkaVersion
+            | Self::NoRules => true,
+            Self::MalformedRequest
+            | Self::AmbiguousLength
+            | Self::MalformedChunk
+            | Self::AmbiguousHost
+            | Self::HeadTooLarge
+            | Self::ConnectMethod
+            | Self::AmbiguousPath
+            | Self::HandshakeFailed
+            | Self::UpstreamUnreachable
+            | Self::UpstreamUntrusted
+            | Self::UpstreamFailed
+            | Self::NoJudgement
+            | Self::OverConnections
+            | Self::OverEndpointConnections
+            | Self::OverRequests
+            | Self::SlowClient
+            | Self::RulesChanged => false,
+        }
+    }
+
     /// What to do about it, for those where the rules want a change.
     pub const fn advice(self) -> Option<&'static str> {
         match self {

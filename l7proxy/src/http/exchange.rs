@@ -7,9 +7,9 @@ use ::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Incoming};
-use l7proxy_core::Reason;
 use l7proxy_core::control::Asked;
 use l7proxy_core::http::{Edit, Facts, Target};
+use l7proxy_core::{Fate, Reason};
 use tokio::time::{Instant, timeout};
 
 use super::body::Tracked;
@@ -38,7 +38,15 @@ pub(super) struct Exchange {
 struct Allowed {
     target: Target,
     edits: Vec<Edit>,
+    /// What is against it, where that is only audited.
+    breach: Option<Reason>,
     place: (Permit, Busy),
+}
+
+/// What is recorded of a request.
+struct Told {
+    asked: Asked,
+    breach: Option<Reason>,
 }
 
 impl Exchange {
@@ -46,22 +54,21 @@ impl Exchange {
     pub async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Reply> {
         let begun = Instant::now();
         if let Some(reason) = self.fault_behind(&request) {
-            let asked = Asked::Connection;
-            self.session.record(asked, Some(reason), None);
+            self.session.record(Asked::Connection, Fate::Refused(reason), None);
             let mut response = refusal(reason);
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             return response;
         }
-        let mut asked = ask(&request);
-        let response = match self.exchange(request, &mut asked).await {
+        let mut told = Told { asked: ask(&request), breach: None };
+        let response = match self.exchange(request, &mut told).await {
             Ok(response) => {
-                note_status(&mut asked, response.status());
-                self.session.record(asked, None, micros(begun));
+                note_status(&mut told.asked, response.status());
+                self.session.record(told.asked, told.breach.into(), micros(begun));
                 response
             }
             Err(reason) => {
-                note_status(&mut asked, status(reason));
-                self.session.record(asked, Some(reason), micros(begun));
+                note_status(&mut told.asked, status(reason));
+                self.session.record(told.asked, Fate::Refused(reason), micros(begun));
                 self.refuse(reason)
             }
         };
@@ -97,7 +104,7 @@ impl Exchange {
     async fn exchange(
         self: &Arc<Self>,
         mut request: Request<Incoming>,
-        asked: &mut Asked,
+        told: &mut Told,
     ) -> Result<Response<Reply>, Reason> {
         hop::strip(request.headers_mut());
         let allowed = match self.judge(&request).await {
@@ -107,7 +114,8 @@ impl Exchange {
                 return Err(reason);
             }
         };
-        note_edits(asked, &allowed.edits);
+        note_edits(&mut told.asked, &allowed.edits);
+        told.breach = allowed.breach;
         self.forward(request, allowed).await
     }
 
@@ -116,20 +124,20 @@ impl Exchange {
         if target.host.is_empty() {
             return Err(Reason::AmbiguousHost);
         }
-        if self.session.server_name().is_some_and(|name| !same_name(&name, &target)) {
-            return Err(Reason::HostIsNotServerName);
-        }
         let permit = self.session.shared.admission.request(self.session.endpoint)?;
         let place = (permit, self.life.begin());
-        let admitted = self.session.rules().await?;
+        let standing = self.session.standing().await?;
+        let misled = self.session.server_name().is_some_and(|name| !same_name(&name, &target));
+        let misled =
+            misled.then(|| standing.unmatched.judge(Reason::HostIsNotServerName)).transpose()?;
         let facts = Facts {
             method: request.method().as_str(),
             path: &target.path,
             host: &target.host,
             headers: request.headers(),
         };
-        let edits = admitted.http(&facts).ok_or(Reason::RequestDenied)?;
-        Ok(Allowed { target, edits, place })
+        let (edits, against) = standing.http(&facts)?;
+        Ok(Allowed { target, edits, breach: misled.or(against), place })
     }
 
     async fn forward(
@@ -137,7 +145,7 @@ impl Exchange {
         mut request: Request<Incoming>,
         allowed: Allowed,
     ) -> Result<Response<Reply>, Reason> {
-        let Allowed { target, edits, place } = allowed;
+        let Allowed { target, edits, place, breach: _ } = allowed;
         let changes = self.gate.is_some() && hop::is_websocket(request.headers());
         let judged = changes.then(|| Judged {
             method: request.method().clone(),

@@ -40,14 +40,14 @@ pub(super) async fn carry(
 async fn revoked(exchange: &Exchange, judged: &Judged) {
     let mut changes = exchange.session.changes();
     loop {
-        let Ok(admitted) = exchange.session.rules().await else { return };
+        let Ok(standing) = exchange.session.standing().await else { return };
         let facts = Facts {
             method: judged.method.as_str(),
             path: &judged.target.path,
             host: &judged.target.host,
             headers: &judged.headers,
         };
-        if admitted.http(&facts).is_none() || changes.changed().await.is_err() {
+        if standing.http(&facts).is_err() || changes.changed().await.is_err() {
             return;
         }
     }

@@ -82,7 +82,7 @@ impl Upstream {
     async fn sender(&self, host: &str) -> Result<Sender, Reason> {
         let mut state = self.state.lock().await;
         // Where the host is what the destination proves, another one needs another connection.
-        let named_by_host = self.is_tls && self.session.hello.is_none();
+        let named_by_host = self.is_tls && self.session.hello().is_none();
         if named_by_host && state.host.as_deref() != Some(host) {
             state.sender = None;
             state.host = Some(host.to_owned());

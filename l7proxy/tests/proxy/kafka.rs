@@ -13,7 +13,7 @@ use crate::rules::{http, kafka, request};
 use crate::stage::{PATIENCE, Stage};
 
 /// A broker that answers each request with its own bytes behind the correlation.
-async fn broker() -> SocketAddr {
+pub async fn broker() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -29,7 +29,7 @@ async fn broker() -> SocketAddr {
     address
 }
 
-async fn send(stream: &mut TcpStream, frame: &[u8]) {
+pub async fn send(stream: &mut TcpStream, frame: &[u8]) {
     let length = u32::try_from(frame.len()).unwrap().to_be_bytes();
     stream.write_all(&[&length, frame].concat()).await.unwrap();
 }
@@ -41,7 +41,7 @@ async fn read(stream: &mut TcpStream) -> Option<Vec<u8>> {
     Some(frame)
 }
 
-async fn answer(stream: &mut TcpStream) -> Option<Vec<u8>> {
+pub async fn answer(stream: &mut TcpStream) -> Option<Vec<u8>> {
     timeout(PATIENCE, read(stream)).await.expect("no answer")
 }
 
@@ -51,12 +51,12 @@ fn text(text: &str) -> Vec<u8> {
 }
 
 /// Metadata of one topic, in version 1.
-fn metadata(correlation: u8, topic: &str) -> Vec<u8> {
+pub fn metadata(correlation: u8, topic: &str) -> Vec<u8> {
     let head = [0, 3, 0, 1, 0, 0, 0, correlation];
     [&head[..], &text("client"), &1_u32.to_be_bytes(), &text(topic)].concat()
 }
 
-fn allow(topic: &str) -> KafkaRule {
+pub fn allow(topic: &str) -> KafkaRule {
     KafkaRule { topic: Some(topic.into()), ..KafkaRule::default() }
 }
 

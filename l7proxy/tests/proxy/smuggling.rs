@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use l7proxy_core::Reason;
+use l7proxy_core::{Fate, Reason};
 
 use crate::rules::ok;
 use crate::servers::Echo;
@@ -76,7 +76,7 @@ async fn what_can_be_read_in_two_ways_is_refused_behind_what_cannot() {
         assert_eq!(first, "GET /ok/first a.example\n", "{stream:?}");
         let head = client.until("\r\n\r\n").await;
         assert_eq!(head.split(' ').nth(1), Some(status), "{stream:?}: {head}");
-        stage.record(|record| record.refused == Some(reason)).await;
+        stage.record(|record| record.fate == Fate::Refused(reason)).await;
     }
     assert!(stage.passed().iter().all(|path| path == "/ok/first"), "{:?}", stage.passed());
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use l7proxy::{Dial, DialFuture, Options, Proxy};
-use l7proxy_core::Reason;
 use l7proxy_core::control::{Access, Asked, FromProxy, Inbox, Judgement, ToProxy, encode};
+use l7proxy_core::{Fate, Reason, Unmatched};
 use model::{EndpointId, L7Rules};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -57,12 +57,24 @@ impl Stage {
     }
 
     pub fn with(destination: SocketAddr, rules: L7Rules, options: Options) -> Self {
+        Self::start(destination, judgement(1, rules), options)
+    }
+
+    /// The same, where the rules are only audited.
+    pub fn audited(destination: SocketAddr, rules: L7Rules) -> Self {
+        Self::audited_with(destination, rules, Options::default())
+    }
+
+    pub fn audited_with(destination: SocketAddr, rules: L7Rules, options: Options) -> Self {
+        Self::start(destination, audited(judgement(1, rules)), options)
+    }
+
+    fn start(destination: SocketAddr, judgement: Judgement, options: Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let proxy = Proxy::new(options, theirs, vec![listener], Always(destination)).unwrap();
-        let daemon =
-            Daemon { revision: 1, judgement: Ok(judgement(1, rules)), asked: 0, silent: false };
+        let daemon = Daemon { revision: 1, judgement: Ok(judgement), asked: 0, silent: false };
         let daemon = Arc::new(Mutex::new(daemon));
         let (changes, outbox) = mpsc::unbounded_channel();
         let (sender, records) = watch::channel(Vec::new());
@@ -74,6 +86,11 @@ impl Stage {
     /// Other rules are in force.
     pub fn change(&self, rules: L7Rules) {
         self.judge(|revision| Ok(judgement(revision, rules)));
+    }
+
+    /// The same, and they are only audited.
+    pub fn change_audited(&self, rules: L7Rules) {
+        self.judge(|revision| Ok(audited(judgement(revision, rules))));
     }
 
     /// The daemon refuses.
@@ -125,7 +142,23 @@ impl Stage {
 
     /// Waits for a refusal for this reason.
     pub async fn refusal(&self, reason: Reason) -> Access {
-        self.record(|record| record.refused == Some(reason)).await
+        self.record(|record| record.fate == Fate::Refused(reason)).await
+    }
+
+    /// Waits for what passed and would have been refused for this reason.
+    pub async fn audit(&self, reason: Reason) -> Access {
+        self.record(|record| record.fate == Fate::Audited(reason)).await
+    }
+
+    /// Waits until so many records fit.
+    pub async fn count(&self, wanted: usize, fits: impl Fn(&Access) -> bool) {
+        let mut records = self.records.clone();
+        let enough =
+            |records: &Vec<Access>| records.iter().filter(|one| fits(one)).count() == wanted;
+        let found = timeout(PATIENCE, records.wait_for(enough)).await;
+        if found.is_err() {
+            panic!("not {wanted} such records among {:#?}", self.records.borrow());
+        }
     }
 
     /// The paths of the requests that passed so far.
@@ -145,7 +178,7 @@ impl Stage {
 
 fn passed(records: &[Access]) -> Vec<String> {
     let path = |record: &Access| match &record.request {
-        Asked::Http { path, .. } if record.refused.is_none() => Some(path.clone()),
+        Asked::Http { path, .. } if record.fate == Fate::Passed => Some(path.clone()),
         _ => None,
     };
     records.iter().filter_map(path).collect()
@@ -159,7 +192,18 @@ impl Drop for Stage {
 
 fn judgement(revision: u64, rules: L7Rules) -> Judgement {
     let endpoint = EndpointId(7);
-    Judgement { revision, endpoint, rules, resolved: None, from_pod_address: false }
+    Judgement {
+        revision,
+        endpoint,
+        rules,
+        unmatched: Unmatched::Refused,
+        resolved: None,
+        from_pod_address: false,
+    }
+}
+
+fn audited(judgement: Judgement) -> Judgement {
+    Judgement { unmatched: Unmatched::Audited, ..judgement }
 }
 
 async fn speak(
@@ -236,6 +280,13 @@ impl Client {
             panic!("nothing behind {:?}", String::from_utf8_lossy(&text));
         }
         String::from_utf8(text).unwrap()
+    }
+
+    /// Reads these bytes.
+    pub async fn back(&mut self, bytes: &[u8]) {
+        let mut back = vec![0; bytes.len()];
+        timeout(PATIENCE, self.0.read_exact(&mut back)).await.expect("nothing").unwrap();
+        assert_eq!(back, bytes);
     }
 
     /// Reads what comes until the connection ends.

@@ -15,10 +15,10 @@ use crate::servers::Echo;
 use crate::stage::{Stage, run};
 
 /// An authority.
-struct Authority(CertifiedIssuer<'static, rcgen::KeyPair>);
+pub struct Authority(CertifiedIssuer<'static, rcgen::KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let name = rcgen::DnType::CommonName;
@@ -27,17 +27,17 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key).unwrap())
     }
 
-    fn pem(&self) -> String {
+    pub fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// The authority as a Secret holds it.
-    fn pair(&self) -> KeyPair {
+    pub fn pair(&self) -> KeyPair {
         KeyPair { chain: self.pem(), key: Hidden(self.0.key().serialize_pem()) }
     }
 
     /// A server of this name.
-    fn server(&self, name: &str, alpn: &[&str]) -> ServerConfig {
+    pub fn server(&self, name: &str, alpn: &[&str]) -> ServerConfig {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = CertificateParams::new([name.to_owned()]).unwrap();
         let leaf = params.signed_by(&key, &self.0).unwrap();
@@ -61,10 +61,15 @@ impl Authority {
     }
 }
 
-const NAME: &str = "api.example";
+pub const NAME: &str = "api.example";
 
 /// What curl says of `https://api.example`, whose address is the proxy's.
-async fn curl(proxy: SocketAddr, trusted: &Authority, path: &str, more: &[&str]) -> (bool, String) {
+pub async fn curl(
+    proxy: SocketAddr,
+    trusted: &Authority,
+    path: &str,
+    more: &[&str],
+) -> (bool, String) {
     let file = trusted.file();
     let to = format!("{NAME}:443:{}:{}", proxy.ip(), proxy.port());
     let url = format!("https://{NAME}{path}");
@@ -125,7 +130,7 @@ async fn tls_under_http_rules_is_refused_with_advice() {
     let (succeeded, text) = curl(stage.address, &authority, "/ok", &[]).await;
     assert!(!succeeded && text.contains("alert access denied"), "{text}");
     let record = stage.refusal(Reason::TlsNotTerminated).await;
-    assert!(record.refused.unwrap().advice().unwrap().contains("terminatingTLS"));
+    assert!(record.fate.refused().unwrap().advice().unwrap().contains("terminatingTLS"));
     assert_eq!(server.connections(), 0);
 }
 

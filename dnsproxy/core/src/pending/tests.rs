@@ -31,7 +31,7 @@ fn query(id: u16) -> Vec<u8> {
 }
 
 fn at(now: Moment) -> Course {
-    Course { received: now, forwarded: now }
+    Course { received: now, forwarded: now, breach: None }
 }
 
 fn admit(

@@ -73,6 +73,11 @@ impl Text {
         if !drops.is_empty() {
             self.styled(&format!("dropped: {}", drops.join(", ")), self.palette.warning());
         }
+        let audits = own.audits.iter().map(|(reason, count)| format!("{reason} {count}"));
+        let audits: Vec<String> = audits.collect();
+        if !audits.is_empty() {
+            self.styled(&format!("audited: {}", audits.join(", ")), self.palette.warning());
+        }
     }
 
     fn policies(&mut self, row: &EndpointRow<'_>, detail: &Detail) {
@@ -83,7 +88,11 @@ impl Text {
             self.plain("none: everything passes");
         }
         for policy in policies {
-            let partly = if policy.unenforced.is_empty() { "" } else { "  enforced partly" };
+            let partly = match (policy.audited, policy.unenforced.is_empty()) {
+                (true, _) => "  audited",
+                (false, true) => "",
+                (false, false) => "  enforced partly",
+            };
             let name = policy.full_name();
             let room = self.width.saturating_sub(name.chars().count() + partly.len() + 2);
             self.plain(&format!("{name}  {}{partly}", fit_name(&policy.file, room)));

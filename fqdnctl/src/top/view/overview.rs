@@ -155,6 +155,7 @@ fn endpoint(row: &EndpointRow<'_>, palette: Palette) -> Vec<Cell> {
     let state = match own.enforcement {
         api::Enforcement::Open => palette.faint(),
         api::Enforcement::Enforced => palette.accent(),
+        api::Enforcement::Audited => palette.warning(),
         api::Enforcement::Denied => palette.warning(),
     };
     let addresses: Vec<String> = own.addresses.iter().map(ToString::to_string).collect();

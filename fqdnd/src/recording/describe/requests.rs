@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use engine::explain::Outcome as Explained;
 use flows::{Flow, Http, Kafka, Layer7, MessageKind, Record, Time, Tls, Verdict};
-use l7proxy_core::Reason;
+use l7proxy_core::{Fate, Reason};
 use l7proxy_core::control::{Access, Asked};
 use model::{DropReason, KAFKA_REQUESTS, Protocol};
 
@@ -45,7 +45,11 @@ impl Describer {
             self.policies(&case, &flow.source, server.ip(), Explained::Redirect)
         });
         let Policies { allow, deny } = policies.unwrap_or_default();
-        let (verdict, drop_reason) = access.refused.map_or((Verdict::Forwarded, None), refusal);
+        let (verdict, drop_reason) = match access.fate {
+            Fate::Passed => (Verdict::Forwarded, None),
+            Fate::Audited(reason) => (Verdict::Audit, refusal(reason).1),
+            Fate::Refused(reason) => refusal(reason),
+        };
         Flow { verdict, drop_reason, allowed_by: allow, denied_by: deny, ..flow }
     }
 }
@@ -91,8 +95,8 @@ const fn refusal(reason: Reason) -> (Verdict, Option<DropReason>) {
 }
 
 fn message(access: &Access, record: Record) -> Layer7 {
-    let is_answered = access.refused.is_none();
-    let refused = access.refused.map(|reason| match reason.advice() {
+    let is_answered = access.fate.refused().is_none();
+    let refused = access.fate.reason().map(|reason| match reason.advice() {
         Some(advice) => format!("{reason}: {advice}").into(),
         None => reason.as_str().into(),
     });
@@ -116,7 +120,7 @@ fn records(access: &Access) -> Vec<Record> {
             let scheme = if access.server_name.is_some() { "https" } else { "http" };
             let header = |name: &String| ("edited-header".to_owned(), name.clone());
             vec![Record::Http(Http {
-                code: status.filter(|_| access.refused.is_none()),
+                code: status.filter(|_| access.fate.refused().is_none()),
                 method: method.clone(),
                 url: format!("{scheme}://{host}{path}"),
                 protocol: protocol(*version),
@@ -155,12 +159,12 @@ fn protocol(version: u8) -> String {
 mod tests {
     use super::*;
 
-    fn access(request: Asked, server_name: Option<&str>, refused: Option<Reason>) -> Access {
+    fn access(request: Asked, server_name: Option<&str>, fate: Fate) -> Access {
         let address = "192.0.2.1:1".parse().unwrap();
         let server_name = server_name.map(str::to_owned);
         let (endpoint, micros) = (None, Some(7));
         let (client, destination) = (address, address);
-        Access { endpoint, client, destination, server_name, request, refused, micros }
+        Access { endpoint, client, destination, server_name, request, fate, micros }
     }
 
     fn get(status: Option<u16>) -> Asked {
@@ -171,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_request_inside_tls_has_an_https_url_and_its_answers_status() {
-        let [Record::Http(http)] = &records(&access(get(Some(200)), Some("a.example"), None))[..]
+        let [Record::Http(http)] = &records(&access(get(Some(200)), Some("a.example"), Fate::Passed))[..]
         else {
             panic!("no record of HTTP")
         };
@@ -180,7 +184,7 @@ mod tests {
             (url, http.code, &*http.protocol),
             ("https://a.example/x?y", Some(200), "HTTP/1.1")
         );
-        let [Record::Http(http)] = &records(&access(get(None), None, None))[..] else {
+        let [Record::Http(http)] = &records(&access(get(None), None, Fate::Passed))[..] else {
             panic!("no record of HTTP")
         };
         assert_eq!(http.url, "http://a.example/x?y");
@@ -197,7 +201,7 @@ mod tests {
             error: 29,
         };
         let told = |topics| {
-            let records = records(&access(asked(topics), None, None));
+            let records = records(&access(asked(topics), None, Fate::Passed));
             let told = records.into_iter().map(|record| match record {
                 Record::Kafka(own) => (own.api_key, own.topic, own.correlation_id, own.error_code),
                 other => panic!("{other:?}"),
@@ -211,7 +215,8 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_to_do_about_it() {
-        let refused = access(Asked::Tls, Some("a.example"), Some(Reason::TlsNotTerminated));
+        let fate = Fate::Refused(Reason::TlsNotTerminated);
+        let refused = access(Asked::Tls, Some("a.example"), fate);
         let [record] = records(&refused).try_into().unwrap();
         let told = message(&refused, record);
         assert_eq!((told.kind, told.latency), (MessageKind::Request, None));

@@ -13,7 +13,7 @@ use model::KafkaRule;
 use super::layout::Api;
 use super::versions::{self, MAX_ANSWER};
 use super::{API_VERSIONS, FETCH, Request};
-use crate::Reason;
+use crate::{Reason, Unmatched};
 
 /// The most requests that wait for answers; more are left unread.
 const MAX_WAITING: usize = 1024;
@@ -43,6 +43,8 @@ enum Waiting {
 pub enum Step {
     /// It goes to the broker.
     Forward,
+    /// It goes to the broker, and would not for this reason if the rules were enforced.
+    Audited(Reason),
     /// It does not; its answer comes in its turn.
     Denied(Reason),
     /// It does not, and the connection has to be closed.
@@ -75,25 +77,30 @@ impl Pipeline {
         request: &Request,
         frame: &mut [u8],
         rules: impl Iterator<Item = &'r KafkaRule> + Clone,
+        unmatched: Unmatched,
     ) -> Step {
         let api = Api::of(request.api_key);
         let limited = !rules.clone().any(|rule| *rule == KafkaRule::default());
+        let mut breach = None;
         if !request.is_allowed(rules) {
             let known = api.is_some_and(|api| {
                 api.layout.is_empty() || (0..=api.newest).contains(&request.api_version)
             });
             let reason = if known { Reason::KafkaDenied } else { Reason::KafkaVersion };
-            return match request.deny(self.broker) {
-                Some(answer) => self.own(answer, reason),
-                None => Step::Close(reason),
-            };
+            match (unmatched.lets_pass(reason), request.deny(self.broker)) {
+                (true, _) => breach = Some(reason),
+                (false, Some(answer)) => return self.own(answer, reason),
+                (false, None) => return Step::Close(reason),
+            }
         }
         if let (true, FETCH, Some((session, epoch, at))) =
             (limited, request.api_key, request.session)
         {
             // A session would let the broker remember topics past a change of the rules, and a
             // client join one that it was never judged for.
-            if session != 0 {
+            if session != 0 && unmatched.lets_pass(Reason::KafkaDenied) {
+                breach = Some(Reason::KafkaDenied);
+            } else if session != 0 {
                 let answer = api.and_then(|api| request.no_session(api, self.broker));
                 return answer.map_or(Step::Close(Reason::KafkaDenied), |answer| {
                     self.own(answer, Reason::KafkaDenied)
@@ -111,7 +118,7 @@ impl Pipeline {
                 cap: limited && request.api_key == API_VERSIONS,
             });
         }
-        Step::Forward
+        breach.map_or(Step::Forward, Step::Audited)
     }
 
     fn own(&mut self, answer: Vec<u8>, reason: Reason) -> Step {

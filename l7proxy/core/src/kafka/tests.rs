@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use super::layout::Api;
 use super::pipeline::{Answer, Pipeline, Step};
 use super::*;
-use crate::Reason;
+use crate::{Reason, Unmatched};
 
 mod samples;
 
@@ -256,7 +256,7 @@ fn own_answers_wait_for_the_brokers_before_them() {
     let mut send = |topic: &str| {
         let mut frame = produce(&[topic], 1, 9);
         let request = Request::read(&frame).unwrap();
-        pipeline.request(&request, &mut frame, rules.iter())
+        pipeline.request(&request, &mut frame, rules.iter(), Unmatched::Refused)
     };
     assert_eq!(send("a"), Step::Forward);
     assert_eq!(send("b"), Step::Denied(Reason::KafkaDenied));
@@ -280,7 +280,7 @@ fn fetch_sessions_are_kept_from_beginning() {
         *frame = fetch(&["a"], session, 11);
         let request = Request::read(frame).unwrap();
         let mut pipeline = Pipeline::new(broker());
-        (pipeline.request(&request, frame, rules.iter()), pipeline.take_own())
+        (pipeline.request(&request, frame, rules.iter(), Unmatched::Refused), pipeline.take_own())
     };
     let mut frame = Vec::new();
     assert_eq!(step((0, 0), &mut frame), (Step::Forward, None));
@@ -290,6 +290,27 @@ fn fetch_sessions_are_kept_from_beginning() {
     let mut bytes = bytes::Bytes::from(answer.unwrap()).split_off(8);
     let body = FetchResponse::decode(&mut bytes, 11).unwrap();
     assert_eq!((body.error_code, body.responses.len()), (70, 0));
+}
+
+#[test]
+fn what_no_rule_allows_goes_on_where_that_is_only_audited() {
+    let rules = [rule(Some("a"), &[])];
+    let mut pipeline = Pipeline::new(broker());
+    let mut step = |mut frame: Vec<u8>| {
+        let request = Request::read(&frame).or_else(|_| Request::read_head(&frame)).unwrap();
+        pipeline.request(&request, &mut frame, rules.iter(), Unmatched::Audited)
+    };
+    assert_eq!(step(produce(&["a"], 1, 9)), Step::Forward);
+    assert_eq!(step(produce(&["b"], 1, 9)), Step::Audited(Reason::KafkaDenied));
+    assert_eq!(step(fetch(&["a"], (5, 2), 11)), Step::Audited(Reason::KafkaDenied));
+    let cut = produce(&["a"], 1, 9)[..20].to_vec();
+    assert_eq!(Request::read(&cut), Err(Malformed));
+    assert_eq!(step(cut), Step::Audited(Reason::KafkaDenied));
+    for _ in 0..4 {
+        assert_eq!(pipeline.answer(100, 77), Ok(Answer::Pass));
+        pipeline.answered();
+    }
+    assert!(pipeline.is_idle(), "each is answered by the broker");
 }
 
 #[test]
@@ -304,7 +325,10 @@ fn the_versions_that_a_broker_offers_are_cut_to_what_can_be_judged() {
         let request = Request::read(&request_frame).unwrap();
         let mut pipeline = Pipeline::new(broker());
         let rules = [rule(Some("a"), &[])];
-        assert_eq!(pipeline.request(&request, &mut request_frame, rules.iter()), Step::Forward);
+        assert_eq!(
+            pipeline.request(&request, &mut request_frame, rules.iter(), Unmatched::Refused),
+            Step::Forward
+        );
         let offered = vec![
             offer(0, 3, 13),
             offer(1, 4, 17),
@@ -333,7 +357,7 @@ fn a_client_that_never_reads_is_not_read_from_without_end() {
     while pipeline.has_room() {
         let mut frame = produce(&["b"], 1, 9);
         let request = Request::read(&frame).unwrap();
-        pipeline.request(&request, &mut frame, [].iter());
+        pipeline.request(&request, &mut frame, [].iter(), Unmatched::Refused);
         count += 1;
     }
     assert!(count <= 1024, "{count}");
