@@ -41,6 +41,8 @@ pub struct Shared {
     pub datapath: Arc<Datapath>,
     /// Endpoints' names.
     pub names: Arc<Names>,
+    /// Whether every policy is audited.
+    pub audits: bool,
     /// The cold half.
     pub reconciler: Mutex<Reconciler>,
     /// What the manifests describe.
@@ -247,6 +249,7 @@ async fn start(
         health,
         datapath,
         names,
+        audits: config.audit,
         reconciler: Mutex::new(reconciler),
         manifests: sources.manifests.clone(),
         node: sources.node.clone(),

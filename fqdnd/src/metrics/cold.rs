@@ -117,6 +117,8 @@ fn tell_daemon(shared: &Shared) {
         ],
         1.0,
     );
+    gauge("fqdnd_audit", "1 where every policy is audited, so that nothing is enforced, else 0.")
+        .counts(u64::from(shared.audits));
     if let Some(hubble) = shared.observer.as_ref().map(Observer::report) {
         gauge("fqdnd_hubble_clients", "Connected clients of the Hubble API.")
             .counts(hubble.clients);
