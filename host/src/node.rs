@@ -202,11 +202,6 @@ impl Node {
             .collect()
     }
 
-    /// The link-local addresses of its interfaces.
-    pub fn link_local_addresses(&self) -> BTreeSet<IpAddr> {
-        self.addresses.iter().filter(|held| held.is_link_local()).map(|held| held.address).collect()
-    }
-
     /// What happened to the links between this snapshot and a later one. What is gone comes first,
     /// so that whoever follows the list never holds two devices under one index or name.
     pub fn difference(&self, later: &Self) -> Vec<LinkEvent> {

@@ -213,22 +213,6 @@ pub struct Hidden(
     pub String,
 );
 
-impl L7Rules {
-    /// Whether one alternative allows every connection whatever is said, as if there were none.
-    pub fn allow_everything(&self) -> bool {
-        self.0.iter().any(L7Rule::allows_everything)
-    }
-}
-
-impl L7Rule {
-    /// Whether this allows every connection whatever is said, and changes nothing about it.
-    pub fn allows_everything(&self) -> bool {
-        let Self { server_names, terminate, originate, requests } = self;
-        let untouched = server_names.is_none() && terminate.is_none() && originate.is_none();
-        untouched && *requests == Requests::Any
-    }
-}
-
 impl ServerNames {
     /// Whether one of them matches.
     pub fn matches(&self, name: NameRef<'_>) -> bool {
@@ -259,24 +243,6 @@ impl fmt::Debug for Hidden {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn rule(requests: Requests) -> L7Rule {
-        L7Rule { server_names: None, terminate: None, originate: None, requests }
-    }
-
-    #[test]
-    fn no_rule_allows_nothing() {
-        assert!(!L7Rules::default().allow_everything());
-        assert!(!L7Rules([rule(Requests::Http(vec![]))].into()).allow_everything());
-    }
-
-    #[test]
-    fn one_unlimited_alternative_allows_everything() {
-        let any = rule(Requests::Any);
-        assert!(L7Rules([rule(Requests::Http(vec![])), any.clone()].into()).allow_everything());
-        let names = ServerNames(vec![Pattern::match_pattern("*.example.com").unwrap()]);
-        assert!(!L7Rule { server_names: Some(names), ..any }.allows_everything());
-    }
 
     #[test]
     fn secrets_are_not_printed() {
