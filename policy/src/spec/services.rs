@@ -4,41 +4,48 @@ use crate::rule::ServicePeer;
 use crate::spec::fields::{At, Check};
 use crate::spec::selector;
 
-/// Reads an item. `k8sService` and `k8sServiceSelector` together must both fit.
+/// Reads an item. As in Cilium, `k8sServiceSelector` alone counts where both are there.
 pub(super) fn read(check: &mut Check, at: &At<'_>) -> Option<ServicePeer> {
     let fields = check.fields(at, &["k8sService", "k8sServiceSelector"])?;
-    let mut peer = ServicePeer::default();
-    if let Some(service) = check.present(&fields, "k8sService") {
-        let own = check.fields(&service, &["namespace", "serviceName"])?;
-        let name = check.optional_text(&own, "serviceName").filter(|(_, name)| !name.is_empty());
-        let Some((_, name)) = name else {
-            check.warn(&service, "has no serviceName, so it selects nothing");
-            return Some(ServicePeer::default());
-        };
-        peer.name = Some(name.to_owned());
-        peer.namespace = non_empty(check.optional_text(&own, "namespace"));
-        if peer.namespace.is_none() {
-            check.warn(&service, format!("has no namespace, so `{name}` is meant in all of them"));
+    let service = check.present(&fields, "k8sService");
+    let named = match &service {
+        Some(service) => Some(by_name(check, service)?),
+        None => None,
+    };
+    let Some(services) = check.present(&fields, "k8sServiceSelector") else {
+        if named.is_none() {
+            check.warn(at, "names no service, so it selects nothing");
         }
+        return Some(named.unwrap_or_default());
+    };
+    if let Some(service) = service {
+        check.warn(&service, "has no meaning beside k8sServiceSelector");
     }
-    if let Some(services) = check.present(&fields, "k8sServiceSelector") {
-        let own = check.fields(&services, &["namespace", "selector"])?;
-        let Some(selector) = check.present(&own, "selector") else {
-            check.problem(&services, "selector must be set; `{}` selects every service");
-            return None;
-        };
-        peer.selector = Some(selector::read(check, &selector)?.into_selector());
-        let namespace = non_empty(check.optional_text(&own, "namespace"));
-        if peer.namespace.is_some() && namespace.is_some() && peer.namespace != namespace {
-            check.warn(at, "names two namespaces, so it selects nothing");
-            return Some(ServicePeer::default());
-        }
-        peer.namespace = peer.namespace.or(namespace);
+    by_labels(check, &services)
+}
+
+fn by_name(check: &mut Check, at: &At<'_>) -> Option<ServicePeer> {
+    let own = check.fields(at, &["namespace", "serviceName"])?;
+    let Some(name) = non_empty(check.optional_text(&own, "serviceName")) else {
+        check.warn(at, "has no serviceName, so it selects nothing");
+        return Some(ServicePeer::default());
+    };
+    let namespace = non_empty(check.optional_text(&own, "namespace"));
+    if namespace.is_none() {
+        check.warn(at, format!("has no namespace, so `{name}` is meant in all of them"));
     }
-    if peer == ServicePeer::default() {
-        check.warn(at, "names no service, so it selects nothing");
-    }
-    Some(peer)
+    Some(ServicePeer { name: Some(name), namespace, selector: None })
+}
+
+fn by_labels(check: &mut Check, at: &At<'_>) -> Option<ServicePeer> {
+    let own = check.fields(at, &["namespace", "selector"])?;
+    let Some(selector) = check.present(&own, "selector") else {
+        check.problem(at, "selector must be set; `{}` selects every service");
+        return None;
+    };
+    let selector = selector::read(check, &selector)?.into_selector();
+    let namespace = non_empty(check.optional_text(&own, "namespace"));
+    Some(ServicePeer { name: None, namespace, selector: Some(selector) })
 }
 
 fn non_empty(text: Option<(At<'_>, &str)>) -> Option<String> {

@@ -312,6 +312,18 @@ fn destinations_of_every_kind_are_read() {
 }
 
 #[test]
+fn a_selector_of_services_counts_alone_beside_a_name() {
+    let policy = policy(
+        "{endpointSelector: {}, egress: [{toServices: [{k8sService: {serviceName: a, namespace: b}, \
+         k8sServiceSelector: {selector: {matchLabels: {c: d}}}}]}]}",
+    );
+    assert_eq!(meaning(&policy)[1], "services(*/* [any:c=d]) ports(all)");
+    let expected =
+        "spec.egress[0].toServices[0].k8sService: has no meaning beside k8sServiceSelector";
+    assert!(warnings(&policy)[0].ends_with(expected));
+}
+
+#[test]
 fn what_is_denied_is_read_as_what_is_allowed() {
     let denied = |entry: &str| {
         meaning(&policy(&format!("{{endpointSelector: {{}}, egressDeny: [{entry}]}}")))
