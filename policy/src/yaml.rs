@@ -1,8 +1,10 @@
 //! YAML text to trees whose every node knows its place.
 //!
 //! Trees are bounded: file size, depth, and the number of nodes that a file may hold once its
-//! aliases are written out. What YAML 1.1 and 1.2 read differently (`yes`, `on`, ...) is neither a
-//! boolean nor text here, so that nobody guesses.
+//! aliases are written out. What YAML 1.1 and 1.2 read differently (`yes`, `on`, ...) is kept as
+//! what it is: a boolean where only one can stand, and never text, so that nobody guesses. Merge
+//! keys (`<<`) are honoured, as by `kubectl`, but for a key that stands both in the map and in what
+//! is merged into it.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -189,9 +191,14 @@ impl Tree<'_> {
     }
 
     fn close(&mut self) -> Result<(), Flaw> {
-        let Some(Open { node, anchor, .. }) = self.open.pop() else { return Ok(()) };
-        if let Value::Map(entries) = &node.value {
+        let Some(Open { mut node, anchor, .. }) = self.open.pop() else { return Ok(()) };
+        if let Value::Map(entries) = &mut node.value {
             check_keys(entries)?;
+            if let Some(merged) = entries.iter().position(|entry| &*entry.key == "<<") {
+                let merged = entries.remove(merged).value;
+                merge(entries, merged)?;
+                check_keys(entries)?;
+            }
         }
         self.add(node, anchor)
     }
@@ -229,7 +236,26 @@ fn unknown_tag(tag: &Tag, place: Place) -> Flaw {
     Flaw(place, format!("the tag `{}` is not supported", tag.original()))
 }
 
-/// Refuses a key that stands twice, and merge keys, which nobody else here would honour.
+/// Puts the entries of a map, or of several in a list, among those of another.
+fn merge(into: &mut Vec<Entry>, from: Node) -> Result<(), Flaw> {
+    match from.value {
+        Value::Map(entries) => into.extend(entries),
+        Value::List(items) => {
+            for item in items {
+                let Value::Map(entries) = item.value else { return Err(no_map(item.place)) };
+                into.extend(entries);
+            }
+        }
+        _ => return Err(no_map(from.place)),
+    }
+    Ok(())
+}
+
+fn no_map(place: Place) -> Flaw {
+    Flaw(place, "only maps can be merged (`<<`)".to_owned())
+}
+
+/// Refuses a key that stands twice.
 fn check_keys(entries: &[Entry]) -> Result<(), Flaw> {
     let mut keys: Vec<&Entry> = entries.iter().collect();
     keys.sort_by(|a, b| (&a.key, a.place).cmp(&(&b.key, b.place)));
@@ -238,10 +264,7 @@ fn check_keys(entries: &[Entry]) -> Result<(), Flaw> {
         let message = format!("the key `{}` stands twice, first in line {first}", pair[1].key);
         return Err(Flaw(pair[1].place, message));
     }
-    match entries.iter().find(|entry| &*entry.key == "<<") {
-        Some(merge) => Err(Flaw(merge.place, "merge keys (`<<`) are not supported".to_owned())),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn size(node: &Node) -> usize {
@@ -275,7 +298,8 @@ fn scalar(
     }
 }
 
-/// The value of an unquoted scalar: the core schema of YAML 1.2 (section 10.3.2).
+/// The value of an unquoted scalar: the core schema of YAML 1.2 (section 10.3.2), and the numbers
+/// of YAML 1.1, which Kubernetes takes too.
 fn resolve(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
@@ -295,14 +319,18 @@ fn number(text: &str) -> Option<Value> {
     if !first.is_ascii_digit() && first != b'.' {
         return None;
     }
-    if let Some(hex) = text.strip_prefix("0x") {
-        return i64::from_str_radix(hex, 16).ok().map(Value::Integer);
+    let plain = text.replace('_', "");
+    for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
+        if let Some(digits) = plain.strip_prefix(prefix) {
+            return i64::from_str_radix(digits, radix).ok().map(Value::Integer);
+        }
     }
-    if let Some(octal) = text.strip_prefix("0o") {
-        return i64::from_str_radix(octal, 8).ok().map(Value::Integer);
+    if plain.len() > 1 && plain.starts_with('0') && plain.bytes().all(|b| (b'0'..b'8').contains(&b))
+    {
+        return i64::from_str_radix(&plain, 8).ok().map(Value::Integer);
     }
-    if let Ok(integer) = text.parse() {
+    if let Ok(integer) = plain.parse() {
         return Some(Value::Integer(integer));
     }
-    text.parse().ok().map(Value::Float)
+    plain.parse().ok().map(Value::Float)
 }

@@ -52,9 +52,10 @@ fn what_is_no_object_is_named() {
         problem("kind: A\nkind: B"),
         "a.yaml:2:1: the key `kind` stands twice, first in line 1"
     );
+    assert_eq!(problem("a: {<<: 1}"), "a.yaml:1:9: only maps can be merged (`<<`)");
     assert_eq!(
-        problem("a: &x {b: 1}\nc: {<<: *x}"),
-        "a.yaml:2:5: merge keys (`<<`) are not supported"
+        problem("a: &x {b: 1}\nc: {b: 2, <<: *x}"),
+        "a.yaml:2:5: the key `b` stands twice, first in line 1"
     );
     assert_eq!(problem("a: !foo b"), "a.yaml:1:9: the tag `!foo` is not supported");
     assert_eq!(problem(""), "");
@@ -132,6 +133,21 @@ fn reads_into_types_of_the_caller() {
         Spec { labels: labels.into(), ports: vec![80, 443], mode: Some(Mode::Fast), on: None };
     assert_eq!(spec, Ok(Thing { spec: expected }));
     assert_eq!(thing("mode: null").map(|thing| thing.spec), Ok(Spec::default()));
+}
+
+#[test]
+fn merge_keys_put_what_they_name_into_the_map() {
+    let spec = thing("{labels: {<<: [{a: b}, {c: d}], e: f}, <<: {ports: [80]}}").unwrap().spec;
+    let labels = [("a", "b"), ("c", "d"), ("e", "f")];
+    assert_eq!(spec.labels, labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    assert_eq!(spec.ports, [80]);
+}
+
+#[test]
+fn numbers_are_read_as_kubernetes_reads_them() {
+    let ports = |list: &str| thing(&format!("ports: [{list}]")).map(|thing| thing.spec.ports);
+    assert_eq!(ports("10, 0x10, 0o10, 010, 0b10, 1_0, +10"), Ok(vec![10, 16, 8, 8, 2, 10, 10]));
+    assert!(ports("1.5").is_err() && ports("'10'").is_err() && ports("0b12").is_err());
 }
 
 #[test]
