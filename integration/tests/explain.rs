@@ -169,7 +169,7 @@ fn what_is_in_force_is_listed_with_what_is_not_enforced_and_what_selects_nothing
   - toEntities: [world]
     toPorts:
     - ports: [{port: '80', protocol: TCP}]
-      rules: {l7proto: custom}
+      listener: {name: own, envoyConfig: {name: web}}
 ";
     daemon.settle("other rules", || lab.policy("rules", &format!("{HEADER}{unenforced}")).unwrap());
     integration::soon("the audit", || {
@@ -178,7 +178,7 @@ fn what_is_in_force_is_listed_with_what_is_not_enforced_and_what_selects_nothing
             .any(|own| own.contains("selects nothing that is there"))
     });
     let unenforced = messages(&daemon, "unenforced");
-    assert_eq!(unenforced, ["rules.l7proto is not enforced here, so these ports are not opened"]);
+    assert_eq!(unenforced, ["listener is not enforced here, so these ports are not opened"]);
     let text = daemon.ctl(&["status"]).unwrap();
     assert!(text.contains("\nNot enforced\n") && text.contains("\nWarnings\n"), "{text}");
 }

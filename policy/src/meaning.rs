@@ -14,11 +14,13 @@ use crate::rule::{
     PrefixPeer, Rule, ServicePeer,
 };
 use crate::selector::LabelSelector;
+use crate::table::DefaultDeny;
 
 /// What a rule says in one state of the cluster.
 #[derive(Debug, Default)]
 pub struct Meaning {
-    pub(crate) default_deny: bool,
+    /// What it has become of what no rule allows.
+    pub(crate) default_deny: DefaultDeny,
     pub(crate) statements: Vec<Statement>,
     /// Selectors of names, and whether private addresses may be learned by them. Those that are
     /// granted no port are among them too, so that their addresses are known.
@@ -45,6 +47,8 @@ pub(crate) struct Spoken {
 pub(crate) enum Outcome {
     Allow,
     Deny,
+    /// They would be denied, were the policy not audited.
+    AuditedDeny,
     /// Their questions are judged by these names, in order and no two the same.
     Dns(Arc<Vec<Pattern>>),
     L7(Arc<L7>),
@@ -69,22 +73,26 @@ pub(crate) enum Place {
 impl Rule {
     /// What it says in such a cluster.
     pub fn meaning(&self, context: &Context) -> Meaning {
-        let mut meaning = Meaning { default_deny: self.default_deny, ..Meaning::default() };
+        let mut meaning = Meaning { default_deny: self.default_deny(), ..Meaning::default() };
         for (direction, entry) in self.entries() {
-            meaning.take(direction, entry, self.allow_private, context);
+            meaning.take(self, direction, entry, context);
         }
         meaning
+    }
+
+    /// What it has become of what no rule allows.
+    pub(crate) fn default_deny(&self) -> DefaultDeny {
+        match (self.default_deny, self.audited) {
+            (false, _) => DefaultDeny::None,
+            (true, true) => DefaultDeny::Audited,
+            (true, false) => DefaultDeny::Enforced,
+        }
     }
 }
 
 impl Meaning {
-    fn take(
-        &mut self,
-        direction: Direction,
-        entry: &Egress,
-        allow_private: bool,
-        context: &Context,
-    ) {
+    fn take(&mut self, own: &Rule, direction: Direction, entry: &Egress, context: &Context) {
+        let allow_private = own.allow_private;
         if let Peers::Names(patterns) = &entry.peers {
             self.patterns.extend(patterns.iter().map(|own| (own.clone(), allow_private)));
         }
@@ -92,7 +100,7 @@ impl Meaning {
             return;
         }
         for rule in entry.port_rules() {
-            let Some(outcome) = outcome(direction, rule) else { continue };
+            let Some(outcome) = outcome(direction, own.audited, rule) else { continue };
             let is_dns = matches!(outcome, Outcome::Dns(_));
             let grant = Arc::new(Spoken::new(rule, outcome));
             for place in places(&entry.peers, is_dns, context) {
@@ -116,8 +124,9 @@ impl Spoken {
     }
 }
 
-fn outcome(direction: Direction, rule: PortRuleRef<'_>) -> Option<Outcome> {
+fn outcome(direction: Direction, audited: bool, rule: PortRuleRef<'_>) -> Option<Outcome> {
     match (direction, rule.application()) {
+        (Direction::Deny, _) if audited => Some(Outcome::AuditedDeny),
         (Direction::Deny, _) => Some(Outcome::Deny),
         (Direction::Allow, None) => Some(Outcome::Allow),
         (Direction::Allow, Some(Application::Dns(patterns))) => {

@@ -241,8 +241,6 @@ pub enum Unenforced {
     Http,
     /// `rules.kafka`.
     Kafka,
-    /// `rules.l7proto`.
-    Protocol,
 }
 
 impl Policy {
@@ -322,7 +320,6 @@ impl Unenforced {
             Self::Tls => "terminatingTLS or originatingTLS",
             Self::Http => "rules.http",
             Self::Kafka => "rules.kafka",
-            Self::Protocol => "rules.l7proto",
         }
     }
 }

@@ -40,6 +40,9 @@ const ALLOW_PRIVATE: &str = "fqdnd.io/allow-private";
 /// The annotation that has a policy tell what it would drop, and not drop it.
 const AUDIT: &str = "fqdnd.io/audit";
 
+/// The longest `log.value`, in characters.
+const MAX_LOG: usize = 32;
+
 const DOCUMENT: &[&str] = &["apiVersion", "kind", "metadata", "spec", "specs", "status"];
 /// The fields of Kubernetes' `ObjectMeta`.
 const METADATA: &[&str] = &[
@@ -137,12 +140,15 @@ fn read(check: &mut Check, document: &Document, root: &At<'_>) -> Option<Policy>
         check.problem(fields.at("apiVersion"), format!("must be {API_VERSION}"));
     }
     let marks = metadata(check, &fields, &key)?;
-    let mut specs: Vec<At<'_>> = check.present(&fields, "spec").into_iter().collect();
-    if let Some(list) = check.present(&fields, "specs") {
-        specs.extend(check.list(&list).into_iter().flatten());
-    }
-    if specs.is_empty() {
+    check_status(check, &fields);
+    let (spec, list) = (check.present(&fields, "spec"), check.present(&fields, "specs"));
+    if spec.is_none() && list.is_none() {
         check.problem(root, "has neither spec nor specs");
+    }
+    let mut specs: Vec<At<'_>> = spec.into_iter().collect();
+    specs.extend(list.and_then(|list| check.list(&list)).into_iter().flatten());
+    if specs.is_empty() {
+        check.warn(root, "has no rule, so it does nothing");
     }
     let mut rules = Vec::new();
     for spec in &specs {
@@ -177,7 +183,11 @@ fn metadata(check: &mut Check, document: &Fields<'_>, key: &PolicyKey) -> Option
     let fields = check.fields(&at, METADATA)?;
     match fields.field("name") {
         None => check.problem(&at, "name must be set"),
-        Some(name) => check_name(check, &name),
+        Some(name) => drop(check_name(check, &name)),
+    }
+    let labels = fields.field("labels").and_then(|labels| check.entries(&labels));
+    for (_, value) in labels.into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+        check.text(&value);
     }
     if let Some(namespace) = fields.field("namespace") {
         if check.text(&namespace).is_some_and(|name| !is_dns_name(name, 63, false)) {
@@ -214,15 +224,23 @@ fn metadata(check: &mut Check, document: &Fields<'_>, key: &PolicyKey) -> Option
     Some(marks)
 }
 
+/// Checks what is no part of the policy: Cilium writes it, and takes nothing else there.
+fn check_status(check: &mut Check, document: &Fields<'_>) {
+    if let Some(status) = check.present(document, "status") {
+        check.fields(&status, &["conditions", "derivativePolicies"]);
+    }
+}
+
 /// Checks an object's name.
-fn check_name(check: &mut Check, at: &At<'_>) {
-    let Some(text) = check.text(at) else { return };
+fn check_name(check: &mut Check, at: &At<'_>) -> Option<()> {
+    let text = check.text(at)?;
     if !is_dns_name(text, 253, true) {
         let message = format!(
             "`{text}` is no Kubernetes name: up to 253 lower-case letters, digits, `-`, `.`"
         );
         check.problem(at, message);
     }
+    Some(())
 }
 
 /// Whether this is a Kubernetes name: RFC 1123 labels, several with dots between if `dots`.
@@ -247,6 +265,11 @@ fn rule(check: &mut Check, at: &At<'_>, origin: Origin, marks: Marks) -> Option<
     let egress = section(check, &fields, "egress");
     let denied = section(check, &fields, "egressDeny");
     let ingress = ["ingress", "ingressDeny"].map(|key| section(check, &fields, key));
+    if fields.field("nodeSelector").is_some() {
+        for section in [&egress, &ingress[0]] {
+            refuse_for_nodes(check, section);
+        }
+    }
     let directions = [("ingress", Direction::Allow), ("ingressDeny", Direction::Deny)];
     for (entries, (key, direction)) in ingress.iter().zip(directions) {
         ingress::check(check, entries, direction);
@@ -285,12 +308,28 @@ fn check_asides(check: &mut Check, fields: &Fields<'_>) {
     }
     if let Some(labels) = check.present(fields, "labels") {
         for label in check.list(&labels).into_iter().flatten() {
-            check.fields(&label, &["cidr", "key", "source", "value"]);
+            check_label(check, &label);
         }
     }
     if let Some(log) = check.present(fields, "log") {
-        check.fields(&log, &["value"]);
+        check_log(check, &log);
         check.warn(&log, "is not written to flow records");
+    }
+}
+
+fn check_label(check: &mut Check, at: &At<'_>) {
+    let Some(fields) = check.fields(at, &["key", "source", "value"]) else { return };
+    check.required_text(&fields, "key");
+    for key in ["source", "value"] {
+        check.optional_text(&fields, key);
+    }
+}
+
+fn check_log(check: &mut Check, at: &At<'_>) {
+    let Some(fields) = check.fields(at, &["value"]) else { return };
+    let Some((at, text)) = check.optional_text(&fields, "value") else { return };
+    if text.chars().count() > MAX_LOG || text.chars().any(char::is_control) {
+        check.problem(&at, format!("must be at most {MAX_LOG} characters that can be printed"));
     }
 }
 
@@ -342,6 +381,18 @@ fn node_subject(check: &mut Check, at: &At<'_>, namespace: Option<&str>) {
         at,
         "what nodes themselves send is not enforced here, so the rule does nothing",
     );
+}
+
+/// Refuses rules that Cilium has no proxy for on what nodes themselves send and receive.
+fn refuse_for_nodes(check: &mut Check, entries: &[At<'_>]) {
+    let ports = entries.iter().filter_map(|entry| entry.value_of("toPorts"));
+    let items: Vec<At<'_>> = ports.flat_map(|ports| ports.items()).collect();
+    for rules in items.iter().filter_map(|item| item.value_of("rules")) {
+        let own = ["http", "kafka"].into_iter().filter_map(|protocol| rules.value_of(protocol));
+        for rules in own.filter(|rules| !rules.items().is_empty()) {
+            check.problem(&rules, "is not for nodes");
+        }
+    }
 }
 
 /// `enableDefaultDeny.egress`, where it is set.

@@ -42,8 +42,10 @@ type Grants = counted::Numbered<Grant>;
 /// The verdicts of endpoints that the same rules select. A copy of it costs nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    /// The rules that ask for default deny, of which only the number counts.
-    denying: Bag<()>,
+    /// What each rule asks for, of those that ask for default deny.
+    denying: Bag<DefaultDeny>,
+    /// How many statements of audited rules deny something.
+    audited_denials: usize,
     grants: Grants,
     any: Bag<GrantId>,
     /// Those of `any` with ports that each pod names itself.
@@ -129,10 +131,15 @@ impl Table {
         Self::default().changed([], &meanings).0
     }
 
-    /// What becomes of what no row allows. Where there is no default deny, [`Subject::Any`] has a
-    /// row that allows the rest.
+    /// What becomes of what no row allows. Unless it is dropped, [`Subject::Any`] has a row that
+    /// says so of the rest.
     pub fn default_deny(&self) -> DefaultDeny {
-        if self.denying.is_empty() { DefaultDeny::None } else { DefaultDeny::Enforced }
+        self.denying.iter().last().copied().unwrap_or_default()
+    }
+
+    /// Whether an audited rule denies something.
+    pub fn has_audited_denials(&self) -> bool {
+        self.audited_denials > 0
     }
 
     /// The rows of one level, in the order of their ports. The longest one that covers a packet
@@ -140,8 +147,8 @@ impl Table {
     pub fn rows(&self, subject: Subject<'_>) -> Vec<TableRow> {
         let mut fold = Fold::default();
         self.visit(subject, |ports, effect| fold.add(ports, effect));
-        if matches!(subject, Subject::Any) && self.default_deny() == DefaultDeny::None {
-            fold.allow_the_rest();
+        if matches!(subject, Subject::Any) {
+            fold.leave_the_rest(self.default_deny());
         }
         fold.rows(self.numbered())
     }
@@ -149,8 +156,8 @@ impl Table {
     /// What one level says of one port; none: nothing.
     pub fn row_at(&self, subject: Subject<'_>, protocol: Protocol, port: u16) -> Option<TableRow> {
         let mut effects = Effects::default();
-        if matches!(subject, Subject::Any) && self.default_deny() == DefaultDeny::None {
-            effects.allow_the_rest();
+        if matches!(subject, Subject::Any) {
+            effects.leave_the_rest(self.default_deny());
         }
         self.visit(subject, |ports, effect| {
             if ports.covers(protocol, port) {
@@ -186,6 +193,7 @@ impl Table {
                 match effect {
                     Effect::Allow => allowed = true,
                     Effect::Deny => denied = true,
+                    Effect::AuditedDeny => {}
                     Effect::Dns(list) => drop(lists.insert(*list)),
                     Effect::L7(_) => {}
                 }
@@ -259,7 +267,9 @@ impl Table {
                 let carriers = self.conversations.get(*id).carriers(ports);
                 carriers.for_each(|ports| found(ports, effect));
             }
-            Effect::Allow | Effect::Dns(_) | Effect::Deny => found(ports, effect),
+            Effect::Allow | Effect::Dns(_) | Effect::Deny | Effect::AuditedDeny => {
+                found(ports, effect);
+            }
         };
         let grants = self.grants(subject);
         for grant in grants.iter().filter_map(|id| self.grants.get(id.0)) {

@@ -78,7 +78,14 @@ fn takes_what_cilium_takes() {
         r#"{toPorts: [{ports: [{port: "443", protocol: TCP}], listener: {envoyConfig: {name: e}, name: l, priority: 100}}]}"#,
         r#"{toPorts: [{ports: [{port: "443", protocol: TCP}], terminatingTLS: {secret: {name: s}}, serverNames: [a], rules: {http: [{}]}}]}"#,
         r#"{toPorts: [{ports: [{port: "9092", protocol: TCP}], rules: {kafka: [{role: produce, topic: t}, {apiKey: Fetch, apiVersion: "5", clientID: c}]}}]}"#,
-        r#"{toPorts: [{ports: [{port: "1", protocol: TCP}], rules: {l7proto: r2d2, l7: [{cmd: READ}]}}]}"#,
+        r#"{toPorts: [{ports: [{port: "1_000", endPort: 2_000, protocol: TCP}]}]}"#,
+        r#"{toPorts: [{ports: [{port: "80", endPort: 90.0}]}]}"#,
+        r#"{toPorts: [{ports: [{port: "53", protocol: UDP}, {port: "0"}], rules: {dns: []}}]}"#,
+        r#"{toPorts: [{ports: [], rules: {dns: []}}]}"#,
+        r#"{toPorts: [{ports: [{port: "443"}], serverNames: [a], rules: {http: []}}]}"#,
+        r#"{toPorts: [{ports: [{port: "443"}], listener: {envoyConfig: {name: e}, name: l}, rules: {kafka: []}}]}"#,
+        "{toRequires: [], toEndpoints: [{}]}",
+        "{toEndpoints: [{matchLabels: {_a: b, ':c': d, 'k8s:a.b/c_d': ''}}]}",
         "{icmps: [{fields: [{type: -1}]}]}",
         "{icmps: [{fields: [{type: 8, family: IPv4}, {type: EchoRequest, family: IPv6}, {type: '0'}]}]}",
         "{toEndpoints: [{}], authentication: {mode: disabled}}",
@@ -105,7 +112,10 @@ fn refuses_what_cilium_refuses() {
             "{toServices: [{k8sService: {serviceName: s, namespace: default}}], toEndpoints: [{}]}",
             "toServices: toEndpoints and toServices must not stand in one entry: write one for each",
         ),
-        ("{toRequires: [{matchLabels: {a: b}}]}", "toRequires: is no field that is known here"),
+        (
+            "{toRequires: [{matchLabels: {a: b}}]}",
+            "toRequires: must be empty: Cilium has no such requirements any more",
+        ),
         (
             r#"{toFQDNs: [{matchName: "https://example.com"}]}"#,
             "toFQDNs[0].matchName: `:` is not allowed; use letters, digits, `-`, `_` and `.`",
@@ -133,6 +143,17 @@ fn refuses_what_cilium_refuses() {
             "toCIDRSet[0]: one of cidr, cidrGroupRef and cidrGroupSelector must be set",
         ),
         (
+            "{toCIDRSet: [{cidrGroupRef: a_b}]}",
+            "toCIDRSet[0].cidrGroupRef: `a_b` is no Kubernetes name: up to 253 lower-case letters, \
+             digits, `-`, `.`",
+        ),
+        (
+            "{toCIDRSet: [{cidrGroupSelector: {matchLabels: {'k8s:a': b}}}]}",
+            "toCIDRSet[0].cidrGroupSelector.matchLabels[k8s:a]: `k8s:a` is no label key: up to 59 \
+             letters, digits, `-`, `_`, `.`, the last one a letter or digit, perhaps with a domain \
+             and `/` before",
+        ),
+        (
             "{toCIDRSet: [{cidr: 10.0.0.0/8, cidrGroupRef: g}]}",
             "toCIDRSet[0]: must have one of cidr, cidrGroupRef and cidrGroupSelector only",
         ),
@@ -158,9 +179,8 @@ fn refuses_what_cilium_refuses() {
         (
             "{icmps: [{fields: [{type: Foo, family: IPv4}]}]}",
             "icmps[0].fields[0].type: `Foo` is none of DestinationUnreachable, Echo, EchoReply, \
-             EchoRequest, ExtendedEchoReply, ExtendedEchoRequest, ParameterProblem, Photuris, \
-             Redirect, RouterAdvertisement, RouterSelection, TimeExceeded, Timestamp, \
-             TimestampReply",
+             EchoRequest, ExtendedEchoRequest, ParameterProblem, Photuris, Redirect, \
+             RouterAdvertisement, RouterSelection, TimeExceeded, Timestamp, TimestampReply",
         ),
         (
             "{icmps: [{fields: [{type: 8, family: ipv4}]}]}",
@@ -219,14 +239,11 @@ fn refuses_rules_that_cilium_refuses() {
         (
             r#"ports: [{port: "80", protocol: TCP}], rules: {grpc: [{}]}"#,
             &[
-                "rules: must have one of dns, http, kafka, l7proto",
+                "rules: must have one of dns, http, kafka",
                 "rules.grpc: is no field that is known here",
             ][..],
         ),
-        (
-            r#"ports: [{port: "53"}], rules: {}"#,
-            &["rules: must have one of dns, http, kafka, l7proto"],
-        ),
+        (r#"ports: [{port: "53"}], rules: {}"#, &["rules: must have one of dns, http, kafka"]),
         (
             r#"ports: [{port: "53", protocol: UDP}], rules: {dns: [{}]}"#,
             &["rules.dns[0]: one of matchName and matchPattern must be set"],
@@ -253,10 +270,6 @@ fn refuses_rules_that_cilium_refuses() {
             &["rules.dns: needs a port: `ports` is empty; left out, it means port 53"],
         ),
         (
-            r#"ports: [{port: "53", protocol: UDP}], rules: {dns: []}"#,
-            &["ports[0]: must be TCP where rules.dns is empty, as in Cilium"],
-        ),
-        (
             r#"ports: [{port: "80", protocol: TCP}], rules: {http: [{method: GET}], kafka: [{role: produce}]}"#,
             &["rules.kafka: must not stand beside rules for another protocol: write an item for \
                each"],
@@ -266,7 +279,7 @@ fn refuses_rules_that_cilium_refuses() {
             &["ports[0]: must be TCP beside rules.http"],
         ),
         (
-            r#"ports: [{port: "80", protocol: ANY}, {port: "81"}], rules: {kafka: []}"#,
+            r#"ports: [{port: "80", protocol: ANY}, {port: "81"}], rules: {kafka: [{}]}"#,
             &[
                 "ports[0]: must be TCP beside rules.kafka",
                 "ports[1]: must be TCP beside rules.kafka",
@@ -290,17 +303,24 @@ fn refuses_rules_that_cilium_refuses() {
                expression; for any text write `.*/a`"],
         ),
         (
-            r#"ports: [{port: "1", protocol: TCP}], rules: {kafka: [{role: produce, apiKey: fetch}, {role: admin}, {apiVersion: "-1"}, {topic: "a b"}]}"#,
+            r#"ports: [{port: "1", protocol: TCP}], rules: {kafka: [{role: produce, apiKey: fetch}, {role: ""}, {apiVersion: "-1"}, {topic: "a b"}]}"#,
             &[
                 "rules.kafka[0].role: must not stand beside apiKey: write an item for each",
-                "rules.kafka[1].role: `admin` is none of consume, produce",
+                "rules.kafka[1].role: `` is none of consume, produce",
                 "rules.kafka[2].apiVersion: `-1` is no version from 0 to 32767",
                 "rules.kafka[3].topic: `a b` is no topic: letters, digits, `.`, `_` and `-`",
             ],
         ),
         (
-            r#"ports: [{port: "1", protocol: TCP}], rules: {l7: [{a: b}]}"#,
-            &["rules.l7: needs l7proto beside it"],
+            r#"ports: [{port: "1", protocol: TCP}], rules: {l7proto: x}"#,
+            &[
+                "rules: must have one of dns, http, kafka",
+                "rules.l7proto: is no field that is known here",
+            ],
+        ),
+        (
+            r#"ports: [{port: "443", protocol: TCP}], serverNames: []"#,
+            &["serverNames: must not be empty: leave the field out where any name will do"],
         ),
         (
             r#"ports: [{port: "443", protocol: TCP}], serverNames: [""]"#,
@@ -368,6 +388,14 @@ fn checks_the_other_direction_without_enforcing_it() {
             "{toPorts: [{ports: [{port: '53', protocol: UDP}], rules: {dns: [{matchName: a.com}]}}]}",
             "toPorts[0].rules.dns: is for egress only",
         ),
+        (
+            "{toPorts: [{listener: {name: l, envoyConfig: {name: e}}}]}",
+            "toPorts[0].listener: is for egress only",
+        ),
+        (
+            "{fromRequires: [{}]}",
+            "fromRequires: must be empty: Cilium has no such requirements any more",
+        ),
     ] {
         assert_eq!(in_ingress(entry), [format!("spec.ingress[0].{problem}")], "{entry}");
     }
@@ -384,6 +412,8 @@ fn checks_selectors_and_sections() {
     for (spec, problems) in [
         ("endpointSelector: {matchLabels: {'foo:a': b}}, egress: [{}]", none),
         ("endpointSelector: {}, labels: [{key: a, value: b, source: k8s}], egress: [{}]", none),
+        ("endpointSelector: {}, enableDefaultDeny: {egress: no}, egress: [{}]", none),
+        ("endpointSelector: {}, log: {value: a tag}, egress: [{}]", none),
         ("endpointSelector: {}, egress: [], ingress: [{fromEntities: [all]}]", none),
         ("endpointSelector: {}, egress: [{}], egressDeny: []", none),
         ("egress: [{}]", &["spec: endpointSelector must be set; `{}` selects every pod"]),
@@ -412,8 +442,19 @@ fn checks_selectors_and_sections() {
             &["spec.enableDefaultDeny.egress: must be true or false, not text"],
         ),
         (
-            "endpointSelector: {}, enableDefaultDeny: {egress: no}, egress: [{}]",
-            &["spec.enableDefaultDeny.egress: must be true or false, not `no`, a boolean to YAML \
+            "endpointSelector: {}, labels: [{value: b}, {key: a, cidr: x}], egress: [{}]",
+            &[
+                "spec.labels[0]: key must be set",
+                "spec.labels[1].cidr: is no field that is known here",
+            ],
+        ),
+        (
+            "endpointSelector: {}, log: {value: 0123456789012345678901234567890123x}, egress: [{}]",
+            &["spec.log.value: must be at most 32 characters that can be printed"],
+        ),
+        (
+            "endpointSelector: {matchLabels: {a: yes}}, egress: [{}]",
+            &["spec.endpointSelector.matchLabels.a: must be text, not `yes`, a boolean to YAML \
                1.1; quote it, or write true or false"],
         ),
         (
@@ -423,8 +464,8 @@ fn checks_selectors_and_sections() {
         ),
         (
             "endpointSelector: {matchLabels: {a b: c}}, egress: [{}]",
-            &["spec.endpointSelector.matchLabels[a b]: `a b` is no label key: up to 63 letters, \
-               digits, `-`, `_`, `.`, first and last a letter or digit, perhaps with a domain and \
+            &["spec.endpointSelector.matchLabels[a b]: `a b` is no label key: up to 59 letters, \
+               digits, `-`, `_`, `.`, the last one a letter or digit, perhaps with a domain and \
                `/` before"],
         ),
         (
@@ -458,7 +499,13 @@ fn checks_selectors_and_sections() {
 fn checks_what_stands_around_the_spec() {
     let spec = "{endpointSelector: {}, egress: [{}]}";
     assert_eq!(in_policy(&format!("specs: [{spec}]")), Vec::<String>::new());
+    assert_eq!(in_policy("specs: []"), Vec::<String>::new());
     assert_eq!(in_policy(""), [": has neither spec nor specs"]);
+    assert_eq!(in_policy(&format!("spec: {spec}\nstatus: {{}}")), Vec::<String>::new());
+    assert_eq!(
+        in_policy(&format!("spec: {spec}\nstatus: {{ok: true}}")),
+        ["status.ok: is no field that is known here"]
+    );
     assert_eq!(
         in_policy(&format!("spec: {spec}\nextra: 1")),
         ["extra: is no field that is known here"]
@@ -474,6 +521,12 @@ fn checks_what_stands_around_the_spec() {
         Vec::<String>::new()
     );
     assert_eq!(
+        in_clusterwide(
+            r#"spec: {nodeSelector: {}, egress: [{toPorts: [{ports: [{port: "80", protocol: TCP}], rules: {http: [{}]}}]}]}"#
+        ),
+        ["spec.egress[0].toPorts[0].rules.http: is not for nodes"]
+    );
+    assert_eq!(
         in_policy("spec: {nodeSelector: {}, egress: [{}]}"),
         ["spec.nodeSelector: is for a CiliumClusterwideNetworkPolicy only; use endpointSelector"]
     );
@@ -486,6 +539,10 @@ fn checks_what_stands_around_the_spec() {
     assert_eq!(metadata("cilium.io/v3", "{name: t}"), ["apiVersion: must be cilium.io/v2"]);
     assert_eq!(metadata("cilium.io/v2", "{}"), ["metadata: name must be set"]);
     assert_eq!(metadata("cilium.io/v2", "{name: t, annotations: {a: }}"), Vec::<String>::new());
+    assert_eq!(
+        metadata("cilium.io/v2", "{name: t, labels: {a: 1}}"),
+        ["metadata.labels.a: must be text, not the number 1; quote it if text is meant"]
+    );
     assert_eq!(
         metadata("cilium.io/v2", "{name: t, annotations: {fqdnd.io/allow-private: 'yes'}}"),
         ["metadata.annotations[fqdnd.io/allow-private]: must be \"true\" or \"false\""]

@@ -22,7 +22,7 @@ const KINDS: &[&str] = &[
     "toServices",
 ];
 /// The fields of an entry beside them.
-const ASIDES: &[&str] = &["authentication", "icmps", "toPorts"];
+const ASIDES: &[&str] = &["authentication", "icmps", "toPorts", "toRequires"];
 const MODES: &[&str] = &["disabled", "required", "test-always-fail"];
 
 /// What is told to the readers of an entry's parts.
@@ -40,6 +40,7 @@ pub(super) fn read(check: &mut Check, at: &At<'_>, scope: Scope<'_>) -> Option<E
     if scope.direction == Direction::Deny {
         check.for_allowed_only(&fields, &["authentication", "toFQDNs"]);
     }
+    requirements(check, &fields, "toRequires");
     let unenforced = authentication(check, &fields);
     let ports = all_ports(check, &fields, scope);
     let peers = peers(check, &fields, scope)?;
@@ -76,6 +77,14 @@ pub(super) fn authentication(check: &mut Check, fields: &Fields<'_>) -> Option<U
     }
     check.unenforced(&at, Unenforced::Authentication, "the entry allows nothing");
     Some(Unenforced::Authentication)
+}
+
+/// `toRequires` and `fromRequires`: Cilium knows them no more, but as empty lists.
+pub(super) fn requirements(check: &mut Check, fields: &Fields<'_>, key: &str) {
+    let Some(at) = check.present(fields, key) else { return };
+    if check.list(&at).is_some_and(|items| !items.is_empty()) {
+        check.problem(&at, "must be empty: Cilium has no such requirements any more");
+    }
 }
 
 /// The ports, or the ICMP types in their place.

@@ -57,10 +57,14 @@ impl<'n> At<'n> {
         self.node.place.line
     }
 
-    /// The value, if it is a whole number.
+    /// The value, if it is a whole number, however it was written.
     pub(super) fn number(&self) -> Option<i64> {
         match self.node.value {
             Value::Integer(value) => Some(value),
+            Value::Float(value) if value.fract() == 0.0 => {
+                // A whole number beyond 64 bits is too large for every field.
+                Some(value as i64)
+            }
             _ => None,
         }
     }
@@ -87,11 +91,6 @@ impl<'n> At<'n> {
     /// Whether this is the value of such a field.
     pub(super) fn is_field(&self, key: &str) -> bool {
         self.path.strip_suffix(key).is_some_and(|path| path.is_empty() || path.ends_with('.'))
-    }
-
-    /// What of the path comes after that of an outer value.
-    pub(super) fn field_after(&self, outer: &At<'_>) -> &str {
-        self.path.strip_prefix(&outer.path).unwrap_or(&self.path).trim_start_matches('.')
     }
 
     /// The value's place, to be kept.
@@ -292,20 +291,26 @@ impl Check {
         None
     }
 
+    /// True or false, also in YAML 1.1's words.
     pub(super) fn boolean(&mut self, at: &At<'_>) -> Option<bool> {
-        let Value::Bool(value) = at.node.value else {
-            self.expected(at, "true or false");
-            return None;
-        };
-        Some(value)
+        match &at.node.value {
+            Value::Bool(value) => Some(*value),
+            Value::Ambiguous(word) => {
+                Some(matches!(&*word.to_ascii_lowercase(), "y" | "yes" | "on"))
+            }
+            _ => {
+                self.expected(at, "true or false");
+                None
+            }
+        }
     }
 
     pub(super) fn integer(&mut self, at: &At<'_>) -> Option<i64> {
-        let Value::Integer(value) = at.node.value else {
+        let number = at.number();
+        if number.is_none() {
             self.expected(at, "a whole number");
-            return None;
-        };
-        Some(value)
+        }
+        number
     }
 }
 

@@ -29,7 +29,7 @@ fn check_entry(check: &mut Check, at: &At<'_>, direction: Direction) {
     let icmps = check.present(&fields, "icmps").and_then(|icmps| icmp::read(check, &icmps));
     let ports = check.present(&fields, "toPorts");
     if let Some(ports) = &ports {
-        refuse_dns(check, ports);
+        refuse_for_egress_only(check, ports);
     }
     let ports = ports.and_then(|ports| ports::read(check, &ports, direction));
     if icmps.is_some() && ports.is_some() {
@@ -39,11 +39,12 @@ fn check_entry(check: &mut Check, at: &At<'_>, direction: Direction) {
 
 fn check_sources(check: &mut Check, fields: &Fields<'_>) {
     let mut first: Option<&str> = None;
-    for kind in KINDS.iter().chain(&["fromRequires"]) {
+    egress::requirements(check, fields, "fromRequires");
+    for kind in KINDS {
         let Some(at) = check.present(fields, kind) else { continue };
         let Some(items) = check.list(&at) else { continue };
         items.iter().for_each(|item| check_source(check, kind, item));
-        if items.is_empty() || *kind == "fromRequires" {
+        if items.is_empty() {
             continue;
         }
         if let Some(first) = first {
@@ -65,12 +66,13 @@ fn check_source(check: &mut Check, kind: &str, item: &At<'_>) {
     }
 }
 
-/// Nobody asks a pod for names through the proxy.
-fn refuse_dns(check: &mut Check, at: &At<'_>) {
-    let items = at.items();
-    for rules in items.iter().filter_map(|item| item.value_of("rules")) {
-        if let Some(dns) = rules.value_of("dns").filter(|dns| !dns.is_empty_list()) {
-            check.problem(&dns, "is for egress only");
+/// Nobody asks a pod for names through the proxy, and Cilium sends what comes in to no listener.
+fn refuse_for_egress_only(check: &mut Check, at: &At<'_>) {
+    for item in at.items() {
+        let dns = item.value_of("rules").and_then(|rules| rules.value_of("dns"));
+        let dns = dns.filter(|dns| !dns.is_empty_list());
+        for only in dns.into_iter().chain(item.value_of("listener")) {
+            check.problem(&only, "is for egress only");
         }
     }
 }

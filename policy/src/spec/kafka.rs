@@ -18,7 +18,7 @@ pub(super) fn read(check: &mut Check, at: &At<'_>) -> Option<KafkaRule> {
     let fields = check.fields(at, &known)?;
     let client_id = text(check.optional_text(&fields, "clientID"));
     let key = check.optional_text(&fields, "apiKey").filter(|(_, key)| !key.is_empty());
-    let role = check.optional_text(&fields, "role").filter(|(_, role)| !role.is_empty());
+    let role = check.optional_text(&fields, "role");
     let api_keys = match (key, role) {
         (Some(_), Some((role, _))) => {
             check.problem(&role, "must not stand beside apiKey: write an item for each");

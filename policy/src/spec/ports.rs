@@ -28,6 +28,14 @@ struct Written<'n> {
     port: WrittenPort,
 }
 
+/// Rules that say something.
+struct Rules<'a> {
+    /// The field of their protocol.
+    at: &'a At<'a>,
+    kind: Kind,
+    spoken: &'a Spoken,
+}
+
 enum WrittenPort {
     Range(u16, u16),
     Named(String),
@@ -52,19 +60,19 @@ fn port_rule(check: &mut Check, at: &At<'_>, direction: Direction) -> Option<Por
         Some(ports) => Some(read_ports(check, &ports)?),
         None => None,
     };
-    let rules = check.present(&fields, "rules");
-    let around = tls::read(check, &fields, rules.as_ref());
-    let rules = match &rules {
-        Some(rules) => Some((rules, application::read(check, rules)?)),
+    let rules = match check.present(&fields, "rules") {
+        Some(rules) => Some(application::read(check, &rules)?),
         None => None,
     };
-    let application = application(rules.as_ref().map(|(_, rules)| &rules.spoken), around);
+    let rules = rules.as_ref().and_then(|own| rules_at_all(check, own));
+    let around = tls::read(check, &fields, rules.is_some());
+    let application = application(rules.as_ref().map(|rules| rules.spoken), around);
     let application = application.map(|own| own.judged_where(check.options.l7));
     let written = match (written, &rules) {
-        (None, Some((at, rules))) => meant_ports(check, at, rules.kind),
-        (written, Some((at, rules))) => {
+        (None, Some(rules)) => meant_ports(check, fields.at("rules"), rules.kind),
+        (written, Some(rules)) => {
             let written = written.unwrap_or_default();
-            check_ports(check, at, rules, &written);
+            check_ports(check, rules, &written);
             written
         }
         (written, None) => written.unwrap_or_default(),
@@ -88,6 +96,15 @@ fn port_rule(check: &mut Check, at: &At<'_>, direction: Direction) -> Option<Por
     })
 }
 
+/// Rules that say something; those without an item are as absent.
+fn rules_at_all<'a>(check: &mut Check, rules: &'a application::Rules<'_>) -> Option<Rules<'a>> {
+    let Some(spoken) = &rules.spoken else {
+        check.warn(&rules.at, "is empty, so as in Cilium everything may be said at these ports");
+        return None;
+    };
+    Some(Rules { at: &rules.at, kind: rules.kind, spoken })
+}
+
 /// What rules and the fields around them make together.
 fn application(spoken: Option<&Spoken>, around: Around) -> Option<Application> {
     let outer = around.unenforced();
@@ -98,11 +115,8 @@ fn application(spoken: Option<&Spoken>, around: Around) -> Option<Application> {
         Some(Spoken::Requests(field, requests, headers)) if !around.listener => {
             (Some(*field), requests.clone(), headers.clone())
         }
-        Some(Spoken::Other) if outer.is_none() => {
-            return Some(Application::Unenforced(Unenforced::Protocol));
-        }
-        // Nothing judges DNS or other protocols within TLS, or sends them to a listener.
-        Some(Spoken::Dns(_) | Spoken::Requests(..) | Spoken::Other) => {
+        // Nothing judges DNS within TLS, or sends anything to a listener.
+        Some(Spoken::Dns(_) | Spoken::Requests(..)) => {
             return outer.map(Application::Unenforced);
         }
         None if around.listener => return outer.map(Application::Unenforced),
@@ -143,7 +157,7 @@ fn note(check: &mut Check, fields: &Fields<'_>, what: Unenforced) {
         Unenforced::ServerNames => fields.at("serverNames"),
         Unenforced::Tls if fields.field("terminatingTLS").is_some() => fields.at("terminatingTLS"),
         Unenforced::Tls => fields.at("originatingTLS"),
-        Unenforced::Http | Unenforced::Kafka | Unenforced::Protocol => fields.at("rules"),
+        Unenforced::Http | Unenforced::Kafka => fields.at("rules"),
         Unenforced::Authentication | Unenforced::Groups => fields.itself(),
     };
     check.unenforced(at, what, "these ports are not opened");
@@ -166,22 +180,16 @@ fn meant_ports<'n>(check: &mut Check, at: &At<'n>, kind: Kind) -> Vec<Written<'n
             &[Protocol::TCP],
             "has no ports, so the Kafka port 9092 is meant; in Cilium this allows nothing",
         ),
-        Kind::Other => return Vec::new(),
     };
     check.warn(at, message);
     vec![Written { at: at.clone(), protocols, port: WrittenPort::Range(port, port) }]
 }
 
 /// Checks ports that stand beside rules for what is said there.
-fn check_ports(
-    check: &mut Check,
-    at: &At<'_>,
-    rules: &application::Rules<'_>,
-    ports: &[Written<'_>],
-) {
+fn check_ports(check: &mut Check, rules: &Rules<'_>, ports: &[Written<'_>]) {
     let is_dns = rules.kind == Kind::Dns;
     if is_dns && ports.is_empty() {
-        check.problem(&rules.at, "needs a port: `ports` is empty; left out, it means port 53");
+        check.problem(rules.at, "needs a port: `ports` is empty; left out, it means port 53");
     }
     for written in ports {
         match written.port {
@@ -199,25 +207,22 @@ fn check_ports(
             }
             WrittenPort::Range(..) | WrittenPort::Named(_) => {}
         }
-        check_protocols(check, at, rules, written);
+        check_protocols(check, rules.kind, written);
     }
 }
 
-fn check_protocols(
-    check: &mut Check,
-    at: &At<'_>,
-    rules: &application::Rules<'_>,
-    written: &Written<'_>,
-) {
-    let is_tcp = written.protocols == [Protocol::TCP];
-    if rules.kind == Kind::Dns && !rules.is_empty {
-        if written.protocols == [Protocol::SCTP] {
-            check.warn(&written.at, "allows nothing: there is no DNS over SCTP");
+fn check_protocols(check: &mut Check, kind: Kind, written: &Written<'_>) {
+    let field = match kind {
+        Kind::Dns => {
+            if written.protocols == [Protocol::SCTP] {
+                check.warn(&written.at, "allows nothing: there is no DNS over SCTP");
+            }
+            return;
         }
-    } else if !is_tcp && rules.kind == Kind::Dns {
-        check.problem(&written.at, "must be TCP where rules.dns is empty, as in Cilium");
-    } else if !is_tcp {
-        let field = rules.at.field_after(at);
+        Kind::Http => "http",
+        Kind::Kafka => "kafka",
+    };
+    if written.protocols != [Protocol::TCP] {
         check.problem(&written.at, format!("must be TCP beside rules.{field}"));
     }
 }
@@ -271,10 +276,12 @@ fn port_number(check: &mut Check, at: &At<'_>) -> Option<WrittenPort> {
     if is_service_name(text) {
         return Some(WrittenPort::Named(text.to_ascii_lowercase()));
     }
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // Cilium reads a leading zero as Go does: what follows is octal.
+    // Cilium reads numbers as Go does: what follows a zero is octal, and `1_000` is 1000.
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let digits = text.split('_').all(is_number).then(|| text.replace('_', ""));
     let radix = if text.len() > 1 && text.starts_with('0') { 8 } else { 10 };
-    let Some(port) = digits.then(|| u16::from_str_radix(text, radix).ok()).flatten() else {
+    let port = digits.and_then(|digits| u16::from_str_radix(&digits, radix).ok());
+    let Some(port) = port else {
         check.problem(at, format!("`{text}` is no port from 0 to 65535, nor the name of one"));
         return None;
     };

@@ -4,7 +4,7 @@ use model::Prefix;
 
 use crate::rule::{PrefixBase, PrefixPeer};
 use crate::spec::fields::{At, Check, Fields};
-use crate::spec::selector;
+use crate::spec::{check_name, selector};
 
 /// An item of `toCIDR`.
 pub(super) fn plain(check: &mut Check, at: &At<'_>) -> Option<PrefixPeer> {
@@ -36,15 +36,12 @@ fn base(check: &mut Check, fields: &Fields<'_>) -> Option<PrefixBase> {
     let groups = check.present(fields, "cidrGroupSelector");
     match (cidr, group, groups) {
         (Some(cidr), None, None) => prefix(check, &cidr).map(PrefixBase::Prefix),
-        (None, Some(group), None) => match check.text(&group)? {
-            "" => {
-                check.problem(&group, "must not be empty");
-                None
-            }
-            name => Some(PrefixBase::Group(name.to_owned())),
-        },
+        (None, Some(group), None) => {
+            check_name(check, &group)?;
+            Some(PrefixBase::Group(check.text(&group)?.to_owned()))
+        }
         (None, None, Some(groups)) => {
-            let written = selector::read(check, &groups)?;
+            let written = selector::read_unsourced(check, &groups)?;
             Some(PrefixBase::Groups(written.into_selector()))
         }
         (None, None, None) => {

@@ -20,13 +20,31 @@ impl Written {
     }
 }
 
-/// Reads a selector.
+/// How the keys of a selector may be written.
+#[derive(Clone, Copy)]
+enum Keys {
+    /// With a source and a colon before, or without.
+    Sourced,
+    /// Without a source.
+    Plain,
+}
+
+/// Reads a selector of what has labels of several sources.
 pub(super) fn read(check: &mut Check, at: &At<'_>) -> Option<Written> {
+    read_keys(check, at, Keys::Sourced)
+}
+
+/// Reads a selector of objects that have their own labels only.
+pub(super) fn read_unsourced(check: &mut Check, at: &At<'_>) -> Option<Written> {
+    read_keys(check, at, Keys::Plain)
+}
+
+fn read_keys(check: &mut Check, at: &At<'_>, keys: Keys) -> Option<Written> {
     let fields = check.fields(at, &["matchExpressions", "matchLabels"])?;
     let mut written = Written::default();
     if let Some(labels) = check.present(&fields, "matchLabels") {
         for (key, value) in check.entries(&labels)? {
-            check_key(check, &value, key);
+            check_key(check, &value, key, keys);
             let Some(text) = check.text(&value) else { continue };
             check_value(check, &value, text);
             written.labels.push(Requirement::label(key, text));
@@ -34,13 +52,13 @@ pub(super) fn read(check: &mut Check, at: &At<'_>) -> Option<Written> {
     }
     if let Some(expressions) = check.present(&fields, "matchExpressions") {
         for expression in check.list(&expressions)? {
-            written.expressions.extend(requirement(check, &expression));
+            written.expressions.extend(requirement(check, &expression, keys));
         }
     }
     Some(written)
 }
 
-fn requirement(check: &mut Check, at: &At<'_>) -> Option<Requirement> {
+fn requirement(check: &mut Check, at: &At<'_>, keys: Keys) -> Option<Requirement> {
     let fields = check.fields(at, &["key", "operator", "values"])?;
     let (key, operator) = (check.present(&fields, "key"), check.present(&fields, "operator"));
     let (Some(key_at), Some(operator_at)) = (key, operator) else {
@@ -48,7 +66,7 @@ fn requirement(check: &mut Check, at: &At<'_>) -> Option<Requirement> {
         return None;
     };
     let (key, operator) = (check.text(&key_at)?, check.text(&operator_at)?);
-    check_key(check, &key_at, key);
+    check_key(check, &key_at, key, keys);
     let mut values = BTreeSet::new();
     if let Some(list) = check.present(&fields, "values") {
         for value in check.list(&list)? {
@@ -79,30 +97,34 @@ fn requirement(check: &mut Check, at: &At<'_>) -> Option<Requirement> {
     Some(Requirement::new(key, operator))
 }
 
-/// Checks a label key: a source and a colon may stand before a Kubernetes label key.
-fn check_key(check: &mut Check, at: &At<'_>, key: &str) {
-    let (source, key) = match key.split_once(':') {
-        Some((source, key)) => (Some(source), key),
-        None => (None, key),
+/// Checks a label key. Cilium writes the source of its labels before it, with a dot between, and
+/// takes what is a Kubernetes label key then: up to 59 characters where no source is named.
+fn check_key(check: &mut Check, at: &At<'_>, key: &str, keys: Keys) {
+    let (source, rest) = match (keys, key.split_once(':')) {
+        (Keys::Plain, _) => ("cidrgroup", key),
+        (Keys::Sourced, Some((source, rest))) => {
+            (if source.is_empty() { "any" } else { source }, rest)
+        }
+        (Keys::Sourced, None) => ("any", key),
     };
-    if source.is_some_and(|source| !is_name(source, 63)) {
-        check.problem(at, "what stands before the colon is no label source such as k8s or any");
-    }
-    if source.is_some_and(|source| !matches!(source, "any" | "k8s" | "node" | "reserved")) {
-        check.warn(at, "has a label source that no label here comes from, so it is never there");
-    }
-    let (prefix, name) = match key.split_once('/') {
-        Some((prefix, name)) => (Some(prefix), name),
-        None => (None, key),
-    };
-    if !is_name(name, 63) || prefix.is_some_and(|prefix| !is_domain(prefix)) {
+    if !is_key(&format!("{source}.{rest}")) {
         check.problem(
             at,
             format!(
-                "`{key}` is no label key: up to 63 letters, digits, `-`, `_`, `.`, first and last \
-                 a letter or digit, perhaps with a domain and `/` before"
+                "`{key}` is no label key: up to 59 letters, digits, `-`, `_`, `.`, the last one a \
+                 letter or digit, perhaps with a domain and `/` before"
             ),
         );
+    } else if !matches!(source, "any" | "cidrgroup" | "k8s" | "node" | "reserved") {
+        check.warn(at, "has a label source that no label here comes from, so it is never there");
+    }
+}
+
+/// Whether Kubernetes takes this for the key of a label.
+fn is_key(key: &str) -> bool {
+    match key.split_once('/') {
+        Some((domain, name)) => is_name(name, 63) && is_domain(domain),
+        None => is_name(key, 63),
     }
 }
 

@@ -32,19 +32,19 @@ impl Around {
 }
 
 /// Reads the fields of an item of `toPorts` around its rules.
-pub(super) fn read(check: &mut Check, fields: &Fields<'_>, rules: Option<&At<'_>>) -> Around {
+pub(super) fn read(check: &mut Check, fields: &Fields<'_>, has_rules: bool) -> Around {
     let listener = check.present(fields, "listener");
     let terminating = check.present(fields, "terminatingTLS");
     let originating = check.present(fields, "originatingTLS");
-    let names = check.present(fields, "serverNames").and_then(|names| server_names(check, &names));
+    let server_names = check.present(fields, "serverNames");
+    let server_names = server_names.and_then(|names| read_server_names(check, &names));
     if let Some(listener) = &listener {
         check_listener(check, listener);
-        if rules.is_some() {
+        if has_rules {
             check.problem(listener, "must not stand beside rules");
         }
     }
-    let server_names = names.filter(|names| !names.0.is_empty());
-    if server_names.is_some() && rules.is_some() && terminating.is_none() {
+    if server_names.is_some() && has_rules && terminating.is_none() {
         let message = "must not stand beside rules unless terminatingTLS is there";
         check.problem(fields.at("serverNames"), message);
     }
@@ -57,8 +57,11 @@ pub(super) fn read(check: &mut Check, fields: &Fields<'_>, rules: Option<&At<'_>
 }
 
 /// Reads `serverNames`.
-fn server_names(check: &mut Check, at: &At<'_>) -> Option<ServerNames> {
+fn read_server_names(check: &mut Check, at: &At<'_>) -> Option<ServerNames> {
     let items = check.list(at)?;
+    if items.is_empty() {
+        check.problem(at, "must not be empty: leave the field out where any name will do");
+    }
     let names = items.iter().filter_map(|item| server_name(check, item));
     Some(ServerNames(names.collect()))
 }

@@ -12,7 +12,7 @@ use crate::meaning::{Meaning, Outcome, Place, Spoken, Statement};
 use crate::selector::{LabelSelector, Operator, Requirement};
 use crate::table::fold::Effect;
 use crate::table::prefixes::PrefixGrant;
-use crate::table::{Grant, GrantId, Table, outside};
+use crate::table::{DefaultDeny, Grant, GrantId, Table, outside};
 
 /// Where a table says something else than another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,8 +98,8 @@ struct Change {
 
 impl Change {
     fn take(&mut self, meaning: &Meaning, way: Way) {
-        if meaning.default_deny {
-            way.count(&mut self.table.denying, ());
+        if meaning.default_deny != DefaultDeny::None {
+            way.count(&mut self.table.denying, meaning.default_deny);
         }
         if way == Way::In {
             meaning.patterns.iter().for_each(|own| self.enter_pattern(own));
@@ -114,6 +114,10 @@ impl Change {
         let effect = match &grant.outcome {
             Outcome::Allow => Effect::Allow,
             Outcome::Deny => Effect::Deny,
+            Outcome::AuditedDeny => {
+                self.table.audited_denials += 1;
+                Effect::AuditedDeny
+            }
             Outcome::Dns(list) => Effect::Dns(self.table.filters.acquire(list)),
             Outcome::L7(rules) => Effect::L7(self.table.conversations.acquire(rules)),
         };
@@ -130,11 +134,15 @@ impl Change {
         let effect = match &grant.outcome {
             Outcome::Allow => Some(Effect::Allow),
             Outcome::Deny => Some(Effect::Deny),
+            Outcome::AuditedDeny => Some(Effect::AuditedDeny),
             Outcome::Dns(list) => self.table.filters.release(list).map(Effect::Dns),
             Outcome::L7(rules) => self.table.conversations.release(rules).map(Effect::L7),
         };
         let known = effect.and_then(|effect| self.table.grants.number(&Grant::new(grant, effect)));
         let Some(id) = known else { return };
+        if effect == Some(Effect::AuditedDeny) {
+            self.table.audited_denials -= 1;
+        }
         for port in &grant.named {
             if self.table.ports.remove(&port.name) {
                 self.altered.gone.wants.ports.insert(port.name.clone());
@@ -176,10 +184,13 @@ impl Change {
                     Way::In => table.selectors.grant(pattern, id),
                     Way::Out => table.selectors.withdraw(pattern, id),
                 };
-                // Beside rules for what is said, a plain allow changes how connections fare.
-                let is_more = way == Way::In
-                    && matches!(grant.outcome, Outcome::Allow)
-                    && table.conversations.is_empty();
+                let is_more = match grant.outcome {
+                    // Beside rules for what is said, a plain allow changes how connections fare.
+                    Outcome::Allow => way == Way::In && table.conversations.is_empty(),
+                    // It tells more or less, and nothing fares otherwise.
+                    Outcome::AuditedDeny => true,
+                    Outcome::Deny | Outcome::Dns(_) | Outcome::L7(_) => false,
+                };
                 if differs {
                     let names = if is_more { AlteredNames::Wider } else { AlteredNames::Other };
                     altered.names = altered.names.max(names);

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{PortPrefix, Verdict};
+use model::{Audited, PortPrefix, Ruling, Verdict};
 
-use crate::table::TableRow;
+use crate::table::{DefaultDeny, TableRow};
 use crate::table::conversation::{ConversationId, Conversations};
 use crate::table::filter::{Filters, ListId};
 
@@ -20,6 +20,8 @@ pub(super) enum Effect {
     L7(ConversationId),
     /// They are dropped, whatever else is said.
     Deny,
+    /// They would be, were the policy not audited.
+    AuditedDeny,
 }
 
 /// The rows of a level being folded.
@@ -33,10 +35,14 @@ pub(super) struct Fold {
 pub(super) struct Effects {
     /// A rule drops them.
     deny: bool,
+    /// An audited rule would.
+    audited_deny: bool,
     /// A rule lets them pass.
     allow: bool,
     /// They pass if no rule says anything.
     rest: bool,
+    /// They pass then too, and are told.
+    audited_rest: bool,
     /// Rules for DNS.
     lists: BTreeSet<ListId>,
     /// Rules for what is said in other protocols.
@@ -55,9 +61,11 @@ impl Fold {
         self.rows.entry(ports).or_default().add(effect);
     }
 
-    /// Lets everything pass that no rule speaks of.
-    pub(super) fn allow_the_rest(&mut self) {
-        self.rows.entry(PortPrefix::Any).or_default().rest = true;
+    /// What becomes of everything that no rule speaks of.
+    pub(super) fn leave_the_rest(&mut self, default_deny: DefaultDeny) {
+        if default_deny != DefaultDeny::Enforced {
+            self.rows.entry(PortPrefix::Any).or_default().leave_the_rest(default_deny);
+        }
     }
 
     /// The rows: each with what all wider ones say, and none that says what the next wider says.
@@ -85,50 +93,65 @@ impl Effects {
         match effect {
             Effect::Allow => self.allow = true,
             Effect::Deny => self.deny = true,
+            Effect::AuditedDeny => self.audited_deny = true,
             Effect::Dns(list) => drop(self.lists.insert(*list)),
             Effect::L7(id) => drop(self.conversations.insert(*id)),
         }
     }
 
-    /// They pass if no rule says anything.
-    pub(super) fn allow_the_rest(&mut self) {
-        self.rest = true;
+    /// What becomes of them if no rule says anything.
+    pub(super) fn leave_the_rest(&mut self, default_deny: DefaultDeny) {
+        match default_deny {
+            DefaultDeny::None => self.rest = true,
+            DefaultDeny::Audited => self.audited_rest = true,
+            DefaultDeny::Enforced => {}
+        }
     }
 
     fn union(&self, other: &Self) -> Self {
         Self {
             deny: self.deny || other.deny,
+            audited_deny: self.audited_deny || other.audited_deny,
             allow: self.allow || other.allow,
             rest: self.rest || other.rest,
+            audited_rest: self.audited_rest || other.audited_rest,
             lists: self.lists.union(&other.lists).copied().collect(),
             conversations: self.conversations.union(&other.conversations).copied().collect(),
         }
     }
 
-    fn verdict(&self) -> Verdict {
+    fn verdict(&self) -> Option<Verdict> {
         match self {
-            Self { deny: true, .. } => Verdict::Deny,
-            Self { lists, .. } if !lists.is_empty() => Verdict::Dns,
-            Self { allow: true, .. } => Verdict::Allow,
-            Self { conversations, .. } if !conversations.is_empty() => Verdict::Proxy,
-            Self { .. } => Verdict::Unruled,
+            Self { deny: true, .. } => Some(Verdict::Deny),
+            Self { lists, .. } if !lists.is_empty() => Some(Verdict::Dns),
+            Self { allow: true, .. } => Some(Verdict::Allow),
+            Self { conversations, .. } if !conversations.is_empty() => Some(Verdict::Proxy),
+            Self { rest: true, .. } => Some(Verdict::Unruled),
+            Self { .. } => None,
         }
     }
 
-    /// The verdict, and the lists or conversations where they matter.
-    fn meaning(&self) -> (Verdict, Option<&BTreeSet<ListId>>, Option<&BTreeSet<ConversationId>>) {
-        let verdict = self.verdict();
-        let lists = (verdict == Verdict::Dns && !self.allow).then_some(&self.lists);
-        (verdict, lists, (verdict == Verdict::Proxy).then_some(&self.conversations))
+    fn ruling(&self) -> Ruling {
+        let deny_rule = self.audited_deny && !self.deny;
+        let audited = Audited { deny_rule, default_deny: self.audited_rest };
+        Ruling { verdict: self.verdict(), audited }
+    }
+
+    /// The ruling, and the lists or conversations where they matter.
+    fn meaning(&self) -> (Ruling, Option<&BTreeSet<ListId>>, Option<&BTreeSet<ConversationId>>) {
+        let ruling = self.ruling();
+        let is = |verdict| ruling.verdict == Some(verdict);
+        let lists = (is(Verdict::Dns) && !self.allow).then_some(&self.lists);
+        (ruling, lists, is(Verdict::Proxy).then_some(&self.conversations))
     }
 
     pub(super) fn row(&self, ports: PortPrefix, numbered: Numbered<'_>) -> TableRow {
-        let (verdict, _, conversations) = self.meaning();
-        let filter =
-            (verdict == Verdict::Dns).then(|| numbered.filters.filter(self.allow, &self.lists));
+        let (ruling, _, conversations) = self.meaning();
+        let asks = ruling.verdict == Some(Verdict::Dns);
+        let filter = asks.then(|| numbered.filters.filter(self.allow, &self.lists));
         let conversations = conversations.into_iter().flatten();
         let conversations =
             conversations.map(|id| Arc::clone(numbered.conversations.get(*id))).collect();
-        TableRow { ports, ruling: verdict.into(), filter, conversations }
+        TableRow { ports, ruling, filter, conversations }
     }
 }

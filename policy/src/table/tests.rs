@@ -163,12 +163,14 @@ fn rules_for_dns_unite_their_names() {
 }
 
 #[test]
-fn a_rule_for_dns_without_names_allows_none() {
-    let table = table(&["{endpointSelector: {}, egress: [{toPorts: [{ports: [{port: '53', \
-         protocol: TCP}], rules: {dns: []}}]}]}"]);
-    let rows = table.rows(Subject::Any);
-    assert_eq!(shown(&rows), ["53/TCP dns "]);
-    assert!(!rows[0].filter.as_ref().unwrap().allows(name("a.com").as_ref()));
+fn rules_without_an_item_judge_nothing() {
+    for rules in ["dns", "http", "kafka"] {
+        let table = table(&[&format!(
+            "{{endpointSelector: {{}}, egress: [{{toPorts: [{{ports: [{{port: '53', protocol: \
+             TCP}}], rules: {{{rules}: []}}}}]}}]}}"
+        )]);
+        assert_eq!(shown(&table.rows(Subject::Any)), ["53/TCP allow"]);
+    }
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn any_entry(direction: Direction) -> impl Strategy<Value = Egress> {
             3 => Just(None),
             3 => any_patterns().prop_map(|patterns| Some(Application::Dns(patterns))),
             2 => any_l7().prop_map(|l7| Some(Application::L7(Arc::new(l7)))),
-            1 => Just(Some(Application::Unenforced(Unenforced::Protocol))),
+            1 => Just(Some(Application::Unenforced(Unenforced::Listener))),
         ]
         .boxed(),
     };
