@@ -26,6 +26,7 @@ use nix::{
 use crate::{
     lab::Lab,
     namespace::Namespace,
+    node_files::NodeFiles,
     sweep::{BPF_DIRECTORY, LAB_PREFIX},
     undo::Undo,
     wait::wait_until,
@@ -99,9 +100,7 @@ pub struct Daemon {
     node: Arc<Namespace>,
     directory: PathBuf,
     flags: Vec<String>,
-    environment: Vec<(&'static str, PathBuf)>,
-    /// The only capabilities that it may have; none where it may have all.
-    capabilities: Option<String>,
+    surroundings: Surroundings,
     child: Option<Child>,
     /// The process that a signal's cleaning has to end; 0 when there is none.
     pid: Arc<AtomicI32>,
@@ -110,10 +109,20 @@ pub struct Daemon {
     _undo: Undo,
 }
 
+/// What its process is given beside its flags.
+#[derive(Debug, Default)]
+struct Surroundings {
+    environment: Vec<(&'static str, PathBuf)>,
+    /// The only capabilities that it may have; none where it may have all.
+    capabilities: Option<String>,
+    /// The files among which it runs, where they are not the machine's.
+    files: Option<Arc<NodeFiles>>,
+}
+
 impl Daemon {
     /// Starts it on the lab's manifests, with `flags` on top, and waits until it is ready.
     pub fn start(lab: &Lab, flags: &[&str]) -> Result<Daemon, DaemonError> {
-        Daemon::start_in(lab, flags, Vec::new(), None)
+        Daemon::start_in(lab, flags, Surroundings::default())
     }
 
     /// The same with no other capabilities than these, named without `CAP_`, and no way to gain any.
@@ -124,20 +133,31 @@ impl Daemon {
     ) -> Result<Daemon, DaemonError> {
         let rights = capabilities.iter().map(|name| format!(",+{}", name.to_lowercase()));
         let rights = format!("-all{}", rights.collect::<String>());
-        Daemon::start_in(lab, flags, Vec::new(), Some(rights))
+        let surroundings = Surroundings { capabilities: Some(rights), ..Surroundings::default() };
+        Daemon::start_in(lab, flags, surroundings)
     }
 
     /// The same, by a wall clock that a test may step.
     pub fn start_by(lab: &Lab, flags: &[&str], clock: &WallClock) -> Result<Daemon, DaemonError> {
         let environment = clock.environment().map(|(name, value)| (name, value.to_owned()));
-        Daemon::start_in(lab, flags, environment.into(), None)
+        let environment = environment.into();
+        Daemon::start_in(lab, flags, Surroundings { environment, ..Surroundings::default() })
+    }
+
+    /// The same, beside what runs among these files of the node's own.
+    pub fn start_among(
+        lab: &Lab,
+        flags: &[&str],
+        files: &Arc<NodeFiles>,
+    ) -> Result<Daemon, DaemonError> {
+        let files = Some(Arc::clone(files));
+        Daemon::start_in(lab, flags, Surroundings { files, ..Surroundings::default() })
     }
 
     fn start_in(
         lab: &Lab,
         flags: &[&str],
-        environment: Vec<(&'static str, PathBuf)>,
-        capabilities: Option<String>,
+        surroundings: Surroundings,
     ) -> Result<Daemon, DaemonError> {
         let pins = Path::new(BPF_DIRECTORY).join(format!(
             "{LAB_PREFIX}{}-{}",
@@ -156,8 +176,7 @@ impl Daemon {
             node: Arc::clone(lab.node()),
             directory: lab.directory().to_owned(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
-            environment,
-            capabilities,
+            surroundings,
             child: None,
             pid,
             started_in: Duration::ZERO,
@@ -318,7 +337,7 @@ impl Daemon {
             .open(self.log_file())
             .map_err(system("open fqdnd.log"))?;
         let also = log.try_clone().map_err(system("open fqdnd.log"))?;
-        let mut command = match &self.capabilities {
+        let mut command = match &self.surroundings.capabilities {
             None => self.node.command(program("fqdnd")?),
             Some(rights) => {
                 let mut command = self.node.command("setpriv");
@@ -328,7 +347,10 @@ impl Daemon {
             }
         };
         command.arg("--config").arg(self.configuration()).args(&self.flags);
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(files) = &self.surroundings.files {
+            files.show_to(&mut command);
+        }
+        command.envs(self.surroundings.environment.iter().map(|(name, value)| (name, value)));
         command.env("NOTIFY_SOCKET", &notify).stdin(Stdio::null()).stdout(log).stderr(also);
         let child = command.spawn().map_err(system("start fqdnd"))?;
         self.pid.store(pid_of(&child).as_raw(), Ordering::Release);

@@ -1,34 +1,43 @@
-//! An API server for tests: real HTTP, and a Kubernetes API server's behaviour where whoever
-//! watches and writes meets it.
+//! An API server for tests: real HTTP over TLS, and a Kubernetes API server's behaviour where
+//! whoever watches and writes meets it, kubectl among them.
 //!
 //! Lists in pages that are snapshots, watches with bookmarks and selectors, versions that are
 //! forgotten (410), optimistic locking, status subresources, server-side apply with owners and
-//! conflicts, bearer tokens, and admission of custom objects by the schemas of their definitions.
+//! conflicts, bearer tokens, admission of custom objects by the schemas of their definitions, tables,
+//! discovery, and commands in pods that somebody really runs.
 //! What goes wrong in a real cluster is switched on by [`Faults`].
 
 mod apply;
+mod discovery;
+mod error;
+mod event;
+mod exec;
 mod faults;
 mod http;
 mod resources;
 mod schema;
 mod selectors;
+mod table;
 mod world;
 
 use std::{
-    io,
+    collections::BTreeMap,
+    fmt, io,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use tokio::sync::watch;
 
+pub use error::ApiError;
+pub use exec::{Kubelet, PodCommand};
 pub use faults::{Faults, Refusal};
-pub use world::ApiError;
 
-use crate::namespace::Namespace;
+use crate::{authority::Authority, namespace::Namespace, web};
 use world::World;
 
 /// Why the server could not be started.
@@ -40,6 +49,9 @@ pub enum KubeApiError {
     /// A namespace could not be entered.
     #[error(transparent)]
     Namespace(#[from] crate::namespace::NamespaceError),
+    /// Its certificate could not be made.
+    #[error("the API server's certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
 }
 
 /// A running API server. It ends when it is dropped.
@@ -47,19 +59,28 @@ pub enum KubeApiError {
 pub struct KubeApi {
     shared: Arc<Shared>,
     address: SocketAddr,
+    /// The certificate of who vouches for it.
+    authority: String,
     stop: watch::Sender<bool>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 /// What requests and tests share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     world: Mutex<World>,
     faults: Mutex<Faults>,
+    /// Who runs commands in pods, by the pods' `namespace/name`.
+    kubelets: Mutex<BTreeMap<String, Arc<Kubelet>>>,
     /// Counts up with each change of objects or faults.
     changes: watch::Sender<u64>,
     /// Counts up when connections are to be cut.
     cuts: watch::Sender<u64>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Shared").field("faults", &self.faults).finish_non_exhaustive()
+    }
 }
 
 impl Shared {
@@ -69,6 +90,11 @@ impl Shared {
 
     fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kubelet(&self, pod: &str) -> Option<Arc<Kubelet>> {
+        let kubelets = self.kubelets.lock().unwrap_or_else(PoisonError::into_inner);
+        kubelets.get(pod).cloned()
     }
 
     fn changed(&self) {
@@ -84,9 +110,12 @@ impl KubeApi {
     pub fn start(namespace: Option<Arc<Namespace>>) -> Result<Self, KubeApiError> {
         let listener = listen(namespace.as_deref(), ([127, 0, 0, 1], 0).into())?;
         let address = listener.local_addr()?;
+        let authority = Authority::new("lab cluster")?;
+        let acceptor = web::acceptor(&authority.issue(&["127.0.0.1", "localhost"])?)?;
         let shared = Arc::new(Shared {
             world: Mutex::new(World::default()),
             faults: Mutex::new(Faults::new(Self::TOKEN)),
+            kubelets: Mutex::default(),
             changes: watch::channel(0).0,
             cuts: watch::channel(0).0,
         });
@@ -95,13 +124,14 @@ impl KubeApi {
         let served = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("kube-api".into())
-            .spawn(move || http::serve(&served, listener, again, stopped))?;
-        Ok(Self { shared, address, stop, thread: Some(thread) })
+            .spawn(move || http::serve(&served, &acceptor, listener, again, stopped))?;
+        let authority = authority.certificate();
+        Ok(Self { shared, address, authority, stop, thread: Some(thread) })
     }
 
     /// Where it listens.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("https://{}", self.address)
     }
 
     /// Writes a kubeconfig that reads its token from a file beside it, and gives its path.
@@ -110,10 +140,12 @@ impl KubeApi {
         std::fs::write(&token, Self::TOKEN)?;
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
-             clusters:\n- name: test\n  cluster: {{server: {}}}\n\
+             clusters:\n- name: test\n  \
+             cluster: {{server: '{}', certificate-authority-data: '{}'}}\n\
              users:\n- name: test\n  user: {{tokenFile: {}}}\n\
              contexts:\n- name: test\n  context: {{cluster: test, user: test}}\n",
             self.url(),
+            STANDARD.encode(&self.authority),
             token.display()
         );
         std::fs::write(&path, text)?;
@@ -137,6 +169,12 @@ impl KubeApi {
         self.shared.world().delete(plural, namespace, name)?;
         self.shared.changed();
         Ok(())
+    }
+
+    /// Has somebody run the commands that clients want to run in a pod.
+    pub fn run_commands(&self, pod: &str, kubelet: Arc<Kubelet>) {
+        let kubelets = &self.shared.kubelets;
+        kubelets.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.to_owned(), kubelet);
     }
 
     /// All objects of a kind, by its plural.

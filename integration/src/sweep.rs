@@ -1,11 +1,14 @@
 //! Sweeping: takes away what labs left whose process was killed before it could.
 //!
 //! Only names of the form `fqdnd-<pid>-...` whose process no longer runs are touched; the BPF
-//! pins and the files of such a lab go with it.
+//! pins, the pods' cgroups and the files of such a lab go with it.
 
 use std::{env, fs, path::Path};
 
-use crate::namespace::{self, DIRECTORY};
+use crate::{
+    namespace::{self, DIRECTORY},
+    pod_cgroups,
+};
 
 pub(crate) const BPF_DIRECTORY: &str = "/sys/fs/bpf";
 pub(crate) const LAB_PREFIX: &str = "fqdnd-lab-";
@@ -17,6 +20,11 @@ pub(crate) fn sweep() {
     for name in names_in(namespaces) {
         if is_orphan(&name, NAMESPACE_PREFIX) {
             namespace::remove(&namespaces.join(name));
+        }
+    }
+    for name in pod_cgroups::names() {
+        if is_orphan(&name, pod_cgroups::PREFIX) {
+            pod_cgroups::remove(&name);
         }
     }
     for directory in [Path::new(BPF_DIRECTORY), &env::temp_dir()] {

@@ -94,7 +94,8 @@ pub fn take_over(namespace: &Namespace, port: u16, behind: u16) -> io::Result<()
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("nft: {status}"))) }
 }
 
-fn acceptor(identity: &Identity) -> io::Result<TlsAcceptor> {
+/// Ends TLS with a certificate.
+pub(crate) fn acceptor(identity: &Identity) -> io::Result<TlsAcceptor> {
     let chain = CertificateDer::pem_slice_iter(identity.chain.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(io::Error::other)?;

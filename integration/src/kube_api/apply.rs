@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::world::ApiError;
+use super::error::ApiError;
 
 /// A field's path, as text.
 type Fields = BTreeMap<String, Value>;

@@ -5,30 +5,39 @@ use std::{collections::HashMap, convert::Infallible, net::TcpListener, sync::Arc
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{Query, State},
+    extract::{Query, Request, State},
     http::{HeaderMap, Method, StatusCode, Uri, header},
     response::Response,
 };
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinSet};
+use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
 use super::{
-    KubeApiError, Shared,
+    KubeApiError, Shared, discovery,
+    error::ApiError,
+    exec::{self, PodCommand, Upgrading},
     resources::{Resource, Target},
     selectors::Selection,
-    world::{ApiError, Write},
+    table,
+    world::Write,
 };
 
 /// How long a watch lasts that does not say how long.
 const WATCH: u64 = 300;
 /// How many changes of a watch may wait to be sent.
 const WAITING: usize = 16;
+/// How much a client may send.
+const BODY: usize = 3 << 20;
+/// What older clients take the second version's description as alone.
+const DESCRIBED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// Serves until it is told to stop; while it is away, nobody listens.
 pub(super) fn serve(
     shared: &Arc<Shared>,
+    acceptor: &TlsAcceptor,
     listener: TcpListener,
     again: impl Fn() -> Result<TcpListener, KubeApiError>,
     mut stopped: watch::Receiver<bool>,
@@ -40,7 +49,7 @@ pub(super) fn serve(
         let mut listener = Some(listener);
         loop {
             if let Some(listener) = listener.take() {
-                accept(shared, listener, &mut changes).await;
+                accept(shared, acceptor, listener, &mut changes).await;
             }
             while shared.faults().away {
                 let _ = changes.changed().await;
@@ -60,7 +69,12 @@ pub(super) fn serve(
 }
 
 /// Accepts until the server goes away, and cuts what is open then.
-async fn accept(shared: &Arc<Shared>, listener: TcpListener, changes: &mut watch::Receiver<u64>) {
+async fn accept(
+    shared: &Arc<Shared>,
+    acceptor: &TlsAcceptor,
+    listener: TcpListener,
+    changes: &mut watch::Receiver<u64>,
+) {
     let prepared = listener.set_nonblocking(true);
     let Ok(listener) = prepared.and_then(|()| tokio::net::TcpListener::from_std(listener)) else {
         return;
@@ -72,13 +86,16 @@ async fn accept(shared: &Arc<Shared>, listener: TcpListener, changes: &mut watch
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
-                let router = router.clone();
+                let (router, acceptor) = (router.clone(), acceptor.clone());
                 connections.spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
                     let service = hyper::service::service_fn(move |request| {
                         router.clone().call(request)
                     });
                     let connection = auto::Builder::new(hyper_util::rt::TokioExecutor::new());
-                    let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+                    let _ = connection
+                        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                        .await;
                 });
             }
             _ = cuts.changed() => connections.abort_all(),
@@ -94,28 +111,41 @@ async fn accept(shared: &Arc<Shared>, listener: TcpListener, changes: &mut watch
 
 type Parameters = HashMap<String, String>;
 
-async fn handle(
-    State(shared): State<Arc<Shared>>,
-    method: Method,
-    uri: Uri,
-    Query(parameters): Query<Parameters>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
     let (delay, refused) = {
         let mut faults = shared.faults();
-        let asked = uri.path_and_query().map_or("", |asked| asked.as_str());
-        faults.note(method.as_str(), asked);
-        (faults.delay, judge(&faults, asked, &headers))
+        let asked = parts.uri.path_and_query().map_or("", |asked| asked.as_str());
+        faults.note(parts.method.as_str(), asked);
+        (faults.delay, judge(&faults, asked, &parts.headers))
     };
     tokio::time::sleep(delay).await;
     if let Some((error, retry_after)) = refused {
         return failure(&error, retry_after);
     }
-    match answer(&shared, &method, &uri, &parameters, &headers, &body) {
-        Ok(response) => response,
-        Err(error) => failure(&error, None),
-    }
+    let answered = match pod_command(&parts.uri) {
+        Some((pod, command)) => {
+            let upgrade = parts.extensions.remove();
+            let asked = Upgrading { method: parts.method, headers: parts.headers, upgrade };
+            match shared.kubelet(&pod) {
+                Some(kubelet) => exec::stream(kubelet, command, asked).await,
+                None => Err(ApiError::new(404, format!("no kubelet runs the pod {pod}"))),
+            }
+        }
+        None => match axum::body::to_bytes(body, BODY).await {
+            Ok(body) => answer(&shared, &parts.method, &parts.uri, &parts.headers, &body),
+            Err(error) => Err(ApiError::new(400, error.to_string())),
+        },
+    };
+    answered.unwrap_or_else(|error| failure(&error, None))
+}
+
+/// The pod, as `namespace/name`, and the command, where one is to run.
+fn pod_command(uri: &Uri) -> Option<(String, PodCommand)> {
+    let target = Target::read(uri.path()).filter(|own| own.part.as_deref() == Some("exec"))?;
+    let Query(parameters) = Query::<Vec<_>>::try_from_uri(uri).ok()?;
+    let pod = format!("{}/{}", target.namespace?, target.name?);
+    Some((pod, PodCommand::read(&parameters)))
 }
 
 fn judge(
@@ -123,8 +153,7 @@ fn judge(
     asked: &str,
     headers: &HeaderMap,
 ) -> Option<(ApiError, Option<u32>)> {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = given.and_then(|given| given.strip_prefix("Bearer ")).unwrap_or_default();
+    let token = text(headers, header::AUTHORIZATION).strip_prefix("Bearer ").unwrap_or_default();
     if !faults.tokens.iter().any(|good| good == token) {
         return Some((ApiError::new(401, "Unauthorized"), None));
     }
@@ -158,31 +187,52 @@ fn answer(
     shared: &Arc<Shared>,
     method: &Method,
     uri: &Uri,
-    parameters: &Parameters,
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<Response, ApiError> {
-    if uri.path() == "/version" {
-        return Ok(json_response(
-            200,
-            &json!({"major": "1", "minor": "34", "gitVersion": "v1.34.0"}),
-        ));
+    if uri.path() == "/openapi/v2" && text(headers, header::ACCEPT).contains("protobuf") {
+        let mut response = Response::new(Body::from(discovery::described()));
+        let described = header::HeaderValue::from_static(DESCRIBED);
+        response.headers_mut().insert(header::CONTENT_TYPE, described);
+        return Ok(response);
+    }
+    if let Some(said) = discovery::answer(&shared.world(), uri.path()) {
+        return Ok(json_response(200, &said));
     }
     let unknown = || ApiError::new(404, "the server could not find the requested resource");
     let target = Target::read(uri.path()).ok_or_else(unknown)?;
     let resource = shared.world().resource(&target)?;
+    let Query(parameters) = Query::<Parameters>::try_from_uri(uri)
+        .map_err(|error| ApiError::new(400, error.to_string()))?;
     if *method == Method::GET {
-        return match (&target.name, parameter(parameters, "watch")) {
-            (Some(_), _) => Ok(json_response(200, &shared.world().read(&resource, &target)?)),
-            (None, "true" | "1") => watch(shared, resource, &target, parameters),
-            (None, _) => list(shared, &resource, &target, parameters),
+        let watched = matches!(parameter(&parameters, "watch"), "true" | "1");
+        let mut shown = match &target.name {
+            Some(_) => shared.world().read(&resource, &target)?,
+            None if watched => {
+                return watch(shared, resource, &target, &parameters, is_tabular(headers));
+            }
+            None => list(shared, &resource, &target, &parameters)?,
         };
+        if is_tabular(headers) {
+            let whole = parameter(&parameters, "includeObject") == "Object";
+            shown = table::of(&shared.world(), &resource, &shown, whole);
+        }
+        return Ok(json_response(200, &shown));
     }
-    let write = write(method, parameters, headers, body)?;
+    let write = write(method, &parameters, headers, body)?;
     let created = matches!(write, Write::Create(_));
-    let written = shared.world().write(&target, write)?;
+    let dry = parameter(&parameters, "dryRun") == "All";
+    let written = shared.world().write(&target, write, dry)?;
     shared.changed();
     Ok(json_response(if created { 201 } else { 200 }, &written))
+}
+
+fn is_tabular(headers: &HeaderMap) -> bool {
+    table::is_wanted(text(headers, header::ACCEPT))
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 fn parameter<'a>(parameters: &'a Parameters, name: &str) -> &'a str {
@@ -206,8 +256,7 @@ fn write(
     }
     let object: Value = serde_json::from_slice(body)
         .map_err(|error| ApiError::new(400, format!("the body is no JSON: {error}")))?;
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    match (method.as_str(), kind.unwrap_or_default()) {
+    match (method.as_str(), text(headers, header::CONTENT_TYPE)) {
         ("POST", _) => Ok(Write::Create(object)),
         ("PUT", _) => Ok(Write::Replace(object)),
         ("PATCH", "application/merge-patch+json") => Ok(Write::Merge(object)),
@@ -225,7 +274,7 @@ fn list(
     resource: &Resource,
     target: &Target,
     parameters: &Parameters,
-) -> Result<Response, ApiError> {
+) -> Result<Value, ApiError> {
     let (page, shuffled) = {
         let faults = shared.faults();
         (faults.page, faults.shuffled)
@@ -233,8 +282,7 @@ fn list(
     let limit = parameter(parameters, "limit").parse().unwrap_or(usize::MAX).min(page);
     let token = parameter(parameters, "continue");
     let selection = selection(target, parameters);
-    let page = shared.world().list(resource, &selection, limit, token, shuffled)?;
-    Ok(json_response(200, &page))
+    shared.world().list(resource, &selection, limit, token, shuffled)
 }
 
 fn watch(
@@ -242,6 +290,7 @@ fn watch(
     resource: Resource,
     target: &Target,
     parameters: &Parameters,
+    tabular: bool,
 ) -> Result<Response, ApiError> {
     let begun = shared.world().begin(parameter(parameters, "resourceVersion"));
     let gone_as_code = shared.faults().gone_as_code;
@@ -258,6 +307,7 @@ fn watch(
         shared: Arc::clone(shared),
         selection: selection(target, parameters),
         bookmarks: parameter(parameters, "allowWatchBookmarks") == "true",
+        tabular,
         resource,
         version,
     };
@@ -276,6 +326,8 @@ struct Watcher {
     resource: Resource,
     selection: Selection,
     bookmarks: bool,
+    /// Whether objects are shown as tables of one row.
+    tabular: bool,
     version: u64,
 }
 
@@ -288,7 +340,14 @@ impl Watcher {
             match since {
                 Ok((events, version)) => {
                     self.version = version;
-                    events.iter().for_each(|event| text.push_str(&format!("{event}\n")));
+                    for mut event in events {
+                        if self.tabular {
+                            let world = self.shared.world();
+                            event["object"] =
+                                table::of(&world, &self.resource, &event["object"], false);
+                        }
+                        text.push_str(&format!("{event}\n"));
+                    }
                 }
                 Err(error) => {
                     let event = json!({"type": "ERROR", "object": error.status(None)});

@@ -1,5 +1,8 @@
 //! The kinds of objects that the server knows.
 
+/// The group of the definitions of custom objects.
+const DEFINITIONS: &str = "apiextensions.k8s.io";
+
 /// A kind of objects.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Resource {
@@ -10,6 +13,8 @@ pub(crate) struct Resource {
     pub namespaced: bool,
     /// Whether its status is written by requests of its own.
     pub status: bool,
+    /// Other names by which people ask for it.
+    pub short: Vec<String>,
 }
 
 impl Resource {
@@ -20,36 +25,40 @@ impl Resource {
             group => format!("{group}/{}", self.version),
         }
     }
+
+    /// Its plural with its group.
+    pub fn full_name(&self) -> String {
+        match self.group.as_str() {
+            "" => self.plural.clone(),
+            group => format!("{}.{group}", self.plural),
+        }
+    }
 }
 
 /// The kinds that every cluster has, as far as tests need them.
 pub(crate) fn built_in() -> Vec<Resource> {
     [
-        ("", "v1", "namespaces", "Namespace", false, true),
-        ("", "v1", "nodes", "Node", false, true),
-        ("", "v1", "pods", "Pod", true, true),
-        ("", "v1", "services", "Service", true, true),
-        ("", "v1", "secrets", "Secret", true, false),
-        ("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", true, false),
-        ("coordination.k8s.io", "v1", "leases", "Lease", true, false),
-        ("events.k8s.io", "v1", "events", "Event", true, false),
-        (
-            "apiextensions.k8s.io",
-            "v1",
-            "customresourcedefinitions",
-            "CustomResourceDefinition",
-            false,
-            true,
-        ),
+        ("", "namespaces", "Namespace", false, true, "ns"),
+        ("", "nodes", "Node", false, true, "no"),
+        ("", "pods", "Pod", true, true, "po"),
+        ("", "services", "Service", true, true, "svc"),
+        ("", "secrets", "Secret", true, false, ""),
+        // The same objects as those of events.k8s.io.
+        ("", "events", "Event", true, false, "ev"),
+        ("discovery.k8s.io", "endpointslices", "EndpointSlice", true, false, ""),
+        ("coordination.k8s.io", "leases", "Lease", true, false, ""),
+        ("events.k8s.io", "events", "Event", true, false, "ev"),
+        (DEFINITIONS, "customresourcedefinitions", "CustomResourceDefinition", false, true, "crd"),
     ]
     .into_iter()
-    .map(|(group, version, plural, kind, namespaced, status)| Resource {
+    .map(|(group, plural, kind, namespaced, status, short)| Resource {
         group: group.to_owned(),
-        version: version.to_owned(),
+        version: "v1".to_owned(),
         plural: plural.to_owned(),
         kind: kind.to_owned(),
         namespaced,
         status,
+        short: short.split_whitespace().map(str::to_owned).collect(),
     })
     .collect()
 }
@@ -62,7 +71,8 @@ pub(crate) struct Target {
     pub plural: String,
     pub namespace: Option<String>,
     pub name: Option<String>,
-    pub status: bool,
+    /// What of the object is meant, where it is not the object: `status`, `exec`.
+    pub part: Option<String>,
 }
 
 impl Target {
@@ -80,10 +90,10 @@ impl Target {
             }
             rest => (None, rest),
         };
-        let (plural, name, status) = match rest {
-            [plural] => (plural, None, false),
-            [plural, name] => (plural, Some((*name).to_owned()), false),
-            [plural, name, "status"] => (plural, Some((*name).to_owned()), true),
+        let (plural, name, part) = match rest {
+            [plural] => (plural, None, None),
+            [plural, name] => (plural, Some((*name).to_owned()), None),
+            [plural, name, part] => (plural, Some((*name).to_owned()), Some((*part).to_owned())),
             _ => return None,
         };
         Some(Self {
@@ -92,8 +102,13 @@ impl Target {
             plural: (*plural).to_owned(),
             namespace,
             name,
-            status,
+            part,
         })
+    }
+
+    /// Whether an object's status is meant.
+    pub fn is_status(&self) -> bool {
+        self.part.as_deref() == Some("status")
     }
 }
 
@@ -103,7 +118,7 @@ mod tests {
 
     fn read(path: &str) -> (String, Option<String>, Option<String>, bool) {
         let target = Target::read(path).unwrap();
-        (target.plural, target.namespace, target.name, target.status)
+        (target.plural, target.namespace, target.name, target.part.is_some())
     }
 
     #[test]

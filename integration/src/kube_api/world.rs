@@ -1,11 +1,16 @@
 //! The objects, their versions, and what happened to them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::SystemTime,
+};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     apply,
+    error::ApiError,
+    event,
     resources::{Resource, Target, built_in},
     schema,
     selectors::Selection,
@@ -15,49 +20,6 @@ use super::{
 const MAX_EVENTS: usize = 50_000;
 /// How many lists may be read page by page at once.
 const MAX_SNAPSHOTS: usize = 64;
-
-/// Why a request fails, as the server says it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{code} {reason}: {message}")]
-pub struct ApiError {
-    /// The status code.
-    pub code: u16,
-    /// The reason, in one word.
-    pub reason: &'static str,
-    /// What is wrong.
-    pub message: String,
-}
-
-impl ApiError {
-    pub(crate) fn new(code: u16, message: impl Into<String>) -> Self {
-        let reason = match code {
-            400 => "BadRequest",
-            401 => "Unauthorized",
-            403 => "Forbidden",
-            404 => "NotFound",
-            409 => "Conflict",
-            410 => "Expired",
-            415 => "UnsupportedMediaType",
-            422 => "Invalid",
-            429 => "TooManyRequests",
-            503 => "ServiceUnavailable",
-            _ => "InternalError",
-        };
-        Self { code, reason, message: message.into() }
-    }
-
-    /// The object that says so.
-    pub(crate) fn status(&self, retry_after: Option<u32>) -> Value {
-        let mut details = Map::new();
-        if let Some(seconds) = retry_after {
-            details.insert("retryAfterSeconds".into(), seconds.into());
-        }
-        json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "details": details, "code": self.code,
-        })
-    }
-}
 
 type Key = (String, String, String);
 
@@ -123,8 +85,13 @@ impl World {
             (&own.group, &own.version, &own.plural)
                 == (&target.group, &target.version, &target.plural)
         });
+        let serves = |own: &Resource| match target.part.as_deref() {
+            None => true,
+            Some("status") => own.status,
+            Some(part) => part == "exec" && own.plural == "pods",
+        };
         known
-            .filter(|own| !target.status || own.status)
+            .filter(|own| serves(own))
             .cloned()
             .ok_or_else(|| ApiError::new(404, "the server could not find the requested resource"))
     }
@@ -134,7 +101,21 @@ impl World {
         let name = target.name.as_deref().unwrap_or_default();
         let key =
             (resource.plural.clone(), target.namespace.clone().unwrap_or_default(), name.into());
-        self.objects.get(&key).cloned().ok_or_else(|| absent(resource, name))
+        let object = self.objects.get(&key).ok_or_else(|| absent(resource, name))?;
+        Ok(event::shown(resource, object))
+    }
+
+    /// The kinds, in order.
+    pub fn resources(&self) -> &BTreeSet<Resource> {
+        &self.resources
+    }
+
+    /// The version of a kind's definition that is served, if somebody defined it.
+    pub fn definition(&self, resource: &Resource) -> Option<&Value> {
+        let name = format!("{}.{}", resource.plural, resource.group);
+        let key = ("customresourcedefinitions".to_owned(), String::new(), name);
+        let versions = self.objects.get(&key)?["spec"]["versions"].as_array()?;
+        versions.iter().find(|own| own["name"] == resource.version.as_str())
     }
 
     /// All objects of a kind.
@@ -154,7 +135,8 @@ impl World {
         let mut snapshot = if token.is_empty() {
             let mut items: VecDeque<Value> = self
                 .all(&resource.plural)
-                .into_iter()
+                .iter()
+                .map(|own| event::shown(resource, own))
                 .filter(|own| selection.selects(own))
                 .collect();
             if shuffled {
@@ -207,15 +189,16 @@ impl World {
     ) -> Result<(Vec<Value>, u64), ApiError> {
         self.begin(&version.to_string())?;
         let later = self.happened.iter().filter(|own| own.version > version);
+        let shown = |object: &Option<Value>| {
+            let object = object.as_ref().map(|own| event::shown(resource, own));
+            object.filter(|own| selection.selects(own))
+        };
         let events = later.filter(|own| own.plural == resource.plural).filter_map(|own| {
-            let before = own.before.as_ref().filter(|object| selection.selects(object));
-            let after = own.after.as_ref().filter(|object| selection.selects(object));
-            match (before, after) {
+            match (shown(&own.before), shown(&own.after)) {
                 (None, None) => None,
                 (None, Some(after)) => Some(json!({"type": "ADDED", "object": after})),
                 (Some(_), Some(after)) => Some(json!({"type": "MODIFIED", "object": after})),
-                (Some(before), None) => {
-                    let mut last = before.clone();
+                (Some(mut last), None) => {
                     last["metadata"]["resourceVersion"] = own.version.to_string().into();
                     Some(json!({"type": "DELETED", "object": last}))
                 }
@@ -265,8 +248,8 @@ impl World {
         Ok(())
     }
 
-    /// Carries out a request that writes.
-    pub fn write(&mut self, target: &Target, write: Write) -> Result<Value, ApiError> {
+    /// Carries out a request that writes; a dry one only says what would come of it.
+    pub fn write(&mut self, target: &Target, write: Write, dry: bool) -> Result<Value, ApiError> {
         let resource = self.resource(target)?;
         let before = match &target.name {
             Some(_) => self.read(&resource, target).ok(),
@@ -277,6 +260,9 @@ impl World {
         let mut new = match write {
             Write::Delete => {
                 let gone = old()?;
+                if dry {
+                    return Ok(gone);
+                }
                 self.delete(&resource.plural, target.namespace.as_deref(), &name)?;
                 return Ok(gone);
             }
@@ -304,7 +290,7 @@ impl World {
                 object
             }
             Write::Apply { object, manager, force } => {
-                if before.is_none() && target.status {
+                if before.is_none() && target.is_status() {
                     return Err(absent(&resource, &name));
                 }
                 let base = before.clone().unwrap_or_else(|| json!({"metadata": {}}));
@@ -315,30 +301,24 @@ impl World {
             new["metadata"]["namespace"] = namespace.clone().into();
         }
         if resource.status {
-            keep_other_part(&mut new, before.as_ref(), target.status);
+            keep_other_part(&mut new, before.as_ref(), target.is_status());
         }
         self.admit(&resource, &mut new)?;
+        if dry {
+            return Ok(new);
+        }
         self.store(&resource, before, new)
     }
 
     fn admit(&self, resource: &Resource, object: &mut Value) -> Result<(), ApiError> {
         object["apiVersion"] = resource.api_version().into();
         object["kind"] = resource.kind.clone().into();
-        let definition = format!("{}.{}", resource.plural, resource.group);
-        let key = ("customresourcedefinitions".to_owned(), String::new(), definition);
-        let Some(definition) = self.objects.get(&key) else { return Ok(()) };
-        let versions = definition["spec"]["versions"].as_array().cloned().unwrap_or_default();
-        let Some(served) = versions.iter().find(|own| own["name"] == resource.version.as_str())
-        else {
-            return Ok(());
-        };
+        let Some(served) = self.definition(resource) else { return Ok(()) };
         let wrong = schema::check(&served["schema"]["openAPIV3Schema"], object);
         if wrong.is_empty() {
             return Ok(());
         }
-        let name = text(&object["metadata"], "name");
-        let message = format!("{} \"{name}\" is invalid: {}", resource.kind, wrong.join(", "));
-        Err(ApiError::new(422, message))
+        Err(ApiError::invalid(resource, &text(&object["metadata"], "name"), &wrong))
     }
 
     fn store(
@@ -361,7 +341,8 @@ impl World {
             metadata["uid"] = format!("00000000-0000-4000-8000-{:012}", self.uids).into();
         }
         if metadata["creationTimestamp"].is_null() {
-            metadata["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+            metadata["creationTimestamp"] =
+                humantime::format_rfc3339_seconds(SystemTime::now()).to_string().into();
         }
         let mut unversioned = object.clone();
         unversioned["metadata"]["resourceVersion"] = Value::Null;
@@ -404,6 +385,7 @@ impl World {
                 kind: text(&spec["names"], "kind"),
                 namespaced: spec["scope"] == "Namespaced",
                 status: !version["subresources"]["status"].is_null(),
+                short: strings(&spec["names"]["shortNames"]),
             });
         }
     }
@@ -417,6 +399,10 @@ impl World {
 
 fn text(value: &Value, key: &str) -> String {
     value[key].as_str().unwrap_or_default().to_owned()
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// Namespace and name of an object of a kind.
@@ -434,7 +420,7 @@ fn named(object: &Value, resource: &Resource) -> Result<(String, String), ApiErr
 }
 
 fn absent(resource: &Resource, name: &str) -> ApiError {
-    ApiError::new(404, format!("{} \"{name}\" not found", resource.plural))
+    ApiError::new(404, format!("{} \"{name}\" not found", resource.full_name()))
 }
 
 fn same_version(old: &Value, new: &Value) -> Result<(), ApiError> {
