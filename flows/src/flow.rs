@@ -138,7 +138,7 @@ pub struct PolicyRef {
     pub name: String,
     /// The labels by which it is known: `k8s:io.cilium.k8s.policy.name=...` and the like.
     pub labels: Vec<String>,
-    /// The revision in which it decided.
+    /// The revision since which policies and services are what they were when it decided.
     pub revision: u64,
     /// Its file.
     pub file: Arc<str>,

@@ -1,5 +1,6 @@
 //! What was seen on the node: one [`Flow`] for each first packet, drop and question of DNS, the
-//! [`Ring`] that keeps the newest of them, and the [`Filters`] that choose among them.
+//! [`Ring`] that keeps the newest of them, and the [`Filters`] that choose among them. A flow in the
+//! ring is [`Seen`], and described when somebody reads it.
 //!
 //! Pure: times are handed in, and whoever wants to wait for the next flow does so elsewhere. The
 //! meaning of fields and filters is Hubble's, so that its clients understand them. What could not
@@ -11,6 +12,7 @@ mod flow;
 mod layer4;
 mod layer7;
 mod ring;
+mod seen;
 mod summary;
 mod time;
 
@@ -22,4 +24,5 @@ pub use layer4::{Layer4, TcpFlags};
 pub use layer7::{Dns, Http, Kafka, Layer7, MessageKind, Record, Tls};
 pub use model::DnsFailure;
 pub use ring::{Capacity, Cursor, Entry, LossSource, Lost, Ring};
+pub use seen::Seen;
 pub use time::Time;

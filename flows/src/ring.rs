@@ -3,11 +3,13 @@
 //! The oldest entry gives way to the newest. A reader holds a [`Cursor`] of its own and costs the
 //! ring nothing; one that was overtaken learns how many entries it missed. What could not be
 //! recorded is an entry too, in its place between the flows.
+//!
+//! Nothing here looks into a flow: one that leaves unread was never described.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::{Flow, Time};
+use crate::{Seen, Time};
 
 /// How many entries a ring holds: one less than a power of two, as Hubble counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +23,7 @@ pub struct Cursor(u64);
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
     /// A flow.
-    Flow(Arc<Flow>),
+    Flow(Arc<Seen>),
     /// Flows that were not recorded, or that this reader came too late for.
     Lost(Lost),
 }
@@ -108,9 +110,25 @@ impl Entry {
     /// When it happened or was noticed.
     pub fn time(&self) -> Time {
         match self {
-            Self::Flow(flow) => flow.time,
+            Self::Flow(flow) => flow.time(),
             Self::Lost(lost) => lost.time,
         }
+    }
+
+    /// Has the flow described, if it is one.
+    pub fn describe(&self) {
+        match self {
+            Self::Flow(flow) => flow.describe(),
+            Self::Lost(_) => {}
+        }
+    }
+}
+
+impl Cursor {
+    /// Before the entry that this is behind; where there is none, the same place.
+    #[must_use]
+    pub const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
     }
 }
 
@@ -162,30 +180,16 @@ impl Ring {
     /// Before the first of the newest entries that are not older than `time`.
     pub fn since(&self, time: Time) -> Cursor {
         let newer = self.entries.iter().rev().take_while(|entry| entry.time() >= time).count();
-        self.before(newer)
+        Cursor(self.newest().0 - newer as u64)
     }
 
-    /// Before the last `count` flows that are wanted; before the oldest if there are not as many.
-    pub fn last(&self, count: u64, mut wanted: impl FnMut(&Flow) -> bool) -> Cursor {
-        let mut missing = count;
-        let mut passed = 0;
-        for entry in self.entries.iter().rev() {
-            if missing == 0 {
-                break;
-            }
-            passed += 1;
-            if let Entry::Flow(flow) = entry
-                && wanted(flow)
-            {
-                missing -= 1;
-            }
-        }
-        self.before(passed)
-    }
-
-    /// Before the `count` newest entries.
-    fn before(&self, count: usize) -> Cursor {
-        Cursor(self.newest().0 - count as u64)
+    /// The entry before the cursor, which moves back; none if there is none any more.
+    pub fn previous(&self, cursor: &mut Cursor) -> Option<Entry> {
+        let before = cursor.0.checked_sub(1)?;
+        let at = usize::try_from(before.checked_sub(self.left)?).ok()?;
+        let entry = self.entries.get(at)?;
+        cursor.0 = before;
+        Some(entry.clone())
     }
 
     /// How many entries it holds.

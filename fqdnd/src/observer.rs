@@ -116,6 +116,10 @@ impl Recording for Flows {
         self.look(look)
     }
 
+    async fn catch_up(&self) {
+        self.catch_up().await;
+    }
+
     fn added(&self) -> watch::Receiver<()> {
         self.added()
     }

@@ -72,6 +72,7 @@ fn router(shared: Arc<Shared>) -> Router {
 async fn draw(State(page): State<Page>) -> Result<Json<Map>, Failure> {
     let flows = page.shared.flows.clone().ok_or_else(not_recorded)?;
     let _turn = page.work.acquire().await.context("no more maps are drawn")?;
+    flows.catch_up().await;
     let drawn = tokio::task::spawn_blocking(move || Map::of(&flows)).await;
     Ok(Json(drawn.context("the map failed")?))
 }

@@ -1,16 +1,22 @@
 //! What was seen on the node, for whoever looks: a ring of flows, and word of new ones.
 //!
 //! The [`Recorder`] alone adds to it, from a thread of its own. Whoever looks locks the ring for a
-//! moment and can keep neither a DNS worker nor a packet waiting.
+//! moment and can keep neither a DNS worker nor a packet waiting. While nobody looks, next to nothing
+//! is done for a flow: it is described when it is first read.
 
+mod allowance;
+mod bell;
 mod budget;
+mod conversations;
 mod describe;
 mod directory;
 mod exchanges;
+mod grounds;
 mod losses;
 mod policies;
 mod recorder;
 mod requests;
+mod superseded;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,11 +25,17 @@ use std::time::{Duration, Instant};
 
 use flows::{Entry, LossSource, Ring};
 use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::debug;
 
+pub use bell::{Bell, Call};
 pub use budget::Budget;
 pub use exchanges::Exchanges;
 pub use recorder::Recorder;
 pub use requests::Requests;
+
+/// How long whoever looks waits for what is in the queues, at most.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The node's flows.
 pub struct Flows {
@@ -31,27 +43,34 @@ pub struct Flows {
     added: watch::Sender<()>,
     exchanges: Exchanges,
     requests: Requests,
-    counts: Counts,
+    bell: Arc<Bell>,
+    /// How many looks at the queues were begun, and finished.
+    begun: AtomicU64,
+    finished: watch::Sender<u64>,
+    /// Flows without the policies that decided, because explaining took too much time.
+    unexplained: Arc<AtomicU64>,
     node: Arc<str>,
     started: Instant,
 }
 
-/// What was left out.
-#[derive(Debug, Default)]
-struct Counts {
-    /// Flows without the policies that decided, because explaining took too much time.
-    unexplained: AtomicU64,
-}
-
 impl Flows {
     /// No flows yet, and nothing noted.
-    pub fn new(ring: Ring, exchanges: Exchanges, requests: Requests, node: &str) -> Self {
+    pub fn new(
+        ring: Ring,
+        exchanges: Exchanges,
+        requests: Requests,
+        bell: Arc<Bell>,
+        node: &str,
+    ) -> Self {
         Self {
             ring: Mutex::new(ring),
             added: watch::Sender::new(()),
             exchanges,
             requests,
-            counts: Counts::default(),
+            bell,
+            begun: AtomicU64::new(0),
+            finished: watch::Sender::new(0),
+            unexplained: Arc::default(),
             node: node.into(),
             started: Instant::now(),
         }
@@ -67,12 +86,28 @@ impl Flows {
         &self.requests
     }
 
+    /// What flows are described by has changed.
+    pub fn changed(&self) {
+        self.bell.ring(Call::Soon);
+    }
+
+    /// Returns when what happened before is in the ring; if nobody records any more, soon.
+    pub async fn catch_up(&self) {
+        let mut finished = self.finished.subscribe();
+        let wanted = self.begun.load(Ordering::SeqCst) + 1;
+        self.bell.ring(Call::Now);
+        let caught_up = timeout(PATIENCE, finished.wait_for(|number| *number >= wanted)).await;
+        if caught_up.is_err() {
+            debug!("flows are recorded late, or not any more");
+        }
+    }
+
     /// Looks at the ring, which is locked meanwhile.
     pub fn look<T>(&self, look: impl FnOnce(&Ring) -> T) -> T {
         look(&self.lock())
     }
 
-    /// Changes whenever flows were added.
+    /// Changes whenever flows were added. As long as somebody has it, they come without delay.
     pub fn added(&self) -> watch::Receiver<()> {
         self.added.subscribe()
     }
@@ -85,6 +120,10 @@ impl Flows {
     /// For how long flows have been recorded.
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn is_watched(&self) -> bool {
+        self.added.receiver_count() > 0
     }
 
     fn add(&self, entries: impl Iterator<Item = Entry>) {
@@ -114,7 +153,7 @@ impl Flows {
         });
         counts
             .extend(lost.into_iter().map(|(own, count)| (format!("lost-{}", own.as_str()), count)));
-        let unexplained = self.counts.unexplained.load(Ordering::Relaxed);
+        let unexplained = self.unexplained.load(Ordering::Relaxed);
         counts.insert("without-policies".to_owned(), unexplained);
         counts
     }

@@ -20,7 +20,7 @@ use crate::daemon::SWEEP;
 use crate::l7;
 use crate::metering::Metering;
 use crate::names;
-use crate::recording::{Budget, Exchanges, Flows, Requests};
+use crate::recording::{Bell, Budget, Exchanges, Flows, Requests};
 use crate::teaching::Teaching;
 
 /// How manifests are read.
@@ -186,11 +186,13 @@ pub fn flows(config: &Config) -> Option<Flows> {
     let ring = flows::Ring::new(flows::Capacity::at_least(keys.capacity));
     // Beside the workers, one thread serves TCP.
     let budget = Budget::per_second(keys.queries_per_second);
-    let exchanges = Exchanges::new(config.dns.workers + 1, budget);
+    let bell = Arc::new(Bell::default());
+    let exchanges = Exchanges::new(config.dns.workers + 1, budget, Arc::clone(&bell));
     let node = nix::sys::utsname::uname()
         .map_or_else(|_| String::new(), |own| own.nodename().to_string_lossy().into_owned());
-    let requests = Requests::new(Budget::per_second(keys.requests_per_second));
-    keys.enabled.then(|| Flows::new(ring, exchanges, requests, &node))
+    let budget = Budget::per_second(keys.requests_per_second);
+    let requests = Requests::new(budget, Arc::clone(&bell));
+    keys.enabled.then(|| Flows::new(ring, exchanges, requests, bell, &node))
 }
 
 /// The DNS proxy.

@@ -6,6 +6,7 @@ use prost_types::Timestamp;
 use crate::filter::{FiltersError, filters};
 use crate::mask::{Mask, MaskError};
 use crate::proto::observer::GetFlowsRequest;
+use crate::recording::{self, Recording};
 
 /// A checked request for flows.
 #[derive(Debug, Default)]
@@ -73,13 +74,43 @@ impl Query {
         })
     }
 
-    /// Where to start reading.
-    pub fn start(&self, ring: &Ring) -> Cursor {
-        let since = ring.since(self.since);
+    /// Where to start reading, if `end` is where the past ends.
+    pub async fn start<R: Recording>(&self, recording: &R, end: Cursor) -> Cursor {
+        let since = recording.look(|ring| ring.since(self.since));
         match self.past {
-            Past::All | Past::First(_) => since,
-            Past::Last(number) => since.max(ring.last(number, |flow| self.wants(flow))),
-            Past::None => ring.newest(),
+            Past::All | Past::First(_) => since.min(end),
+            Past::Last(number) => {
+                let start = self.before_last(recording, number, since.min(end), end).await;
+                // What has left the ring meanwhile was not there any more when reading began.
+                start.max(recording.look(Ring::oldest))
+            }
+            Past::None => end,
+        }
+    }
+
+    /// Before the last `number` flows between `since` and `end` that are wanted.
+    async fn before_last<R: Recording>(
+        &self,
+        recording: &R,
+        number: u64,
+        since: Cursor,
+        end: Cursor,
+    ) -> Cursor {
+        let (mut start, mut missing) = (end, number);
+        loop {
+            let mut cursor = start;
+            let back = |ring: &Ring| (cursor > since).then(|| ring.previous(&mut cursor)).flatten();
+            let entries = recording::batch(recording, back).await;
+            if entries.is_empty() {
+                return start;
+            }
+            for entry in entries {
+                if missing == 0 {
+                    return start;
+                }
+                start = start.previous();
+                missing -= u64::from(matches!(&entry, Entry::Flow(flow) if self.wants(flow)));
+            }
         }
     }
 

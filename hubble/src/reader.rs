@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use flows::{Cursor, Entry};
+use flows::{Cursor, Entry, Ring};
 use futures::Stream;
 use futures::stream;
 use tokio::sync::watch;
@@ -18,17 +18,14 @@ use crate::proto::observer::{
     GetFlowsRequest, GetFlowsResponse, get_flows_response::ResponseTypes,
 };
 use crate::query::{Query, QueryError};
-use crate::recording::Recording;
-
-/// How many entries are taken from the ring at once: it is locked meanwhile.
-const BATCH: usize = 64;
+use crate::recording::{self, Recording};
 
 /// The flows that a request asks for, as they are taken.
-pub fn flows<R: Recording>(
+pub async fn flows<R: Recording>(
     recording: Arc<R>,
     request: &GetFlowsRequest,
 ) -> Result<impl Stream<Item = GetFlowsResponse> + Send + use<R>, QueryError> {
-    Ok(Reader::new(recording, Query::new(request)?).responses())
+    Ok(Reader::new(recording, Query::new(request)?).await.responses())
 }
 
 /// A client's place in the ring.
@@ -46,9 +43,11 @@ pub struct Reader<R> {
 
 impl<R: Recording> Reader<R> {
     /// A reader at the place where the query starts.
-    pub fn new(recording: Arc<R>, query: Query) -> Self {
+    pub async fn new(recording: Arc<R>, query: Query) -> Self {
         let added = recording.added();
-        let (cursor, end) = recording.look(|ring| (query.start(ring), ring.newest()));
+        recording.catch_up().await;
+        let end = recording.look(Ring::newest);
+        let cursor = query.start(&*recording, end).await;
         let missing = query.limit();
         Self { recording, query, cursor, end, batch: VecDeque::new(), missing, added }
     }
@@ -87,27 +86,23 @@ impl<R: Recording> Reader<R> {
                 return Some(entry);
             }
             self.added.mark_unchanged();
-            self.fill();
+            self.fill().await;
             if self.batch.is_empty() {
                 if !self.query.follow {
                     return None;
                 }
                 self.added.changed().await.ok()?;
-            } else {
-                // Others get a turn, however much there is to be left out.
-                tokio::task::yield_now().await;
             }
         }
     }
 
-    fn fill(&mut self) {
+    async fn fill(&mut self) {
         let Self { recording, query, cursor, end, batch, .. } = self;
-        recording.look(|ring| {
-            while batch.len() < BATCH && (query.follow || *cursor < *end) {
-                let Some(entry) = ring.next(cursor) else { return };
-                batch.push_back(entry);
-            }
-        });
+        let next = |ring: &Ring| {
+            let is_wanted = query.follow || *cursor < *end;
+            is_wanted.then(|| ring.next(cursor)).flatten()
+        };
+        batch.extend(recording::batch(&**recording, next).await);
     }
 
     fn masked(&self, flow: Flow) -> Flow {

@@ -38,6 +38,8 @@ impl Recording for Recorded {
         look(&self.ring.lock().unwrap())
     }
 
+    async fn catch_up(&self) {}
+
     fn added(&self) -> watch::Receiver<()> {
         self.added.subscribe()
     }
@@ -116,7 +118,7 @@ pub(crate) fn forwarded(seconds: u64) -> Flow {
 }
 
 pub(crate) fn entry(flow: Flow) -> Entry {
-    Entry::Flow(Arc::new(flow))
+    Entry::Flow(Arc::new(flow.into()))
 }
 
 pub(crate) fn lost(seconds: u64, source: LossSource, count: u64) -> Entry {

@@ -51,6 +51,7 @@ impl<R: Recording> Observer for Service<R> {
         request: Request<GetFlowsRequest>,
     ) -> Result<Response<Responses>, Status> {
         let responses = reader::flows(Arc::clone(&self.recording), request.get_ref())
+            .await
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         Ok(Response::new(Box::pin(responses.map(Ok))))
     }
@@ -73,6 +74,7 @@ impl<R: Recording> Observer for Service<R> {
         &self,
         _: Request<GetNodesRequest>,
     ) -> Result<Response<GetNodesResponse>, Status> {
+        self.recording.catch_up().await;
         let uptime_ns = self.uptime_ns();
         let node = self.recording.look(|ring| Node {
             name: self.recording.node().to_owned(),
@@ -92,7 +94,9 @@ impl<R: Recording> Observer for Service<R> {
         &self,
         _: Request<GetNamespacesRequest>,
     ) -> Result<Response<GetNamespacesResponse>, Status> {
-        let names = self.recording.look(namespaces);
+        self.recording.catch_up().await;
+        let mut names = BTreeSet::new();
+        recording::each(&*self.recording, |entry| add_namespaces(entry, &mut names)).await;
         let namespace = |namespace| Namespace { cluster: String::new(), namespace };
         let namespaces = names.into_iter().map(namespace).collect();
         Ok(Response::new(GetNamespacesResponse { namespaces }))
@@ -102,6 +106,7 @@ impl<R: Recording> Observer for Service<R> {
         &self,
         _: Request<ServerStatusRequest>,
     ) -> Result<Response<ServerStatusResponse>, Status> {
+        self.recording.catch_up().await;
         let (now, uptime) = (recording::now(), self.recording.uptime());
         let uptime_ns = self.uptime_ns();
         let status = self.recording.look(|ring| ServerStatusResponse {
@@ -128,17 +133,12 @@ fn capacity(ring: &Ring) -> u64 {
 }
 
 /// The namespaces of both ends and of services.
-fn namespaces(ring: &Ring) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let mut cursor = ring.oldest();
-    while let Some(entry) = ring.next(&mut cursor) {
-        let Entry::Flow(flow) = entry else { continue };
-        let service = flow.destination_service.as_deref().map_or("", |own| &own.namespace);
-        for name in [flow.source.pod().0, flow.destination.pod().0, service] {
-            if !name.is_empty() && !names.contains(name) {
-                names.insert(name.to_owned());
-            }
+fn add_namespaces(entry: &Entry, names: &mut BTreeSet<String>) {
+    let Entry::Flow(flow) = entry else { return };
+    let service = flow.destination_service.as_deref().map_or("", |own| &own.namespace);
+    for name in [flow.source.pod().0, flow.destination.pod().0, service] {
+        if !name.is_empty() && !names.contains(name) {
+            names.insert(name.to_owned());
         }
     }
-    names
 }

@@ -1,13 +1,14 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::{Direction, EventKind, Side, Uuid, Verdict};
+use crate::{Direction, EventKind, Flow, Side, Uuid, Verdict};
 
-fn flow(time: u64, verdict: Verdict) -> Entry {
-    Entry::Flow(Arc::new(Flow {
+fn flow(time: u64) -> Flow {
+    Flow {
         time: Time::from_nanos(time),
         uuid: Uuid::new(0, time),
-        verdict,
+        verdict: Verdict::Forwarded,
         drop_reason: None,
         event: EventKind::PolicyVerdict,
         direction: Some(Direction::Egress),
@@ -22,7 +23,11 @@ fn flow(time: u64, verdict: Verdict) -> Entry {
         interface: None,
         proxy_port: None,
         node: "n".into(),
-    }))
+    }
+}
+
+fn entry(time: u64) -> Entry {
+    Entry::Flow(Arc::new(flow(time).into()))
 }
 
 fn lost(time: u64, source: LossSource, count: u64) -> Entry {
@@ -32,7 +37,7 @@ fn lost(time: u64, source: LossSource, count: u64) -> Entry {
 /// A ring of at most three with flows at these times.
 fn ring(times: impl IntoIterator<Item = u64>) -> Ring {
     let mut ring = Ring::new(Capacity::at_least(3));
-    times.into_iter().for_each(|time| ring.push(flow(time, Verdict::Forwarded)));
+    times.into_iter().for_each(|time| ring.push(entry(time)));
     ring
 }
 
@@ -69,7 +74,7 @@ fn a_reader_sees_each_entry_once_and_goes_on_where_it_was() {
     assert_eq!(read(&ring, cursor), [2]);
     let newest = ring.newest();
     assert_eq!(read(&ring, newest), Vec::<i64>::new());
-    ring.push(flow(3, Verdict::Forwarded));
+    ring.push(entry(3));
     assert_eq!(read(&ring, newest), [3]);
 }
 
@@ -78,7 +83,7 @@ fn a_reader_that_was_overtaken_learns_by_how_much() {
     let mut ring = ring(1..=3);
     let mut cursor = ring.oldest();
     ring.next(&mut cursor);
-    (4..=6).for_each(|time| ring.push(flow(time, Verdict::Forwarded)));
+    (4..=6).for_each(|time| ring.push(entry(time)));
     assert_eq!(read(&ring, cursor), [-2, 4, 5, 6]);
 }
 
@@ -94,18 +99,50 @@ fn what_was_lost_stands_between_the_flows_and_is_counted() {
 }
 
 #[test]
-fn begins_at_a_time_or_at_the_last_flows_that_are_wanted() {
+fn begins_at_a_time() {
     let mut ring = Ring::new(Capacity::at_least(7));
-    assert_eq!(read(&ring, ring.last(3, |_| true)), Vec::<i64>::new());
-    for time in 1..=3 {
-        ring.push(flow(time, Verdict::Dropped));
-        ring.push(flow(time * 10, Verdict::Forwarded));
-    }
-    ring.push(lost(31, LossSource::KernelRing, 9));
-    assert_eq!(read(&ring, ring.since(Time::from_nanos(30))), [30, -9]);
-    assert_eq!(read(&ring, ring.since(Time::from_nanos(32))), Vec::<i64>::new());
-    let dropped = |flow: &Flow| flow.verdict == Verdict::Dropped;
-    assert_eq!(read(&ring, ring.last(2, dropped)), [2, 20, 3, 30, -9]);
-    assert_eq!(read(&ring, ring.last(9, dropped)), [1, 10, 2, 20, 3, 30, -9]);
-    assert_eq!(read(&ring, ring.last(0, dropped)), Vec::<i64>::new());
+    assert_eq!(read(&ring, ring.since(Time::default())), Vec::<i64>::new());
+    [1, 10, 2, 20].into_iter().for_each(|time| ring.push(entry(time)));
+    ring.push(lost(21, LossSource::KernelRing, 9));
+    assert_eq!(read(&ring, ring.since(Time::from_nanos(20))), [20, -9]);
+    assert_eq!(read(&ring, ring.since(Time::from_nanos(22))), Vec::<i64>::new());
+    assert_eq!(read(&ring, ring.since(Time::from_nanos(1))), [1, 10, 2, 20, -9]);
+}
+
+#[test]
+fn a_reader_can_go_back_to_the_oldest_and_no_further() {
+    let mut ring = ring(1..=3);
+    let mut cursor = ring.newest();
+    let mut back = |ring: &Ring| ring.previous(&mut cursor).map(|entry| entry.time().as_nanos());
+    assert_eq!([back(&ring), back(&ring)], [Some(3), Some(2)]);
+    ring.push(entry(4));
+    assert_eq!([back(&ring), back(&ring)], [None, None]);
+    assert_eq!(read(&ring, cursor), [2, 3, 4]);
+}
+
+/// A flow that counts how often it is described.
+fn counted(time: u64, count: &Arc<AtomicUsize>) -> Entry {
+    let count = Arc::clone(count);
+    Entry::Flow(Arc::new(Seen::new(Time::from_nanos(time), move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        flow(time)
+    })))
+}
+
+#[test]
+fn what_leaves_unread_is_never_described_and_what_is_read_by_many_once() {
+    let described = Arc::new(AtomicUsize::new(0));
+    let mut ring = ring([]);
+    (1..=5).for_each(|time| ring.push(counted(time, &described)));
+    assert_eq!((ring.flows(), ring.oldest_time()), (5, Some(Time::from_nanos(3))));
+    let mut cursor = ring.since(Time::from_nanos(4));
+    let (again, mut first) = (ring.next(&mut cursor).unwrap(), ring.newest());
+    assert_eq!(described.load(Ordering::Relaxed), 0);
+    ring.previous(&mut first);
+    let Some(Entry::Flow(seen)) = ring.previous(&mut first) else { panic!("no flow") };
+    assert_eq!(seen.uuid, flow(4).uuid);
+    assert_eq!(Entry::Flow(seen), again);
+    assert_eq!(described.load(Ordering::Relaxed), 1);
+    drop(ring);
+    assert_eq!(Arc::strong_count(&described), 1, "what it takes to describe a flow goes with it");
 }

@@ -59,6 +59,7 @@ pub(super) async fn flows(
     let recording = shared.flows.clone().ok_or_else(not_recorded)?;
     let request = wanted.request().map_err(|message| Failure(StatusCode::BAD_REQUEST, message))?;
     let responses = hubble::flows(recording, &request)
+        .await
         .map_err(|error| Failure(StatusCode::BAD_REQUEST, error.to_string()))?;
     let events = responses.map(|response| Ok(event(&response)));
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))

@@ -1,56 +1,77 @@
 //! From what the programs and the DNS workers saw to flows as people read them.
+//!
+//! Who the ends are is settled when a record is taken, and so are the names of an address: pods and
+//! names come and go. Everything else follows from the record and from the [`Grounds`] that were in
+//! force, and waits until somebody reads the flow.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use dnsproxy::Breach;
 use engine::explain::Outcome as Explained;
 use flows::{
-    Direction, Dns, EventKind, Flow, Layer4, Layer7, MessageKind, Record, Side, TcpFlags, Time,
-    Uuid, Verdict, Who,
+    Direction, Dns, EventKind, Flow, Layer4, Layer7, MessageKind, Record, Seen, Side, TcpFlags,
+    Time, Uuid, Verdict, Who,
 };
 use model::{
-    DnsFailure, DropReason, EndpointId, Frontend, Name, Outcome, PacketEvent, PacketHeaders,
-    Protocol, TransportHeader,
+    DnsFailure, DropReason, Name, Outcome, PacketEvent, PacketHeaders, Protocol, TransportHeader,
 };
 
-use super::Flows;
+use super::conversations::{Conversation, Ends, side};
 use super::directory::Directory;
 use super::exchanges::{self, Exchange};
-use super::policies::{Case, Explainer, Policies};
+use super::grounds::{Case, Grounds};
+use super::policies::Policies;
 
 mod requests;
 
 /// What flows are made with.
 pub struct Describer {
-    flows: Arc<Flows>,
+    node: Arc<str>,
     /// Who is who.
     pub directory: Directory,
-    /// Why.
-    pub explainer: Explainer,
     /// What the numbers of this recorder's flows begin with.
     seed: u128,
     sequence: u64,
 }
 
-/// Who speaks with whom through a proxy.
-struct Conversation {
-    /// The client's endpoint, where it is known.
-    endpoint: Option<EndpointId>,
-    protocol: Protocol,
-    client: SocketAddr,
-    server: SocketAddr,
+/// What every flow has.
+struct Frame {
+    time: Time,
+    uuid: Uuid,
+    node: Arc<str>,
+    grounds: Arc<Grounds>,
 }
 
 impl Describer {
-    /// Flows get numbers that follow from a random `seed`.
-    pub fn new(flows: Arc<Flows>, directory: Directory, explainer: Explainer, seed: u128) -> Self {
-        Self { flows, directory, explainer, seed, sequence: 0 }
+    /// Flows of a node get numbers that follow from a random `seed`.
+    pub fn new(node: &str, directory: Directory, seed: u128) -> Self {
+        Self { node: node.into(), directory, seed, sequence: 0 }
+    }
+
+    /// A question of DNS, with what became of it.
+    pub fn exchange(&mut self, exchange: Exchange, time: Time) -> Seen {
+        let ends = self.directory.ends(exchange.conversation());
+        let frame = self.frame(time);
+        Seen::new(time, move || frame.exchange(&exchange, &ends))
     }
 
     /// A packet that was dropped or began a flow.
-    pub fn packet(&mut self, event: &PacketEvent, time: Time) -> Flow {
+    pub fn packet(&mut self, event: &PacketEvent, time: Time) -> Seen {
+        let frame = self.frame(time);
+        let grounds = Arc::clone(&frame.grounds);
+        let flow = self.undecided(event, frame);
+        let Some((case, outcome)) = case(event, &flow.destination) else { return flow.into() };
+        Seen::new(time, move || {
+            let to = flow.destination.address;
+            let policies = to.map(|to| grounds.policies(&case, &flow.source, to, outcome));
+            let Policies { allow, deny } = policies.unwrap_or_default();
+            Flow { allowed_by: allow, denied_by: deny, ..flow }
+        })
+    }
+
+    /// All of a packet's flow but the policies.
+    fn undecided(&mut self, event: &PacketEvent, frame: Frame) -> Flow {
         let own = event.endpoint.map(|endpoint| self.directory.endpoint(endpoint));
         let own = own.unwrap_or_default();
         let (source, destination) = match &event.packet {
@@ -62,30 +83,29 @@ impl Describer {
             Outcome::Redirected | Outcome::Inspected => {
                 (Verdict::Redirected, EventKind::PolicyVerdict, None)
             }
-            Outcome::Dropped(reason) => (Verdict::Dropped, EventKind::Drop, Some(reason)),
             Outcome::Audited(reason) => (Verdict::Audit, EventKind::PolicyVerdict, Some(reason)),
+            Outcome::Dropped(reason) => (Verdict::Dropped, EventKind::Drop, Some(reason)),
         };
-        let Policies { allow, deny } = self.policies_of_packet(event, &source, &destination);
         let service = event.packet.filter(|packet| packet.frontend);
         let service = service.and_then(|packet| self.directory.service(packet.identity?));
         Flow {
-            time,
-            uuid: self.uuid(),
+            time: frame.time,
+            uuid: frame.uuid,
             verdict,
             drop_reason,
             event: kind,
             direction: Some(direction(event.direction)),
-            is_reply: (kind != EventKind::Drop).then_some(false),
+            is_reply: drop_reason.is_none().then_some(false),
             source,
             destination,
             destination_service: service,
             l4: event.packet.as_ref().map(layer4),
             l7: None,
-            allowed_by: allow,
-            denied_by: deny,
+            allowed_by: Arc::default(),
+            denied_by: Arc::default(),
             interface: Some((event.interface, self.directory.interface(event.interface))),
             proxy_port: None,
-            node: Arc::clone(&self.flows.node),
+            node: frame.node,
         }
     }
 
@@ -108,127 +128,107 @@ impl Describer {
         }
     }
 
-    fn policies_of_packet(&mut self, event: &PacketEvent, from: &Side, to: &Side) -> Policies {
-        let outcome = match event.outcome {
-            Outcome::Forwarded => Explained::Allow,
-            Outcome::Redirected | Outcome::Inspected => Explained::Redirect,
-            Outcome::Dropped(DropReason::PolicyDenied | DropReason::DenyRule) => Explained::Deny,
-            Outcome::Dropped(_) | Outcome::Audited(_) => return Policies::default(),
+    fn frame(&mut self, time: Time) -> Frame {
+        self.sequence += 1;
+        let uuid = Uuid::new(self.seed, self.sequence);
+        let (node, grounds) = (Arc::clone(&self.node), Arc::clone(self.directory.grounds()));
+        Frame { time, uuid, node, grounds }
+    }
+}
+
+impl Frame {
+    fn exchange(self, exchange: &Exchange, ends: &Ends) -> Flow {
+        let query = exchange.name();
+        let Policies { allow, deny } = self.policies_of_question(exchange, ends, query.clone());
+        let (verdict, drop_reason) = verdict(exchange);
+        let l7 = Some(Box::new(message(exchange, query)));
+        let flow = self.read_by_proxy(
+            ends,
+            exchange.transport.protocol(),
+            exchange.client,
+            exchange.server,
+        );
+        Flow { verdict, drop_reason, l7, allowed_by: allow, denied_by: deny, ..flow }
+    }
+
+    fn policies_of_question(&self, exchange: &Exchange, ends: &Ends, query: Name) -> Policies {
+        let outcome = match (exchange.outcome, exchange.breach) {
+            (exchanges::Outcome::Refused, _) | (_, Some(Breach::Policy)) => Explained::Deny,
+            (
+                exchanges::Outcome::OverLimit
+                | exchanges::Outcome::Answered(_)
+                | exchanges::Outcome::Failed(_),
+                None | Some(Breach::Limit),
+            ) => Explained::Redirect,
         };
-        let (Some(packet), Some(table), model::Direction::Outbound) =
-            (&event.packet, event.table, event.direction)
-        else {
+        let (Some(_), Some(table)) = (exchange.endpoint, ends.table) else {
             return Policies::default();
         };
         let case = Case {
             table,
-            identity: packet.identity,
-            names: Arc::clone(&to.names),
-            protocol: packet.protocol,
-            port: port(packet),
-            asks: None,
+            identity: ends.destination.who.identity,
+            names: Arc::default(),
+            protocol: exchange.transport.protocol(),
+            port: exchange.server.port(),
+            asks: Some(query),
         };
-        self.policies(&case, from, packet.destination.ip(), outcome)
-    }
-
-    /// A question of DNS, with what became of it.
-    pub fn exchange(&mut self, exchange: &Exchange, time: Time) -> Flow {
-        let flow = self.read_by_proxy(
-            &Conversation {
-                endpoint: exchange.endpoint,
-                protocol: exchange.transport.protocol(),
-                client: exchange.client,
-                server: exchange.server,
-            },
-            time,
-        );
-        let query = exchange.name();
-        let asked = exchange.endpoint.map(|endpoint| (endpoint, query.clone()));
-        let Policies { allow, deny } =
-            self.policies_of_question(exchange, asked, &flow.source, &flow.destination);
-        let (verdict, drop_reason) = verdict(exchange);
-        let l7 = Some(Box::new(message(exchange, query)));
-        Flow { verdict, drop_reason, l7, allowed_by: allow, denied_by: deny, ..flow }
+        self.grounds.policies(&case, &ends.source, exchange.server.ip(), outcome)
     }
 
     /// What a proxy read, as far as its ends tell: it went on, whatever it was.
-    fn read_by_proxy(&mut self, conversation: &Conversation, time: Time) -> Flow {
-        let &Conversation { endpoint, protocol, client, server } = conversation;
-        let who = match endpoint {
-            Some(endpoint) => self.directory.endpoint(endpoint),
-            None => self.directory.who(client.ip(), None),
-        };
-        let frontend = Frontend { address: server.ip(), protocol, port: server.port() };
-        let service = self.directory.frontend_at(frontend);
-        let server_who = match service {
-            Some(_) => Arc::new(Who { identity: service, ..Who::default() }),
-            None => self.directory.who(server.ip(), None),
-        };
+    fn read_by_proxy(
+        self,
+        ends: &Ends,
+        protocol: Protocol,
+        client: SocketAddr,
+        server: SocketAddr,
+    ) -> Flow {
         Flow {
-            time,
-            uuid: self.uuid(),
+            time: self.time,
+            uuid: self.uuid,
             verdict: Verdict::Forwarded,
             drop_reason: None,
             event: EventKind::L7,
             direction: Some(Direction::Egress),
             is_reply: Some(false),
-            source: side(client.ip(), who),
-            destination: side(server.ip(), server_who),
-            destination_service: service.and_then(|own| self.directory.service(own)),
+            source: ends.source.clone(),
+            destination: ends.destination.clone(),
+            destination_service: ends.service.clone(),
             l4: Some(ports(protocol, client, server)),
             l7: None,
             allowed_by: Arc::default(),
             denied_by: Arc::default(),
             interface: None,
             proxy_port: None,
-            node: Arc::clone(&self.flows.node),
+            node: self.node,
         }
-    }
-
-    fn policies_of_question(
-        &mut self,
-        exchange: &Exchange,
-        asked: Option<(EndpointId, Name)>,
-        from: &Side,
-        to: &Side,
-    ) -> Policies {
-        let outcome = match exchange.outcome {
-            exchanges::Outcome::Refused => Explained::Deny,
-            exchanges::Outcome::OverLimit
-            | exchanges::Outcome::Answered(_)
-            | exchanges::Outcome::Failed(_) => Explained::Redirect,
-        };
-        let Some((endpoint, query)) = asked else { return Policies::default() };
-        let Some(table) = self.directory.table(endpoint) else { return Policies::default() };
-        let case = Case {
-            table,
-            identity: to.who.identity,
-            names: Arc::clone(&to.names),
-            protocol: exchange.transport.protocol(),
-            port: exchange.server.port(),
-            asks: Some(query),
-        };
-        self.policies(&case, from, exchange.server.ip(), outcome)
-    }
-
-    fn policies(&mut self, case: &Case, from: &Side, to: IpAddr, outcome: Explained) -> Policies {
-        if from.who.pod.is_none() {
-            return Policies::default();
-        }
-        self.explainer.policies(case, from, to, outcome).unwrap_or_else(|| {
-            self.flows.counts.unexplained.fetch_add(1, Ordering::Relaxed);
-            Policies::default()
-        })
-    }
-
-    fn uuid(&mut self) -> Uuid {
-        self.sequence += 1;
-        Uuid::new(self.seed, self.sequence)
     }
 }
 
-fn side(address: IpAddr, who: Arc<Who>) -> Side {
-    Side { address: Some(address), who, names: Arc::default() }
+/// What a packet was decided by, and what came of it; none where no policy of this node's did.
+fn case(event: &PacketEvent, to: &Side) -> Option<(Case, Explained)> {
+    let outcome = match event.outcome {
+        Outcome::Forwarded => Explained::Allow,
+        Outcome::Redirected | Outcome::Inspected => Explained::Redirect,
+        Outcome::Dropped(reason) | Outcome::Audited(reason) => match reason {
+            DropReason::PolicyDenied | DropReason::DenyRule => Explained::Deny,
+            _ => return None,
+        },
+    };
+    let (Some(packet), Some(table), model::Direction::Outbound) =
+        (&event.packet, event.table, event.direction)
+    else {
+        return None;
+    };
+    let case = Case {
+        table,
+        identity: packet.identity,
+        names: Arc::clone(&to.names),
+        protocol: packet.protocol,
+        port: port(packet),
+        asks: None,
+    };
+    Some((case, outcome))
 }
 
 /// The ends of a packet whose headers could not be read.
@@ -322,3 +322,6 @@ fn message(exchange: &Exchange, query: Name) -> Layer7 {
     let latency = exchange.forwarded.map(|forwarded| exchange.at.since(forwarded));
     Layer7 { kind, latency, record: Record::Dns(dns), refused: None }
 }
+
+#[cfg(test)]
+mod tests;

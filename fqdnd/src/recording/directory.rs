@@ -1,11 +1,12 @@
 //! Who is who: from the numbers and addresses of events to pods, labels and services.
 //!
-//! It is brought up to date by what changed, between two drains of the events, so that an event is
-//! read as things were when it happened. What is looked up is kept, up to a bound.
+//! It is brought up to date by what changed, after each look at what has happened, so that events are
+//! read as things were then. What is looked up is kept, up to a bound.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use engine::Meaning;
@@ -16,7 +17,11 @@ use model::{
 };
 use rustc_hash::FxHashMap;
 
+use super::allowance::Allowance;
+use super::conversations::Conversations;
+use super::grounds::{Explainer, Grounds, Local, Revision};
 use crate::daemon::Shared;
+use crate::names::Names;
 use crate::reconcile::Reconciler;
 
 /// How many look-ups are kept.
@@ -27,23 +32,17 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Who has which number or address.
 pub struct Directory {
     shared: Arc<Shared>,
-    revision: u64,
-    endpoints: FxHashMap<EndpointId, Local>,
+    grounds: Arc<Grounds>,
     inventory: Arc<kubernetes::Inventory>,
     /// The pods that have each address. One that several have is nobody's.
     addresses: HashMap<IpAddr, Vec<EndpointName>>,
-    meanings: HashMap<Identity, Known>,
+    meanings: FxHashMap<Identity, Known>,
     /// When endpoints and meanings were last read because one was missing.
     asked: Option<Instant>,
-    found: HashMap<(IpAddr, Option<Identity>), Arc<Who>>,
+    found: FxHashMap<(IpAddr, Option<Identity>), Arc<Who>>,
+    pub(super) conversations: Conversations,
     node: Arc<host::Node>,
-    interfaces: HashMap<Interface, Arc<str>>,
-}
-
-/// An endpoint of this node.
-struct Local {
-    who: Arc<Who>,
-    table: Option<TableId>,
+    interfaces: FxHashMap<Interface, Arc<str>>,
 }
 
 /// What an identity stands for.
@@ -53,33 +52,48 @@ enum Known {
 }
 
 impl Directory {
-    /// Reads everything once.
-    pub fn new(shared: Arc<Shared>) -> Self {
+    /// Reads everything once. What could not be explained is counted.
+    pub fn new(shared: Arc<Shared>, unexplained: Arc<AtomicU64>) -> Self {
+        let inventory = shared.manifests.borrow().clone();
+        let grounds = {
+            let (reconciler, names) = (shared.reconciler.blocking_lock(), &shared.names);
+            let settings = reconciler.node().settings().clone();
+            let learned = (names.guard().clone(), Arc::downgrade(names));
+            let allowance = Allowance::new(Instant::now());
+            let explainer = Explainer::new(settings, learned, allowance, unexplained);
+            Grounds::new(revision(&reconciler, names, &inventory), Arc::new(explainer))
+        };
         let node = shared.node.borrow().clone();
         let mut own = Self {
-            revision: 0,
-            endpoints: FxHashMap::default(),
+            grounds: Arc::new(grounds),
             inventory: Arc::default(),
             addresses: HashMap::new(),
-            meanings: HashMap::new(),
+            meanings: FxHashMap::default(),
             asked: None,
-            found: HashMap::new(),
+            found: FxHashMap::default(),
+            conversations: FxHashMap::default(),
             node,
-            interfaces: HashMap::new(),
+            interfaces: FxHashMap::default(),
             shared,
         };
-        own.refresh();
+        own.follow_pods();
         own
     }
 
-    /// Takes in what has changed. If a revision is being carried out, that is left for later.
-    pub fn refresh(&mut self) {
+    /// Takes in what has changed; whether that was possible. While a revision is being carried out,
+    /// it is left for later.
+    pub fn refresh(&mut self) -> bool {
         self.follow_pods();
         self.follow_links();
         let shared = Arc::clone(&self.shared);
-        if let Ok(reconciler) = shared.reconciler.try_lock() {
-            self.follow_revision(&reconciler);
-        }
+        let Ok(reconciler) = shared.reconciler.try_lock() else { return false };
+        self.follow_revision(&reconciler);
+        true
+    }
+
+    /// What flows are explained by that happen now.
+    pub fn grounds(&self) -> &Arc<Grounds> {
+        &self.grounds
     }
 
     fn follow_pods(&mut self) {
@@ -102,14 +116,14 @@ impl Directory {
         if pod.host_network {
             return;
         }
-        self.found.clear();
+        self.forget();
         for address in &pod.addresses {
             self.addresses.entry(*address).or_default().push(pod.name.clone());
         }
     }
 
     fn remove_pod(&mut self, pod: &Pod) {
-        self.found.clear();
+        self.forget();
         for address in &pod.addresses {
             if let Some(names) = self.addresses.get_mut(address) {
                 names.retain(|name| *name != pod.name);
@@ -129,25 +143,17 @@ impl Directory {
     }
 
     fn follow_revision(&mut self, reconciler: &Reconciler) {
-        let (_, applied) = reconciler.revisions();
-        if applied == self.revision && !self.endpoints.is_empty() {
-            return;
+        if reconciler.revisions().1 != self.grounds.revision().number {
+            self.forget();
+            let revision = revision(reconciler, &self.shared.names, &self.inventory);
+            self.grounds = Arc::new(self.grounds.followed_by(revision));
         }
-        self.revision = applied;
+    }
+
+    /// Whoever was found may be somebody else now.
+    fn forget(&mut self) {
         self.found.clear();
-        let inventory = &self.inventory;
-        let local = reconciler.endpoints().iter().map(|(id, local)| {
-            let labels = inventory.pods.get(&local.name).map(|pod| pod.labels.clone());
-            let who = Who {
-                endpoint: Some(*id),
-                identity: local.identity,
-                pod: Some(local.name.clone()),
-                labels: labels.unwrap_or_default(),
-            };
-            let table = local.table.as_ref().map(|table| table.id());
-            (*id, Local { who: Arc::new(who), table })
-        });
-        self.endpoints = local.collect();
+        self.conversations.clear();
     }
 
     /// Reads what is missing, unless that was done a moment ago.
@@ -167,17 +173,20 @@ impl Directory {
 
     /// An endpoint of this node.
     pub fn endpoint(&mut self, endpoint: EndpointId) -> Arc<Who> {
-        if let Some(local) = self.endpoints.get(&endpoint) {
-            return Arc::clone(&local.who);
+        if self.local(endpoint).is_none() {
+            self.ask();
         }
-        self.ask();
         let unknown = || Arc::new(Who { endpoint: Some(endpoint), ..Who::default() });
-        self.endpoints.get(&endpoint).map_or_else(unknown, |local| Arc::clone(&local.who))
+        self.local(endpoint).map_or_else(unknown, |local| Arc::clone(&local.who))
     }
 
     /// The table that an endpoint is judged by; none if no policy selects it.
     pub fn table(&self, endpoint: EndpointId) -> Option<TableId> {
-        self.endpoints.get(&endpoint)?.table
+        Some(self.local(endpoint)?.table.as_ref()?.id())
+    }
+
+    fn local(&self, endpoint: EndpointId) -> Option<&Local> {
+        self.grounds.revision().endpoints.get(&endpoint)
     }
 
     /// Who has an address, whose identity may be known already.
@@ -185,7 +194,7 @@ impl Directory {
         if let Some(found) = self.found.get(&(address, identity)) {
             return Arc::clone(found);
         }
-        let who = match self.shared.names.endpoint_at(address) {
+        let who = match self.grounds.revision().snapshot.endpoint(address) {
             Some(endpoint) => self.endpoint(endpoint),
             None => Arc::new(self.stranger(address, identity)),
         };
@@ -197,7 +206,7 @@ impl Directory {
     }
 
     fn stranger(&mut self, address: IpAddr, identity: Option<Identity>) -> Who {
-        let identity = identity.or_else(|| self.shared.names.identity_at(address));
+        let identity = identity.or_else(|| self.grounds.revision().snapshot.identity(address));
         if let Some([name]) = self.addresses.get(&address).map(Vec::as_slice) {
             let labels = self.inventory.pods.get(name).map(|pod| pod.labels.clone());
             let labels = labels.unwrap_or_default();
@@ -212,7 +221,7 @@ impl Directory {
 
     /// The identity of a service's port, if there is one at this place.
     pub fn frontend_at(&self, frontend: Frontend) -> Option<Identity> {
-        self.shared.names.frontend_at(frontend)
+        self.grounds.revision().snapshot.frontend(frontend)
     }
 
     /// The service that the identity of a port of it stands for.
@@ -243,6 +252,26 @@ impl Directory {
         let name: Arc<str> = self.node.link(interface)?.name.as_str().into();
         self.interfaces.insert(interface, Arc::clone(&name));
         Some(name)
+    }
+}
+
+/// The revision in force, with pods' labels as the manifests have them.
+fn revision(reconciler: &Reconciler, names: &Names, inventory: &kubernetes::Inventory) -> Revision {
+    let local = reconciler.endpoints().iter().map(|(id, local)| {
+        let labels = inventory.pods.get(&local.name).map(|pod| pod.labels.clone());
+        let who = Who {
+            endpoint: Some(*id),
+            identity: local.identity,
+            pod: Some(local.name.clone()),
+            labels: labels.unwrap_or_default(),
+        };
+        (*id, Local { who: Arc::new(who), table: local.table.clone() })
+    });
+    Revision {
+        number: reconciler.revisions().1,
+        endpoints: local.collect(),
+        inventory: reconciler.inventory().clone(),
+        snapshot: names.snapshot(),
     }
 }
 

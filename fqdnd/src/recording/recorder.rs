@@ -1,38 +1,47 @@
-//! The thread that makes flows of what the programs and the DNS workers saw.
+//! The thread that takes what the programs and the proxies saw into the ring.
 //!
 //! It looks at their queues a few times a second and takes what is there, so that neither has to
-//! wake anybody. All that it does is behind the packets' and the queries' backs: if it is too slow,
-//! queues fill, and what is lost is counted and told.
+//! wake anybody for a record. All that it does is behind the packets' and the queries' backs: if it
+//! is too slow, queues fill, and what is lost is counted and told.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use bpf::EventRing;
-use flows::{Entry, Time};
+use flows::{Cursor, Entry, Ring, Seen, Time};
 use model::{Moment, Outcome, PacketEvent};
 use tracing::{debug, error, warn};
 
 use super::Flows;
+use super::bell::Call;
 use super::describe::Describer;
 use super::directory::Directory;
 use super::losses::Losses;
-use super::policies::Explainer;
+use super::requests::Request;
+use super::superseded::Superseded;
 use crate::clock;
 use crate::daemon::Shared;
 
-/// How often queues are looked at. Looking where nothing is takes 40 µs, most of it for waking up.
+/// How often queues are looked at while somebody watches, or much happens, or something changes.
 const TICK: Duration = Duration::from_millis(50);
+/// How often otherwise. Looking where nothing is takes 40 µs, most of it for waking up.
+const IDLE: Duration = Duration::from_millis(500);
+/// How many records in one look are much: an eighth of what fits into the programs' ring, which
+/// rings for nobody.
+const MUCH: usize = 1638;
 /// How often counters of what was lost are read.
 const COUNT: Duration = Duration::from_secs(1);
 /// The most records taken of one queue at a time, so that the rest get their turn.
 const BATCH: usize = 4096;
+/// How many entries are taken from the ring at once to describe them.
+const DESCRIBED: usize = 64;
 
 /// The recording thread; ends when this is dropped.
 pub struct Recorder {
-    stop: Option<mpsc::Sender<()>>,
+    flows: Arc<Flows>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -42,20 +51,17 @@ impl Recorder {
         let ring = shared.datapath.events().context("the event ring cannot be opened")?;
         let counts = shared.datapath.counts().context("the event counters cannot be read")?;
         let losses = Losses::since(&counts);
-        let (stop, stopped) = mpsc::channel();
-        let shared = Arc::clone(shared);
+        let (shared, recorded) = (Arc::clone(shared), Arc::clone(&flows));
         let thread = std::thread::Builder::new().name("fqdnd-flows".into());
-        let thread = thread.spawn(move || {
-            Thread::new(shared, flows, ring, losses).run(&stopped);
-        });
+        let thread = thread.spawn(move || Thread::new(shared, recorded, ring, losses).run());
         let thread = thread.context("the recording thread cannot be started")?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { flows, thread: Some(thread) })
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.stop = None;
+        self.flows.bell.ring(Call::End);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -73,32 +79,48 @@ struct Thread {
     counted: Instant,
     /// What was taken and is not in the ring yet, with when it happened.
     taken: Vec<(Moment, Entry)>,
+    superseded: Superseded,
+    /// Every flow before this is described.
+    described: Cursor,
 }
 
 impl Thread {
     fn new(shared: Arc<Shared>, flows: Arc<Flows>, ring: EventRing, losses: Losses) -> Self {
-        let directory = Directory::new(Arc::clone(&shared));
-        let explainer = Explainer::new(Arc::clone(&shared));
-        let describer = Describer::new(Arc::clone(&flows), directory, explainer, rand::random());
-        let (counted, taken) = (Instant::now(), Vec::new());
-        Self { shared, flows, ring, describer, losses, counted, taken }
+        let directory = Directory::new(Arc::clone(&shared), Arc::clone(&flows.unexplained));
+        let describer = Describer::new(&flows.node, directory, rand::random());
+        let described = flows.look(Ring::oldest);
+        let (counted, taken, superseded) = (Instant::now(), Vec::new(), Superseded::default());
+        Self { shared, flows, ring, describer, losses, counted, taken, superseded, described }
     }
 
-    fn run(mut self, stopped: &mpsc::Receiver<()>) {
-        while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-            let clock = Clock::read();
-            self.take_packets(&clock);
-            self.take_exchanges(&clock);
-            self.take_requests(&clock);
-            if self.counted.elapsed() >= COUNT {
-                self.counted = Instant::now();
-                self.take_losses(&clock);
+    fn run(mut self) {
+        let mut is_busy = true;
+        loop {
+            let idle = if is_busy || self.flows.is_watched() { TICK } else { IDLE };
+            if self.flows.bell.wait(idle, TICK) == Call::End {
+                return;
             }
-            self.deliver();
+            let begun = self.flows.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            let taken = self.take();
+            self.flows.finished.send_replace(begun);
             // What has changed since concerns what happens from now on.
-            self.describer.directory.refresh();
-            self.describer.explainer.refresh();
+            is_busy = taken >= MUCH || !self.refresh();
         }
+    }
+
+    /// Takes what is in the queues into the ring; how much it was.
+    fn take(&mut self) -> usize {
+        let clock = Clock::read();
+        self.take_packets(&clock);
+        self.take_exchanges(&clock);
+        self.take_requests(&clock);
+        if self.counted.elapsed() >= COUNT {
+            self.counted = Instant::now();
+            self.take_losses(&clock);
+        }
+        let taken = self.taken.len();
+        self.deliver();
+        taken
     }
 
     fn take_packets(&mut self, clock: &Clock) {
@@ -106,24 +128,23 @@ impl Thread {
             let Some(event) = self.ring.next() else { return };
             log(&event);
             let flow = self.describer.packet(&event, clock.time(event.at));
-            self.taken.push((event.at, Entry::Flow(Arc::new(flow))));
+            self.taken.push((event.at, entry(flow)));
         }
     }
 
     fn take_exchanges(&mut self, clock: &Clock) {
         let Self { flows, describer, taken, .. } = self;
         for exchange in flows.exchanges.take(BATCH) {
-            let flow = describer.exchange(&exchange, clock.time(exchange.at));
-            taken.push((exchange.at, Entry::Flow(Arc::new(flow))));
+            let at = exchange.at;
+            taken.push((at, entry(describer.exchange(exchange, clock.time(at)))));
         }
     }
 
     fn take_requests(&mut self, clock: &Clock) {
         let Self { flows, describer, taken, .. } = self;
-        for request in flows.requests.take(BATCH) {
-            for flow in describer.requests(&request, clock.time(request.at)) {
-                taken.push((request.at, Entry::Flow(Arc::new(flow))));
-            }
+        for Request { at, access } in flows.requests.take(BATCH) {
+            let flows = describer.requests(access, clock.time(at));
+            taken.extend(flows.map(|flow| (at, entry(flow))));
         }
     }
 
@@ -148,10 +169,46 @@ impl Thread {
             self.flows.add(self.taken.drain(..).map(|(_, entry)| entry));
         }
     }
+
+    /// Takes in what has changed; whether that was possible.
+    fn refresh(&mut self) -> bool {
+        let directory = &mut self.describer.directory;
+        let grounds = Arc::clone(directory.grounds());
+        let is_fresh = directory.refresh();
+        let now = Instant::now();
+        if !Arc::ptr_eq(&grounds, directory.grounds()) {
+            self.superseded.add(self.flows.look(Ring::newest), now);
+        }
+        if let Some(place) = self.superseded.due(now) {
+            self.describe_before(place);
+        }
+        is_fresh
+    }
+
+    /// Describes the flows before a place that nobody has read.
+    fn describe_before(&mut self, place: Cursor) {
+        let cursor = &mut self.described;
+        loop {
+            let batch: Vec<Entry> = self.flows.look(|ring| {
+                let next = || (*cursor < place).then(|| ring.next(cursor)).flatten();
+                std::iter::from_fn(next).take(DESCRIBED).collect()
+            });
+            if batch.is_empty() {
+                return;
+            }
+            batch.iter().for_each(Entry::describe);
+        }
+    }
+}
+
+fn entry(flow: Seen) -> Entry {
+    Entry::Flow(Arc::new(flow))
 }
 
 impl Drop for Thread {
     fn drop(&mut self) {
+        // Nobody waits for another look.
+        self.flows.finished.send_replace(u64::MAX);
         if std::thread::panicking() {
             error!("flows are not recorded any more: policies and lookups go on without");
         }

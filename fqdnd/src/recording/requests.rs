@@ -1,12 +1,14 @@
 //! The way from the L7 proxy to the recorder: what was asked of destinations, in a queue that is
 //! never waited for. What does not fit in, or is over its endpoint's budget, is counted.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use l7proxy_core::control::Access;
 use model::Moment;
 
+use super::bell::{Bell, Call};
 use super::budget::Budget;
 use super::losses::LeftOut;
 use crate::clock;
@@ -18,6 +20,7 @@ const ROOM: usize = 8192;
 pub struct Requests {
     queue: ArrayQueue<Request>,
     budget: Budget,
+    bell: Arc<Bell>,
     suppressed: AtomicU64,
     lost: AtomicU64,
 }
@@ -31,10 +34,10 @@ pub struct Request {
 }
 
 impl Requests {
-    /// Nothing was asked yet.
-    pub fn new(budget: Budget) -> Self {
+    /// Nothing was asked yet. Who takes it out hears `bell`.
+    pub fn new(budget: Budget, bell: Arc<Bell>) -> Self {
         let (suppressed, lost) = Default::default();
-        Self { queue: ArrayQueue::new(ROOM), budget, suppressed, lost }
+        Self { queue: ArrayQueue::new(ROOM), budget, bell, suppressed, lost }
     }
 
     /// Takes down what was asked.
@@ -44,6 +47,8 @@ impl Requests {
             self.suppressed.fetch_add(1, Ordering::Relaxed);
         } else if self.queue.push(Request { at, access }).is_err() {
             self.lose(1);
+        } else if self.queue.len() == ROOM / 2 {
+            self.bell.ring(Call::Now);
         }
     }
 

@@ -1,25 +1,21 @@
-use flows::{Capacity, LossSource};
+use flows::LossSource;
 
 use super::*;
 use crate::proto::flow::{FlowFilter, Verdict};
 use crate::proto::observer::get_flows_request::Experimental;
-use crate::samples::{dropped, entry, forwarded, lost};
+use crate::samples::{Recorded, dropped, entry, forwarded, lost};
 
-/// Drops at the odd seconds from 1 to 6, and packets that pass at the even ones.
-fn ring() -> Ring {
-    let mut ring = Ring::new(Capacity::at_least(15));
-    for second in 1..=6 {
-        let flow = if second % 2 == 1 { dropped(second) } else { forwarded(second) };
-        ring.push(entry(flow));
-    }
-    ring
+/// The seconds of the entries that a request gets of drops at the odd seconds from 1 to 6, and of
+/// packets that pass at the even ones.
+async fn gets(request: &GetFlowsRequest) -> Vec<u64> {
+    let flow = |second| if second % 2 == 1 { dropped(second) } else { forwarded(second) };
+    gets_of(&Recorded::new(15, (1..=6).map(|second| entry(flow(second)))), request).await
 }
 
-/// The seconds of the entries that a request gets of the past.
-fn gets(request: &GetFlowsRequest) -> Vec<u64> {
-    let (query, ring) = (Query::new(request).unwrap(), ring());
-    let mut cursor = query.start(&ring);
-    let all = std::iter::from_fn(|| ring.next(&mut cursor));
+async fn gets_of(recorded: &Recorded, request: &GetFlowsRequest) -> Vec<u64> {
+    let query = Query::new(request).unwrap();
+    let mut cursor = query.start(recorded, recorded.look(Ring::newest)).await;
+    let all = std::iter::from_fn(|| recorded.look(|ring| ring.next(&mut cursor)));
     let wanted = all.filter(|entry| query.admits(entry));
     let limit = query.limit().map_or(usize::MAX, |limit| limit as usize);
     wanted.take(limit).map(|entry| entry.time().as_nanos() / 1_000_000_000).collect()
@@ -33,38 +29,51 @@ fn drops() -> Vec<FlowFilter> {
     vec![FlowFilter { verdict: vec![Verdict::Dropped.into()], ..Default::default() }]
 }
 
-#[test]
-fn without_a_number_the_whole_past_is_asked_for() {
-    assert_eq!(gets(&GetFlowsRequest::default()), [1, 2, 3, 4, 5, 6]);
+#[tokio::test]
+async fn without_a_number_the_whole_past_is_asked_for() {
+    assert_eq!(gets(&GetFlowsRequest::default()).await, [1, 2, 3, 4, 5, 6]);
 }
 
-#[test]
-fn flows_are_counted_after_filtering() {
+#[tokio::test]
+async fn flows_are_counted_after_filtering() {
     let request = GetFlowsRequest { number: 2, whitelist: drops(), ..Default::default() };
-    assert_eq!(gets(&request), [3, 5]);
-    assert_eq!(gets(&GetFlowsRequest { first: true, ..request }), [1, 3]);
+    assert_eq!(gets(&request).await, [3, 5]);
+    assert_eq!(gets(&GetFlowsRequest { first: true, ..request }).await, [1, 3]);
 }
 
-#[test]
-fn a_deny_list_leaves_flows_out() {
+#[tokio::test]
+async fn the_last_are_found_however_many_others_came_since() {
+    let mut entries: Vec<_> = [1, 2].map(|second| entry(dropped(second))).into();
+    entries.extend((3..=500).map(|second| entry(forwarded(second))));
+    entries.insert(300, lost(300, LossSource::KernelRing, 1));
+    let recorded = Recorded::new(1023, entries);
+    let last = |number| GetFlowsRequest { number, whitelist: drops(), ..Default::default() };
+    assert_eq!(gets_of(&recorded, &last(1)).await, [2, 300]);
+    assert_eq!(gets_of(&recorded, &last(9)).await, [1, 2, 300]);
+    let since = GetFlowsRequest { since: at(2), ..last(9) };
+    assert_eq!(gets_of(&recorded, &since).await, [2, 300]);
+}
+
+#[tokio::test]
+async fn a_deny_list_leaves_flows_out() {
     let request = GetFlowsRequest { number: 2, blacklist: drops(), ..Default::default() };
-    assert_eq!(gets(&request), [4, 6]);
+    assert_eq!(gets(&request).await, [4, 6]);
 }
 
-#[test]
-fn times_bound_what_is_counted() {
+#[tokio::test]
+async fn times_bound_what_is_counted() {
     let between = GetFlowsRequest { since: at(2), until: at(4), ..Default::default() };
-    assert_eq!(gets(&between), [2, 3, 4]);
-    assert_eq!(gets(&GetFlowsRequest { number: 1, ..between.clone() }), [4]);
-    assert_eq!(gets(&GetFlowsRequest { number: 1, first: true, ..between }), [2]);
+    assert_eq!(gets(&between).await, [2, 3, 4]);
+    assert_eq!(gets(&GetFlowsRequest { number: 1, ..between.clone() }).await, [4]);
+    assert_eq!(gets(&GetFlowsRequest { number: 1, first: true, ..between }).await, [2]);
 }
 
-#[test]
-fn following_begins_with_what_comes_unless_more_is_asked_for() {
+#[tokio::test]
+async fn following_begins_with_what_comes_unless_more_is_asked_for() {
     let follow = GetFlowsRequest { follow: true, ..Default::default() };
-    assert!(gets(&follow).is_empty());
-    assert_eq!(gets(&GetFlowsRequest { number: 1, ..follow.clone() }), [6]);
-    assert_eq!(gets(&GetFlowsRequest { since: at(5), ..follow }), [5, 6]);
+    assert!(gets(&follow).await.is_empty());
+    assert_eq!(gets(&GetFlowsRequest { number: 1, ..follow.clone() }).await, [6]);
+    assert_eq!(gets(&GetFlowsRequest { since: at(5), ..follow }).await, [5, 6]);
 }
 
 #[test]
@@ -94,10 +103,10 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(Query::new(&time).unwrap_err(), QueryError::Time("since"));
 }
 
-#[test]
-fn times_out_of_range_are_the_nearest_that_there_are() {
+#[tokio::test]
+async fn times_out_of_range_are_the_nearest_that_there_are() {
     let old = GetFlowsRequest { since: at(i64::MIN), until: at(i64::MAX), ..Default::default() };
-    assert_eq!(gets(&old).len(), 6);
+    assert_eq!(gets(&old).await.len(), 6);
 }
 
 #[test]

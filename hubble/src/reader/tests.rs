@@ -11,11 +11,11 @@ use crate::samples::{Recorded, dropped, entry, lost};
 
 const SOON: Duration = Duration::from_secs(10);
 
-fn responses(
+async fn responses(
     recorded: &Arc<Recorded>,
     request: &GetFlowsRequest,
 ) -> impl Stream<Item = i64> + Send + Unpin + use<> {
-    let responses = super::flows(Arc::clone(recorded), request).unwrap();
+    let responses = super::flows(Arc::clone(recorded), request).await.unwrap();
     Box::pin(responses.map(|response| told(&response)))
 }
 
@@ -36,7 +36,7 @@ fn flows(seconds: impl IntoIterator<Item = u64>) -> impl Iterator<Item = Entry> 
 #[tokio::test]
 async fn the_past_ends_where_it_ended_when_it_was_asked_for() {
     let recorded = Recorded::new(15, flows(1..=3));
-    let responses = responses(&recorded, &GetFlowsRequest::default());
+    let responses = responses(&recorded, &GetFlowsRequest::default()).await;
     recorded.add(flows(4..=5));
     assert_eq!(responses.collect::<Vec<_>>().await, [1, 2, 3]);
 }
@@ -44,7 +44,7 @@ async fn the_past_ends_where_it_ended_when_it_was_asked_for() {
 #[tokio::test]
 async fn more_than_one_batch_comes_whole_and_in_order() {
     let recorded = Recorded::new(1023, flows(1..=1000));
-    let all: Vec<i64> = responses(&recorded, &GetFlowsRequest::default()).collect().await;
+    let all: Vec<i64> = responses(&recorded, &GetFlowsRequest::default()).await.collect().await;
     assert_eq!(all, (1..=1000).collect::<Vec<_>>());
 }
 
@@ -53,14 +53,14 @@ async fn the_first_flows_are_as_many_as_asked_for_without_losses_counting() {
     let entries = [lost(1, LossSource::DnsQueue, 9)].into_iter().chain(flows(2..=9));
     let recorded = Recorded::new(15, entries);
     let request = GetFlowsRequest { number: 2, first: true, ..Default::default() };
-    assert_eq!(responses(&recorded, &request).collect::<Vec<_>>().await, [-9, 2, 3]);
+    assert_eq!(responses(&recorded, &request).await.collect::<Vec<_>>().await, [-9, 2, 3]);
 }
 
 #[tokio::test]
 async fn a_follower_gets_what_comes_and_ends_with_the_recording() {
     let recorded = Recorded::new(15, flows(1..=2));
     let request = GetFlowsRequest { number: 1, follow: true, ..Default::default() };
-    let mut responses = responses(&recorded, &request);
+    let mut responses = responses(&recorded, &request).await;
     assert_eq!(responses.next().await, Some(2));
     let follower = tokio::spawn(async move {
         let mut got = Vec::new();
@@ -83,7 +83,7 @@ async fn a_follower_gets_what_comes_and_ends_with_the_recording() {
 async fn a_slow_follower_is_told_how_much_it_has_missed() {
     let recorded = Recorded::new(7, flows([1]));
     let request = GetFlowsRequest { follow: true, number: 1, ..Default::default() };
-    let mut responses = responses(&recorded, &request);
+    let mut responses = responses(&recorded, &request).await;
     assert_eq!(responses.next().await, Some(1));
     recorded.add(flows(2..=20));
     let got: Vec<i64> = responses.by_ref().take(8).collect().await;
@@ -93,7 +93,7 @@ async fn a_slow_follower_is_told_how_much_it_has_missed() {
 #[tokio::test]
 async fn a_loss_in_the_ring_names_its_source() {
     let recorded = Recorded::new(7, [lost(4, LossSource::KernelRing, 5)]);
-    let responses = super::flows(recorded, &GetFlowsRequest::default()).unwrap();
+    let responses = super::flows(recorded, &GetFlowsRequest::default()).await.unwrap();
     let response = Box::pin(responses).next().await.unwrap();
     let Some(ResponseTypes::LostEvents(lost)) = response.response_types else {
         panic!("not a loss");

@@ -43,7 +43,7 @@ fn flow(source: Side, destination: Side, verdict: Verdict) -> Flow {
 
 fn draw(flows: impl IntoIterator<Item = Flow>) -> Map {
     let mut sketch = Sketch::default();
-    flows.into_iter().for_each(|flow| sketch.add(&Entry::Flow(Arc::new(flow))));
+    flows.into_iter().for_each(|flow| sketch.add(&Entry::Flow(Arc::new(flow.into()))));
     sketch.finish()
 }
 
@@ -116,7 +116,7 @@ fn sources_that_are_not_drawn_and_flows_that_were_lost_are_told() {
     let mut sketch = Sketch::default();
     for number in 0..SOURCES + 3 {
         let flow = flow(pod(&format!("pod-{number}")), pod("server"), Verdict::Forwarded);
-        sketch.add(&Entry::Flow(Arc::new(flow)));
+        sketch.add(&Entry::Flow(Arc::new(flow.into())));
     }
     let lost = Lost { source: LossSource::Suppressed, count: 9, time: Time::default() };
     sketch.add(&Entry::Lost(lost));

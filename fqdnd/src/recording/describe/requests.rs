@@ -4,53 +4,56 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::explain::Outcome as Explained;
-use flows::{Flow, Http, Kafka, Layer7, MessageKind, Record, Time, Tls, Verdict};
-use l7proxy_core::{Fate, Reason};
+use flows::{Flow, Http, Kafka, Layer7, MessageKind, Record, Seen, Time, Tls, Verdict};
 use l7proxy_core::control::{Access, Asked};
-use model::{DropReason, KAFKA_REQUESTS, Protocol};
+use l7proxy_core::{Fate, Reason};
+use model::{DropReason, KAFKA_REQUESTS, Name, Protocol};
 
-use super::super::policies::{Case, Policies};
-use super::super::requests::Request;
-use super::{Conversation, Describer};
+use super::{Case, Conversation, Describer, Ends, Frame, Policies};
 
 impl Describer {
     /// What was asked of a destination: a flow for each topic that a request of Kafka names, one
     /// for anything else.
-    pub fn requests(&mut self, request: &Request, time: Time) -> Vec<Flow> {
-        let messages = records(&request.access);
-        let template = self.request(&request.access, time);
-        let flow = |record| Flow {
-            uuid: self.uuid(),
-            l7: Some(Box::new(message(&request.access, record))),
-            ..template.clone()
-        };
-        messages.into_iter().map(flow).collect()
-    }
-
-    /// All of the flows but the message.
-    fn request(&mut self, access: &Access, time: Time) -> Flow {
+    pub fn requests(&mut self, access: Access, time: Time) -> impl Iterator<Item = Seen> {
         let (client, server) = (access.client, access.destination);
         let (endpoint, protocol) = (access.endpoint, Protocol::TCP);
-        let mut flow =
-            self.read_by_proxy(&Conversation { endpoint, protocol, client, server }, time);
-        let own = flow.source.who.endpoint;
-        let names = own.map(|own| self.directory.names(own, server.ip()));
-        flow.destination.names = names.unwrap_or_default();
-        let table = own.and_then(|own| self.directory.table(own));
-        let policies = table.map(|table| {
-            let to = &flow.destination;
-            let (identity, names) = (to.who.identity, Arc::clone(&to.names));
-            let port = server.port();
-            let case = Case { table, identity, names, protocol, port, asks: None };
-            self.policies(&case, &flow.source, server.ip(), Explained::Redirect)
+        let conversation = Conversation { endpoint, client: client.ip(), protocol, server };
+        let ends = self.directory.ends(conversation);
+        let own = ends.source.who.endpoint;
+        let names = own.map(|own| self.directory.names(own, server.ip())).unwrap_or_default();
+        let (count, access) = (count(&access), Arc::new(access));
+        (0..count).map(move |at| {
+            let (access, ends, names) =
+                (Arc::clone(&access), Arc::clone(&ends), Arc::clone(&names));
+            let frame = self.frame(time);
+            Seen::new(time, move || frame.request(&access, at, &ends, names))
+        })
+    }
+}
+
+impl Frame {
+    /// The request's flow, or that of one of its topics.
+    fn request(self, access: &Access, at: usize, ends: &Ends, names: Arc<[Name]>) -> Flow {
+        let (protocol, server) = (Protocol::TCP, access.destination);
+        let policies = ends.table.map(|table| {
+            let (identity, names) = (ends.destination.who.identity, Arc::clone(&names));
+            let case = Case { table, identity, names, protocol, port: server.port(), asks: None };
+            self.grounds.policies(&case, &ends.source, server.ip(), Explained::Redirect)
         });
         let Policies { allow, deny } = policies.unwrap_or_default();
-        let (verdict, drop_reason) = match access.fate {
-            Fate::Passed => (Verdict::Forwarded, None),
-            Fate::Audited(reason) => (Verdict::Audit, refusal(reason).1),
-            Fate::Refused(reason) => refusal(reason),
-        };
-        Flow { verdict, drop_reason, allowed_by: allow, denied_by: deny, ..flow }
+        let (verdict, drop_reason) = verdict(access.fate);
+        let l7 = Some(Box::new(message(access, record(access, at))));
+        let mut flow = self.read_by_proxy(ends, protocol, access.client, server);
+        flow.destination.names = names;
+        Flow { verdict, drop_reason, l7, allowed_by: allow, denied_by: deny, ..flow }
+    }
+}
+
+const fn verdict(fate: Fate) -> (Verdict, Option<DropReason>) {
+    match fate {
+        Fate::Passed => (Verdict::Forwarded, None),
+        Fate::Audited(reason) => (Verdict::Audit, refusal(reason).1),
+        Fate::Refused(reason) => refusal(reason),
     }
 }
 
@@ -108,42 +111,45 @@ fn message(access: &Access, record: Record) -> Layer7 {
     }
 }
 
-fn records(access: &Access) -> Vec<Record> {
+/// How many records a request is.
+fn count(access: &Access) -> usize {
     match &access.request {
-        Asked::Connection | Asked::Tls => vec![match &access.server_name {
+        Asked::Connection | Asked::Tls | Asked::Http { .. } => 1,
+        Asked::Kafka { topics, .. } => topics.len().max(1),
+    }
+}
+
+/// A request's record, or that of one of its topics.
+fn record(access: &Access, at: usize) -> Record {
+    match &access.request {
+        Asked::Connection | Asked::Tls => match &access.server_name {
             Some(name) => Record::Tls(Tls { sni: Some(name.clone()) }),
             None if access.request == Asked::Tls => Record::Tls(Tls { sni: None }),
             None => Record::Connection,
-        }],
+        },
         Asked::Http { version, method, host, path, status, edited } => {
             // Inside TLS of the pod's that ended at the proxy, if it named a server.
             let scheme = if access.server_name.is_some() { "https" } else { "http" };
             let header = |name: &String| ("edited-header".to_owned(), name.clone());
-            vec![Record::Http(Http {
+            Record::Http(Http {
                 code: status.filter(|_| access.fate.refused().is_none()),
                 method: method.clone(),
                 url: format!("{scheme}://{host}{path}"),
                 protocol: protocol(*version),
                 headers: edited.iter().map(header).collect(),
-            })]
+            })
         }
         Asked::Kafka { api_key, api_version, correlation, topics, error, client_id: _ } => {
             let number = usize::try_from(*api_key).unwrap_or(usize::MAX);
-            let record = |topic: &str| {
-                Record::Kafka(Kafka {
-                    error_code: i32::from(*error),
-                    api_version: i32::from(*api_version),
-                    api_key: KAFKA_REQUESTS
-                        .get(number)
-                        .map_or_else(|| api_key.to_string(), |&name| name.to_owned()),
-                    correlation_id: *correlation,
-                    topic: topic.to_owned(),
-                })
-            };
-            if topics.is_empty() {
-                return vec![record("")];
-            }
-            topics.iter().map(|topic| record(topic)).collect()
+            Record::Kafka(Kafka {
+                error_code: i32::from(*error),
+                api_version: i32::from(*api_version),
+                api_key: KAFKA_REQUESTS
+                    .get(number)
+                    .map_or_else(|| api_key.to_string(), |&name| name.to_owned()),
+                correlation_id: *correlation,
+                topic: topics.get(at).cloned().unwrap_or_default(),
+            })
         }
     }
 }
@@ -158,6 +164,10 @@ fn protocol(version: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn records(access: &Access) -> Vec<Record> {
+        (0..count(access)).map(|at| record(access, at)).collect()
+    }
 
     fn access(request: Asked, server_name: Option<&str>, fate: Fate) -> Access {
         let address = "192.0.2.1:1".parse().unwrap();
@@ -175,7 +185,8 @@ mod tests {
 
     #[test]
     fn a_request_inside_tls_has_an_https_url_and_its_answers_status() {
-        let [Record::Http(http)] = &records(&access(get(Some(200)), Some("a.example"), Fate::Passed))[..]
+        let [Record::Http(http)] =
+            &records(&access(get(Some(200)), Some("a.example"), Fate::Passed))[..]
         else {
             panic!("no record of HTTP")
         };
