@@ -87,7 +87,10 @@ impl Cri {
             ListPodSandboxRequest { filter: Some(PodSandboxFilter { state: Some(ready) }) };
         let mut items = client.list_pod_sandbox(request).await.map_err(failed)?.into_inner().items;
         items.retain(|item| item.state == i32::from(PodSandboxState::SandboxReady));
-        items.truncate(MAX_SANDBOXES);
+        if items.len() > MAX_SANDBOXES {
+            let reason = format!("there are over {MAX_SANDBOXES} pod sandboxes");
+            return Err(failed(tonic::Status::resource_exhausted(reason)));
+        }
         items.sort_by_key(|item| item.metadata.as_ref().map_or(0, |own| own.attempt));
         self.known.retain(|id, _| items.iter().any(|item| item.id == *id));
         for item in &items {
