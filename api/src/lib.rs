@@ -5,6 +5,7 @@
 //! know is refused, so that a misspelt filter never widens what a command touches.
 #![forbid(unsafe_code)]
 
+mod bypass;
 mod cache;
 mod endpoint;
 mod explain;
@@ -15,6 +16,7 @@ mod policy;
 mod service;
 mod status;
 
+pub use bypass::{Bypass, BypassKind};
 pub use cache::{CacheEntry, CacheQuery, CleanQuery, Cleaned, NameEntry};
 pub use endpoint::{Endpoint, EndpointRef, EndpointRefError, Enforcement};
 pub use explain::{

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Bypass;
+
 /// The daemon's state at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -19,11 +21,11 @@ pub struct Status {
     pub kernel: String,
     /// How programs are attached to interfaces.
     pub attach_mode: AttachMode,
-    /// The revision of the policies that were read last.
-    pub policy_revision: u64,
     /// Whether the configuration has every policy audited: nothing is enforced.
     #[serde(default)]
     pub audit: bool,
+    /// The revision of the policies that were read last.
+    pub policy_revision: u64,
     /// The revision that the kernel enforces.
     pub applied_revision: u64,
     /// How many endpoints are in which state.
@@ -45,6 +47,9 @@ pub struct Status {
     /// Each is one of the warnings, too.
     #[serde(default)]
     pub unenforced: Vec<Problem>,
+    /// Ways that packets of pods take past the programs, or may.
+    #[serde(default)]
+    pub bypasses: Vec<Bypass>,
     /// The DNS proxy's counters.
     #[serde(default)]
     pub dns: BTreeMap<String, u64>,
@@ -57,15 +62,15 @@ pub struct Status {
     /// Dropped packets by reason.
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,
+    /// Packets that passed only because policies are audited, by the reason for which they would
+    /// have been dropped.
+    #[serde(default)]
+    pub audits: BTreeMap<String, u64>,
     /// The Hubble API; none where flows are not recorded.
     #[serde(default)]
     pub hubble: Option<Hubble>,
     /// The L7 proxy, if there is one.
     #[serde(default)]
-    /// Packets that passed only because policies are audited, by the reason for which they would
-    /// have been dropped.
-    #[serde(default)]
-    pub audits: BTreeMap<String, u64>,
     pub l7: Option<L7Proxy>,
     /// Where metrics are served, or should be; nowhere where none is asked for.
     #[serde(default)]
@@ -91,14 +96,14 @@ pub struct L7Proxy {
     pub accepted: u64,
     /// Requests and untouched connections that passed.
     pub forwarded: u64,
+    /// Those that passed only because what is against them is not enforced.
+    #[serde(default)]
+    pub audited: u64,
     /// Requests and connections that were refused.
     pub refused: u64,
     /// What reached a bound, and how often.
     pub limits: BTreeMap<String, u64>,
 }
-    /// Those that passed only because what is against them is not enforced.
-    #[serde(default)]
-    pub audited: u64,
 
 /// How the API fares that serves flows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,14 +146,14 @@ pub struct EndpointCounts {
     pub open: u64,
     /// Judged by policies.
     pub enforced: u64,
+    /// Judged by policies that are all audited.
+    #[serde(default)]
+    pub audited: u64,
     /// Not bound as their manifest says, so everything is dropped.
     pub denied: u64,
 }
 
 /// A file whose newest content is broken.
-    /// Judged by policies that are all audited.
-    #[serde(default)]
-    pub audited: u64,
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StaleFile {

@@ -166,7 +166,7 @@ impl Datapath {
             }
             table.for_each(|key, flow| {
                 let ended = flow.bits & abi::FLOW_FIN_LOCAL != 0;
-                let silent = flow.bits & (abi::FLOW_REPLIED | abi::FLOW_RESET) == 0;
+                let silent = flow.bits & abi::FLOW_REPLIED == 0;
                 let allowed = flow.bits & abi::FLOW_VERDICT == Verdict::Allow as u32;
                 let late = now.as_nanos() > flow.seen_ns.saturating_add(ANSWER_TIME_NS);
                 let of_late = stage(&settings, key, flow, now) != Stage::Idle;

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::bypass;
+
 /// How to print.
 #[derive(clap::Args)]
 pub struct Args {
@@ -53,7 +55,12 @@ const MISSING: &str = "missing";
 
 fn lines() -> anyhow::Result<Vec<Line>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let machine = runtime.block_on(host::Machine::observe());
+    let (machine, node) = runtime.block_on(async {
+        let watcher = host::watch(host::WatchOptions::default()).await;
+        let node = watcher.map(|watcher| watcher.snapshots().borrow().clone());
+        (host::Machine::observe().await, node)
+    });
+    let node = node?;
     let findings = machine.findings().into_iter().map(|finding| Line {
         status: match finding.severity {
             host::Severity::Good => OK,
@@ -75,7 +82,22 @@ fn lines() -> anyhow::Result<Vec<Line>> {
             since => format!("{}; since kernel {since}", feature.detail),
         },
     });
-    Ok(findings.chain(features).collect())
+    Ok(findings.chain(features).chain(ways_past(&node)).collect())
+}
+
+/// Ways that packets of pods take past the programs, by what stands on the node's interfaces now.
+fn ways_past(node: &host::Node) -> Vec<Line> {
+    let line = |status, detail| Line { status, subject: "other programs".to_owned(), detail };
+    let mut survey = bpf::Survey::of_pins(&bpf::Options::default().pin);
+    let sight = match survey.look(node.links().map(|link| link.index)) {
+        Ok(sight) => sight,
+        Err(error) => return vec![line(NOTE, format!("they cannot be looked at: {error}"))],
+    };
+    let found = bypass::judge(&sight, node, &bypass::Unanswered::new());
+    if found.is_empty() {
+        return vec![line(OK, "none leads packets of pods past fqdnd".to_owned())];
+    }
+    found.iter().map(|own| line(NOTE, own.to_string())).collect()
 }
 
 fn print_json(lines: &[Line]) -> std::io::Result<()> {

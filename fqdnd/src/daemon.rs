@@ -18,6 +18,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::admin::Admin;
 use crate::attached::Attached;
+use crate::bypass::{self, Bypasses};
 use crate::config::Config;
 use crate::health::Health;
 use crate::l7::L7;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub names: Arc<Names>,
     /// Whether every policy is audited.
     pub audits: bool,
+    /// Ways that packets take past the programs.
+    pub bypasses: Bypasses,
     /// The cold half.
     pub reconciler: Mutex<Reconciler>,
     /// What the manifests describe.
@@ -94,6 +97,7 @@ pub async fn run(config: Config) -> Result<()> {
     admin.serve(&shared);
     let (metrics, page) = (listeners.metrics.serve(&shared), listeners.page.serve(&shared));
     let recorder = shared.flows.clone().map(|flows| Recorder::start(&shared, flows)).transpose()?;
+    let bypasses = bypass::watch(&shared)?;
     info!(socket = %config.socket.display(), "fqdnd is ready");
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
         debug!(%error, "the service manager was not told");
@@ -105,7 +109,7 @@ pub async fn run(config: Config) -> Result<()> {
     if config.audit {
         warn!("every policy is audited: nothing is enforced, and flows tell what would be dropped");
     }
-    drop((recorder, metrics, page));
+    drop((recorder, metrics, page, bypasses));
     if let Some(observer) = &shared.observer {
         observer.stop(&config.hubble);
     }
@@ -250,6 +254,7 @@ async fn start(
         datapath,
         names,
         audits: config.audit,
+        bypasses: Bypasses::default(),
         reconciler: Mutex::new(reconciler),
         manifests: sources.manifests.clone(),
         node: sources.node.clone(),

@@ -23,6 +23,8 @@ struct State {
     phase: Phase,
     ready: bool,
     reasons: Vec<String>,
+    /// Ways that packets take past the programs.
+    bypasses: Vec<String>,
     /// When the loop last came round.
     round: Instant,
 }
@@ -34,6 +36,7 @@ impl Health {
             phase: Phase::Starting,
             ready: false,
             reasons: Vec::new(),
+            bypasses: Vec::new(),
             round: Instant::now(),
         }))
     }
@@ -60,11 +63,18 @@ impl Health {
         state.round = Instant::now();
     }
 
+    /// Packets go past the programs in these ways. That is told, and makes no daemon unready: no
+    /// other one would see more.
+    pub fn tell_bypasses(&self, bypasses: Vec<String>) {
+        self.lock().bypasses = bypasses;
+    }
+
     /// What is said to whoever asks.
     pub fn report(&self) -> api::Health {
         let state = self.lock();
         let late = state.phase == Phase::InCharge && state.round.elapsed() > LATE;
         let mut reasons = state.reasons.clone();
+        reasons.extend(state.bypasses.iter().cloned());
         if late {
             reasons.push(format!("nothing has moved for {}s", state.round.elapsed().as_secs()));
         }

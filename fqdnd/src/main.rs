@@ -6,6 +6,7 @@
 mod admin;
 mod attached;
 mod attachments;
+mod bypass;
 mod check;
 mod clock;
 mod daemon;

@@ -54,12 +54,13 @@ pub fn status(
         problems,
         warnings: warnings.into_iter().collect(),
         unenforced: unenforced.into_iter().collect(),
+        bypasses: shared.bypasses.found().to_vec(),
         dns: shared.dns_counts(),
         limits: limits(shared)?,
         flows: shared.flows.as_ref().map_or_else(BTreeMap::new, |flows| flows.counts()),
         drops: by_reason(drops.iter().map(|((_, reason), count)| (*reason, *count))),
-        hubble: shared.observer.as_ref().map(Observer::report),
         audits: by_reason(audits.iter().map(|((_, reason), count)| (*reason, *count))),
+        hubble: shared.observer.as_ref().map(Observer::report),
         l7: shared.l7.as_ref().map(l7::status),
         metrics: shared.metrics.clone(),
         page: shared.page.clone(),
@@ -74,7 +75,6 @@ fn by_reason(counts: impl Iterator<Item = (DropReason, u64)>) -> BTreeMap<String
     sums
 }
 
-/// How many endpoints are in which state.
 /// Counts of each endpoint by reason.
 fn by_endpoint(
     counts: BTreeMap<(EndpointId, DropReason), u64>,
@@ -86,21 +86,21 @@ fn by_endpoint(
     grouped
 }
 
+/// How many endpoints are in which state.
 pub fn counts(reconciler: &Reconciler) -> api::EndpointCounts {
     let unbound = unbound(reconciler);
     let mut counts = api::EndpointCounts { denied: unbound.len() as u64, ..Default::default() };
     for (_, local) in listed(reconciler, &unbound) {
         *match local.entry.enforcement {
             Enforcement::Open => &mut counts.open,
-            Enforcement::Table(_) => &mut counts.enforced,
             Enforcement::Table(_) if is_audited(reconciler, local) => &mut counts.audited,
+            Enforcement::Table(_) => &mut counts.enforced,
             Enforcement::Closed(_) => &mut counts.denied,
         } += 1;
     }
     counts
 }
 
-fn stale_files(manifests: &kubernetes::Inventory) -> Vec<api::StaleFile> {
 /// The policies that select an endpoint and are audited.
 fn audited<'a>(
     reconciler: &'a Reconciler,
@@ -116,6 +116,7 @@ fn is_audited(reconciler: &Reconciler, local: &LocalEndpoint) -> bool {
     audited(reconciler, local).count() == local.policies.len()
 }
 
+fn stale_files(manifests: &kubernetes::Inventory) -> Vec<api::StaleFile> {
     let stale = manifests.files.iter().filter_map(|(path, state)| match state {
         kubernetes::FileState::Stale { last_good } => Some((path, last_good)),
         kubernetes::FileState::Good | kubernetes::FileState::Broken => None,
@@ -258,14 +259,14 @@ fn unbound_endpoint(
         table: None,
         generation: 0,
         policies: Vec::new(),
-        names: held.names,
         audited_policies: Vec::new(),
+        names: held.names,
         leases: held.leases,
         over_limits: held.over_limits,
         connections: held.connections,
         drops: held.drops,
-    }
         audits: held.audits,
+    }
 }
 
 fn labels(pod: &model::Pod) -> Vec<String> {
@@ -279,8 +280,8 @@ struct Held {
     over_limits: BTreeMap<String, u64>,
     connections: u64,
     drops: BTreeMap<String, u64>,
-}
     audits: BTreeMap<String, u64>,
+}
 
 fn endpoint(
     shared: &Shared,
@@ -293,10 +294,10 @@ fn endpoint(
     let link = |index| node.link(index).map(|link| link.name.clone());
     let (enforcement, reason, table) = match local.entry.enforcement {
         Enforcement::Open => (api::Enforcement::Open, None, None),
-        Enforcement::Table(table) => (api::Enforcement::Enforced, None, Some(table)),
         Enforcement::Table(table) if is_audited(reconciler, local) => {
             (api::Enforcement::Audited, None, Some(table))
         }
+        Enforcement::Table(table) => (api::Enforcement::Enforced, None, Some(table)),
         Enforcement::Closed(reason) => (api::Enforcement::Denied, Some(reason.to_string()), None),
     };
     let pod = reconciler.inventory().pods.get(&local.name);
@@ -314,14 +315,14 @@ fn endpoint(
         table,
         generation: local.entry.generation,
         policies: local.policies.keys().map(ToString::to_string).collect(),
-        names: held.names,
         audited_policies: audited(reconciler, local).map(ToString::to_string).collect(),
+        names: held.names,
         leases: held.leases,
         over_limits: held.over_limits,
         connections: held.connections,
         drops: held.drops,
-    }
         audits: held.audits,
+    }
 }
 
 /// The endpoint that a client names by number or pod.

@@ -381,12 +381,13 @@ fn status() -> Status {
         }],
         warnings: Vec::new(),
         unenforced: Vec::new(),
+        bypasses: Vec::new(),
         dns: [("queries".to_owned(), 20), ("refused".to_owned(), 3)].into(),
         limits: [].into(),
         flows: [].into(),
         drops: [("policy-denied".to_owned(), 17)].into(),
-        hubble: Some(Hubble {
         audits: [].into(),
+        hubble: Some(Hubble {
             listeners: vec![
                 Listener { address: "unix:///run/fqdnd/hubble.sock".into(), failure: None },
                 Listener {
@@ -418,14 +419,14 @@ fn endpoints() -> Vec<Endpoint> {
         table: Some(TableId(5)),
         generation: 8,
         policies: vec!["prod/web".into()],
-        names: 4,
         audited_policies: Vec::new(),
+        names: 4,
         leases: 9,
         over_limits: [("query-rate".to_owned(), 6)].into(),
         connections: 12,
         drops: [("policy-denied".to_owned(), 2), ("spoofed-source".to_owned(), 1)].into(),
-    };
         audits: [].into(),
+    };
     let db = Endpoint {
         id: Some(EndpointId(2)),
         name: "db".into(),

@@ -119,6 +119,13 @@ fn tell_daemon(shared: &Shared) {
     );
     gauge("fqdnd_audit", "1 where every policy is audited, so that nothing is enforced, else 0.")
         .counts(u64::from(shared.audits));
+    let bypasses = shared.bypasses.found();
+    let count = |kind| bypasses.iter().filter(|own| own.kind == kind).count() as u64;
+    gauge(
+        "fqdnd_bypasses",
+        "Ways that packets of pods take past the programs, or, unread, may take.",
+    )
+    .by("kind", api::BypassKind::ALL.map(|kind| (kind.as_str(), count(kind))));
     if let Some(hubble) = shared.observer.as_ref().map(Observer::report) {
         gauge("fqdnd_hubble_clients", "Connected clients of the Hubble API.")
             .counts(hubble.clients);
