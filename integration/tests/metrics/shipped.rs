@@ -154,6 +154,8 @@ tests:
   - {{series: 'fqdnd_dns_latency_seconds_bucket{{instance="d", stage="kernel-write", le="+Inf"}}', values: '0+100x20'}}
   - {{series: 'fqdnd_dns_datagrams_lost_total{{instance="c", reason="overrun"}}', values: '0+100x20'}}
   - {{series: 'fqdnd_endpoints{{instance="c", state="denied"}}', values: '1+0x20'}}
+  - {{series: 'fqdnd_bypasses{{instance="c", kind="into-pod"}}', values: '1+0x20'}}
+  - {{series: 'fqdnd_bypasses{{instance="d", kind="unread"}}', values: '1+0x20'}}
   - {{series: 'fqdnd_stale_manifest_files{{instance="c"}}', values: '1+0x20'}}
   - {{series: 'fqdnd_l7_restarts_total{{instance="c"}}', values: '0+1x20'}}
   - {{series: 'fqdnd_flow_records_lost_total{{instance="c", source="dns-queue"}}', values: '0+1x20'}}
@@ -171,6 +173,7 @@ tests:
     - {{labels: '{{alertname="FqdndQueriesLost", instance="c"}}', value: 1}}
     - {{labels: '{{alertname="FqdndL7ProxyRestarts", instance="c"}}', value: 1}}
     - {{labels: '{{alertname="FqdndEndpointDenied", instance="c"}}', value: 1}}
+    - {{labels: '{{alertname="FqdndBypassed", instance="c"}}', value: 1}}
     - {{labels: '{{alertname="FqdndBrokenManifests", instance="c"}}', value: 1}}
     - {{labels: '{{alertname="FqdndFlowRecordsLost", instance="c"}}', value: 1}}
 "#
