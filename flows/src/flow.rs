@@ -163,11 +163,6 @@ impl Uuid {
         let number = seed ^ sequence as u128;
         Self(number & !FIXED | VERSION_AND_VARIANT)
     }
-
-    /// The number.
-    pub const fn as_u128(self) -> u128 {
-        self.0
-    }
 }
 
 impl fmt::Display for Uuid {
