@@ -22,6 +22,8 @@ struct context {
 	__u8 audited;
 	/* Whether it goes past the proxy that it should go to. */
 	bool direct;
+	/* Whether its flow lived before, under another verdict or for another reason. */
+	bool again;
 	/* An `enum frame`. */
 	__u8 frame;
 	/* Whether neither flow table knows the packet's flow. */

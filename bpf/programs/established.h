@@ -99,7 +99,7 @@ static __always_inline enum short_way take_short_way(struct __sk_buff *skb,
 			    : find_known4(&packet, place.slot, sent);
 	if (!known.flow)
 		return IS_FIRST;
-	if (packet.opens || packet.fin || packet.reset)
+	if (packet.opens || packet.tcp_flags & (TCP_FIN | TCP_RST))
 		return LOOK_CLOSER;
 	if (sent && known.flow->generation != judged.generation)
 		return LOOK_CLOSER;

@@ -40,8 +40,6 @@ struct fate {
 	enum outcome outcome;
 	enum reason reason;
 	enum direction direction;
-	/* Whether its flow lived before, under another verdict. */
-	bool again;
 };
 
 static __always_inline __u32 table_of(const struct endpoint *endpoint)
@@ -49,13 +47,13 @@ static __always_inline __u32 table_of(const struct endpoint *endpoint)
 	return endpoint->enforcement < ENFORCEMENT_OPEN ? endpoint->enforcement : 0;
 }
 
-static __always_inline __u8 event_flags(const struct context *context, const struct fate *fate)
+static __always_inline __u8 event_flags(const struct context *context)
 {
 	const struct packet *packet = &context->packet;
 
 	return (packet->end ? EVENT_PARSED : 0) |
 	       (packet->transport_read ? EVENT_TRANSPORT : 0) |
-	       (context->frontend ? EVENT_FRONTEND : 0) | (fate->again ? EVENT_AGAIN : 0);
+	       (context->frontend ? EVENT_FRONTEND : 0) | (context->again ? EVENT_AGAIN : 0);
 }
 
 static __always_inline bool send_event(struct __sk_buff *skb, const struct context *context,
@@ -80,7 +78,7 @@ static __always_inline bool send_event(struct __sk_buff *skb, const struct conte
 	event->outcome = fate->outcome;
 	event->reason = fate->reason;
 	event->direction = fate->direction;
-	event->flags = event_flags(context, fate);
+	event->flags = event_flags(context);
 	event->tcp_flags = packet->tcp_flags;
 	event->icmp_type = packet->icmp_type;
 	event->icmp_code = packet->icmp_code;
@@ -163,9 +161,9 @@ __noinline int tell_audited(struct __sk_buff *skb, const struct context *context
 
 /* Tells of a packet that passes and begins a flow, or gives it a verdict that it had not. */
 __noinline int begin_flow(struct __sk_buff *skb, const struct context *context, __u32 verdict,
-			  __u32 direction, bool again)
+			  __u32 direction)
 {
-	struct fate fate = { .outcome = OUTCOME_FORWARDED, .direction = direction, .again = again };
+	struct fate fate = { .outcome = OUTCOME_FORWARDED, .direction = direction };
 	struct counters *counts;
 
 	if (!context)

@@ -156,7 +156,8 @@ static __always_inline void touch(const struct context *context, struct flow *fl
 
 static __always_inline __u32 closing_bits(const struct packet *packet, __u32 fin)
 {
-	return (packet->fin ? fin : 0) | (packet->reset ? FLOW_RESET : 0);
+	return (packet->tcp_flags & TCP_FIN ? fin : 0) |
+	       (packet->tcp_flags & TCP_RST ? FLOW_RESET : 0);
 }
 
 /* Writes an entry, whole; `replaces`: there is one already. Says whether it could. */

@@ -123,7 +123,7 @@ __noinline int judge_untracked(struct __sk_buff *skb, struct context *context)
 	if (!reason)
 		reason = act(skb, context, VERDICT_OF(judgement));
 	if (!reason)
-		begin_flow(skb, context, acted_on(context, VERDICT_OF(judgement)), OUTBOUND, false);
+		begin_flow(skb, context, acted_on(context, VERDICT_OF(judgement)), OUTBOUND);
 	return reason;
 }
 
@@ -149,7 +149,6 @@ static __always_inline int judge_flow(struct __sk_buff *skb, struct context *con
 	__u32 judgement = judge_anew(context, living && passes_by_rule(flow));
 	__u32 verdict = VERDICT_OF(judgement);
 	int reason = REASON_OF(judgement);
-	bool again;
 
 	if (reason) {
 		if (living)
@@ -167,7 +166,7 @@ static __always_inline int judge_flow(struct __sk_buff *skb, struct context *con
 		verdict = VERDICT_PROXY;
 	if (stays_direct(skb, context, verdict))
 		verdict = VERDICT_ALLOW;
-	again = living && (flow->bits & FLOW_JUDGEMENT) != flow_judgement(context, verdict);
+	context->again = living && (flow->bits & FLOW_JUDGEMENT) != flow_judgement(context, verdict);
 	if (!record(context, OUTBOUND, key, bits | flow_judgement(context, verdict), flow) &&
 	    !is_open(&context->endpoint)) {
 		reason = unless_audited(context, FLOW_TABLE);
@@ -181,8 +180,8 @@ static __always_inline int judge_flow(struct __sk_buff *skb, struct context *con
 	/* A connection stays as it began; datagrams go to the proxy as soon as there is one. */
 	if (context->direct && context->packet.protocol == IPPROTO_TCP)
 		record(context, OUTBOUND, key, bits | flow_judgement(context, verdict), true);
-	if (!living || again)
-		begin_flow(skb, context, verdict, OUTBOUND, again);
+	if (!living || context->again)
+		begin_flow(skb, context, verdict, OUTBOUND);
 	else if (context->direct)
 		tell_audited(skb, context);
 	return PASSED;
@@ -413,7 +412,7 @@ __noinline int record_inbound(struct __sk_buff *skb, struct context *context)
 		return 0;
 	}
 	if (begins_inbound(skb, context) && record(context, INBOUND, &key, VERDICT_ALLOW, flow))
-		begin_flow(skb, context, VERDICT_ALLOW, INBOUND, false);
+		begin_flow(skb, context, VERDICT_ALLOW, INBOUND);
 	return 0;
 }
 

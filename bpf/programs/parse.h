@@ -24,8 +24,10 @@
 #define MAX_EXTENSION_HEADERS 6
 #define IPPROTO_SHIM6 140
 
-/* The byte of a TCP header that holds FIN to CWR. */
+/* The byte of a TCP header that holds FIN to CWR, and flags in it. */
 #define TCP_FLAGS 13
+#define TCP_FIN 0x01
+#define TCP_RST 0x04
 #define ICMP_ECHO_REPLY 0
 #define ICMP_UNREACHABLE 3
 #define ICMP_ECHO_REQUEST 8
@@ -76,8 +78,6 @@ struct packet {
 	bool tracked;
 	/* A SYN without ACK, an SCTP INIT or an echo request: never part of an older flow's reply. */
 	bool opens;
-	bool fin;
-	bool reset;
 	/* As rows have it: for ICMP the destination's is the type. */
 	__be16 source_port;
 	__be16 destination_port;
@@ -267,8 +267,6 @@ static __always_inline int take_tcp(struct packet *packet, const struct tcphdr *
 	packet->source_port = tcp->source;
 	packet->destination_port = tcp->dest;
 	packet->opens = tcp->syn && !tcp->ack && !tcp->rst;
-	packet->fin = tcp->fin;
-	packet->reset = tcp->rst;
 	return PASSED;
 }
 

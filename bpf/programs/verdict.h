@@ -150,9 +150,9 @@ static __always_inline __u32 united_rows(struct context *context, bool living, i
  * Whether what no rule allows is only audited. The rows for every destination say so, whatever
  * their ports.
  */
-__noinline int audits_default_deny(const struct context *context)
+static __always_inline bool audits_default_deny(const struct context *context)
 {
-	return context && row_of(context, IDENTITY_ANY) & AUDITED_DEFAULT_DENY;
+	return row_of(context, IDENTITY_ANY) & AUDITED_DEFAULT_DENY;
 }
 
 /*

@@ -8,6 +8,7 @@ mod moving;
 mod packets;
 mod pins;
 mod since;
+mod stack;
 mod surveying;
 
 use std::path::PathBuf;
