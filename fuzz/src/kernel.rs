@@ -18,6 +18,15 @@ pub struct Probe {
     pub port: u16,
 }
 
+/// How a packet goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Where to.
+    pub verdict: Verdict,
+    /// Why it would have been dropped, were no policy audited.
+    pub audited: Option<DropReason>,
+}
+
 /// Judges a packet of an endpoint under its table. `living`: its flow was allowed before.
 pub fn judge(
     state: &State,
@@ -25,23 +34,52 @@ pub fn judge(
     probe: Probe,
     now: Moment,
     living: bool,
-) -> Result<Verdict, DropReason> {
+) -> Result<Judged, DropReason> {
     let table = match entry.enforcement {
-        Enforcement::Open => return Ok(Verdict::Allow),
+        Enforcement::Open => return Ok(Judged { verdict: Verdict::Allow, audited: None }),
         Enforcement::Closed(reason) => return Err(reason),
         Enforcement::Table(table) => table,
     };
-    let Levels { identities, expired } = levels(state, entry, probe, now, living)?;
+    let any = row(state, table, Identity::ANY, probe).unwrap_or_default();
+    let Levels { identities, expired } = match levels(state, entry, probe, now, living) {
+        Ok(levels) => levels,
+        Err(reason) if any.verdict != Some(Verdict::Deny) && any.audited.default_deny => {
+            return Ok(Judged { verdict: Verdict::Allow, audited: Some(reason) });
+        }
+        Err(reason) => return Err(reason),
+    };
     let rulings = identities.into_iter().filter_map(|own| row(state, table, own, probe));
-    match rulings.reduce(Ruling::union).unwrap_or_default().verdict {
+    let ruling = rulings.reduce(Ruling::union).unwrap_or_default();
+    let denied = ruling.audited.deny_rule.then_some(DropReason::DenyRule);
+    match allowed(ruling.verdict, probe.protocol, expired) {
+        Ok(verdict) => Ok(Judged { verdict, audited: denied }),
+        Err(DropReason::DenyRule) => Err(DropReason::DenyRule),
+        Err(reason) if any.audited.default_deny => {
+            Ok(Judged { verdict: Verdict::Allow, audited: denied.or(Some(reason)) })
+        }
+        Err(reason) => Err(reason),
+    }
+}
+
+/// Whether what no rule allows of a packet's kind is only audited under an endpoint's table.
+pub fn audits_default_deny(state: &State, entry: &EndpointEntry, probe: Probe) -> bool {
+    let Enforcement::Table(table) = entry.enforcement else { return false };
+    row(state, table, Identity::ANY, probe).is_some_and(|own| own.audited.default_deny)
+}
+
+/// What becomes of a packet by the verdict of all rows alone.
+fn allowed(
+    verdict: Option<Verdict>,
+    protocol: Protocol,
+    expired: bool,
+) -> Result<Verdict, DropReason> {
+    match verdict {
         Some(Verdict::Deny) => Err(DropReason::DenyRule),
-        Some(Verdict::Dns) if ![Protocol::UDP, Protocol::TCP].contains(&probe.protocol) => {
+        Some(Verdict::Dns) if ![Protocol::UDP, Protocol::TCP].contains(&protocol) => {
             Err(DropReason::PolicyDenied)
         }
-        Some(Verdict::Proxy) if probe.protocol == Protocol::UDP => {
-            Err(DropReason::QuicNotInspected)
-        }
-        Some(Verdict::Proxy) if probe.protocol != Protocol::TCP => Err(DropReason::PolicyDenied),
+        Some(Verdict::Proxy) if protocol == Protocol::UDP => Err(DropReason::QuicNotInspected),
+        Some(Verdict::Proxy) if protocol != Protocol::TCP => Err(DropReason::PolicyDenied),
         Some(Verdict::Unruled) => Ok(Verdict::Allow),
         Some(verdict) => Ok(verdict),
         None if expired => Err(DropReason::LeaseExpired),

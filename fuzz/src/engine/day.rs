@@ -232,7 +232,7 @@ impl Day {
 
     fn verdict(&self, interface: Interface, probe: Probe) -> Option<Verdict> {
         let entry = self.kernel.endpoints.get(&interface)?;
-        judge(&self.kernel, entry, probe, self.now, false).ok()
+        judge(&self.kernel, entry, probe, self.now, false).ok().map(|judged| judged.verdict)
     }
 
     /// The verdicts of all interfaces that ever were.

@@ -1,6 +1,7 @@
 //! The kernel's half: maps and programs of this process alone, in namespaces of its own, so that
 //! nothing stays behind however it ends.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,8 +11,9 @@ use arbitrary::{Result, Unstructured};
 use bpf::{Datapath, Hook, Marks, Options, Settings, Sizes};
 use engine::difference;
 use model::{
-    Change, DropReason, EndpointEntry, EndpointId, Enforcement, Frontend, Identity, Interface,
-    LeaseEntry, Moment, NameNumber, PortPrefix, Prefix, Protocol, Row, State, TableId, Verdict,
+    Audited, Change, DropReason, EndpointEntry, EndpointId, Enforcement, Frontend, Identity,
+    Interface, LeaseEntry, Moment, NameNumber, PortPrefix, Prefix, Protocol, Row, Ruling, State,
+    TableId, Verdict,
 };
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -30,9 +32,10 @@ const NAMES: [Identity; 2] = [Identity(2 << 24), Identity((2 << 24) + 1)];
 const SERVICE: Identity = Identity(3 << 24);
 const IDENTITIES: [Identity; 8] =
     [Identity::ANY, Identity::WORLD, Identity::NO_SERVICE, POD, CIDR, NAMES[0], NAMES[1], SERVICE];
-/// The endpoint's own ranges, and one of somebody else's.
-const SOURCES: [&str; 3] = ["10.0.0.0/8", "fd00::/16", "11.0.0.1/32"];
 const MAX_STEPS: usize = 48;
+
+/// Packets, by whose they were and why they were counted.
+type Counted = BTreeMap<(EndpointId, DropReason), u64>;
 
 /// The programs and the model, in step.
 pub struct World {
@@ -40,7 +43,8 @@ pub struct World {
     model: Reference,
     /// What every script begins with.
     base: State,
-    /// Each script has addresses of its own: the kernel's flow tables outlive it.
+    /// Each script has addresses of its own, and may send from no others, not by a bent header
+    /// either: the kernel's flow tables outlive it.
     scripts: u32,
     generation: u32,
     now: Moment,
@@ -97,13 +101,14 @@ impl World {
         self.scripts += 1;
         self.now = now();
         let casts = casts(self.scripts);
+        self.apply(&casts.map(|cast| Change::PutSource(ENDPOINT, Prefix::host(cast.own))));
         self.switch(input)?;
         for _ in 0..MAX_STEPS {
             match input.int_in_range(0..=15)? {
                 0..=7 => self.send(&frame::sent(input, &casts)?),
                 8..=12 => self.receive(&frame::received(input, &casts)?, input.ratio(1, 8)?),
                 13 => self.switch(input)?,
-                14 if input.ratio(1, 6)? => self.change_source(input)?,
+                14 if input.ratio(1, 6)? => self.change_source(input, &casts)?,
                 14 => self.change(input, &casts)?,
                 _ => self.bump(),
             }
@@ -120,18 +125,22 @@ impl World {
     }
 
     fn send(&mut self, frame: &[u8]) {
-        let before = self.datapath.drops().unwrap();
+        let counts = |world: &Self| {
+            let datapath = &world.datapath;
+            (datapath.drops().unwrap(), datapath.audits().unwrap())
+        };
+        let (drops, audits) = counts(self);
         let program = self.datapath.program(Hook::FromEndpoint);
         let Ok((answer, _)) = bpf::test_run(program, frame, &mut [0; 192], 1) else { return };
-        let after = self.datapath.drops().unwrap();
-        let mut counted = after.iter().filter(|(key, count)| before.get(key) != Some(count));
-        let outcome = match (answer, counted.next(), counted.next()) {
-            (-1, None, None) => Outcome::Pass,
-            (7, None, None) => Outcome::Redirect,
-            (2, Some(((_, reason), _)), None) => Outcome::Drop(*reason),
+        let after = counts(self);
+        let (dropped, told) = (counted(&drops, &after.0), counted(&audits, &after.1));
+        let outcome = match (answer, dropped) {
+            (-1, None) => Outcome::Pass,
+            (7, None) => Outcome::Redirect,
+            (2, Some(reason)) => Outcome::Drop(reason),
             odd => panic!("{odd:?} for {frame:02x?}"),
         };
-        assert_eq!(outcome, self.model.send(frame, self.now), "sent: {frame:02x?}");
+        assert_eq!((outcome, told), self.model.send(frame, self.now), "sent: {frame:02x?}");
     }
 
     fn receive(&mut self, frame: &[u8], answer: bool) {
@@ -171,8 +180,9 @@ impl World {
     }
 
     /// Gives a source or takes it back, and begins a generation, as the engine does.
-    fn change_source(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
-        let source: Prefix = input.choose(&SOURCES)?.parse().unwrap();
+    fn change_source(&mut self, input: &mut Unstructured<'_>, casts: &[Cast; 2]) -> Result<()> {
+        let source = *input.choose(&[casts[0].own, casts[1].own, casts[0].foreign])?;
+        let source = Prefix::host(source);
         let change = if self.model.state.sources.contains_key(&(ENDPOINT, source)) {
             Change::DeleteSource(ENDPOINT, source)
         } else {
@@ -190,7 +200,10 @@ impl World {
         let change = match input.int_in_range(0..=9)? {
             0..=2 => {
                 let table = *input.choose(&TABLES)?;
-                Change::PutRow(Row { table, identity, ports: ports(input)? }, verdict(input)?.into())
+                Change::PutRow(
+                    Row { table, identity, ports: ports(input)? },
+                    ruling(input, identity)?,
+                )
             }
             3 => match input.choose_iter(self.model.state.rows.keys()) {
                 Ok(row) => Change::DeleteRow(*row),
@@ -264,7 +277,7 @@ fn casts(script: u32) -> [Cast; 2] {
     [
         Cast {
             own: Ipv4Addr::new(10, a, b, c).into(),
-            foreign: parse("11.0.0.1"),
+            foreign: Ipv4Addr::new(11, a, b, c).into(),
             others: [
                 "198.51.100.1",
                 "203.0.113.5",
@@ -309,6 +322,23 @@ fn ports(input: &mut Unstructured<'_>) -> Result<PortPrefix> {
     })
 }
 
+/// What was counted once since it was last looked at.
+fn counted(before: &Counted, after: &Counted) -> Option<DropReason> {
+    let mut risen = after.iter().filter(|(key, count)| before.get(key) != Some(count));
+    let reason = risen.next().map(|((_, reason), _)| *reason);
+    assert_eq!(risen.next(), None);
+    reason
+}
+
+/// A row's, which says something.
+fn ruling(input: &mut Unstructured<'_>, identity: Identity) -> Result<Ruling> {
+    let default_deny = identity == Identity::ANY && input.arbitrary()?;
+    let audited = Audited { deny_rule: input.ratio(1, 4)?, default_deny };
+    let nothing = (audited != Audited::NONE) && input.arbitrary()?;
+    let verdict = if nothing { None } else { Some(verdict(input)?) };
+    Ok(Ruling { verdict, audited })
+}
+
 fn verdict(input: &mut Unstructured<'_>) -> Result<Verdict> {
     Ok(*input.choose(&[
         Verdict::Allow,
@@ -330,8 +360,6 @@ fn base() -> Vec<Change> {
     let entry = EndpointEntry { endpoint: ENDPOINT, enforcement, generation: 1, bridge: None };
     let mut changes = vec![
         Change::PutEndpoint(LOOPBACK, entry),
-        Change::PutSource(ENDPOINT, "10.0.0.0/8".parse().unwrap()),
-        Change::PutSource(ENDPOINT, "fd00::/16".parse().unwrap()),
         prefix("0.0.0.0/0", Identity::WORLD),
         prefix("::/0", Identity::WORLD),
         prefix("203.0.113.0/24", CIDR),
@@ -348,6 +376,10 @@ fn base() -> Vec<Change> {
         row(TABLES[1], POD, PortPrefix::port(Protocol::TCP, 80), Verdict::Allow),
         row(TABLES[1], SERVICE, PortPrefix::port(Protocol::UDP, 53), Verdict::Dns),
     ];
+    // What the second table does not allow is only audited.
+    let everything = Row { table: TABLES[1], identity: Identity::ANY, ports: PortPrefix::Any };
+    let audited = Audited { default_deny: true, ..Audited::NONE };
+    changes.push(Change::PutRow(everything, Ruling { verdict: None, audited }));
     for address in ["10.96.0.10", "fd96::10"] {
         for protocol in [Protocol::UDP, Protocol::TCP] {
             let address = address.parse().unwrap();
