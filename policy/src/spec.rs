@@ -16,6 +16,7 @@ use crate::selector::{LabelSelector, Requirement};
 
 mod application;
 mod egress;
+mod expression;
 mod fields;
 mod hints;
 mod http;
@@ -140,7 +141,8 @@ fn read(check: &mut Check, document: &Document, root: &At<'_>) -> Option<Policy>
         check.problem(fields.at("apiVersion"), format!("must be {API_VERSION}"));
     }
     let marks = metadata(check, &fields, &key)?;
-    check_status(check, &fields);
+    // What stands in it is no part of the policy, and older versions of Cilium wrote other things.
+    check.present(&fields, "status").and_then(|status| check.entries(&status));
     let (spec, list) = (check.present(&fields, "spec"), check.present(&fields, "specs"));
     if spec.is_none() && list.is_none() {
         check.problem(root, "has neither spec nor specs");
@@ -222,13 +224,6 @@ fn metadata(check: &mut Check, document: &Fields<'_>, key: &PolicyKey) -> Option
         }
     }
     Some(marks)
-}
-
-/// Checks what is no part of the policy: Cilium writes it, and takes nothing else there.
-fn check_status(check: &mut Check, document: &Fields<'_>) {
-    if let Some(status) = check.present(document, "status") {
-        check.fields(&status, &["conditions", "derivativePolicies"]);
-    }
 }
 
 /// Checks an object's name.

@@ -501,10 +501,10 @@ fn checks_what_stands_around_the_spec() {
     assert_eq!(in_policy(&format!("specs: [{spec}]")), Vec::<String>::new());
     assert_eq!(in_policy("specs: []"), Vec::<String>::new());
     assert_eq!(in_policy(""), [": has neither spec nor specs"]);
-    assert_eq!(in_policy(&format!("spec: {spec}\nstatus: {{}}")), Vec::<String>::new());
+    assert_eq!(in_policy(&format!("spec: {spec}\nstatus: {{nodes: {{}}}}")), Vec::<String>::new());
     assert_eq!(
-        in_policy(&format!("spec: {spec}\nstatus: {{ok: true}}")),
-        ["status.ok: is no field that is known here"]
+        in_policy(&format!("spec: {spec}\nstatus: []")),
+        ["status: must be a map, not a list"]
     );
     assert_eq!(
         in_policy(&format!("spec: {spec}\nextra: 1")),

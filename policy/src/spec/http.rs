@@ -1,11 +1,10 @@
 //! The items of `rules.http`.
 
 use model::{HeaderCondition, HeaderMatch, HeaderValue, Hidden, HttpRule, Mismatch};
-use regex_syntax::ast::parse::Parser;
 
 use crate::rule::{HeaderSecret, SecretKey};
 use crate::spec::fields::{At, Check, Fields};
-use crate::spec::tls;
+use crate::spec::{expression, tls};
 
 const MISMATCHES: &[&str] = &["ADD", "DELETE", "LOG", "REPLACE"];
 
@@ -17,12 +16,8 @@ pub(super) fn read(
     secrets: &mut Vec<HeaderSecret>,
 ) -> Option<HttpRule> {
     let fields = check.fields(at, &["headerMatches", "headers", "host", "method", "path"])?;
-    expressions(check, &fields);
-    let mut expression = |key| {
-        let text = check.optional_text(&fields, key).map(|(_, text)| text.to_owned());
-        text.filter(|text| !text.is_empty())
-    };
-    let (method, path, host) = (expression("method"), expression("path"), expression("host"));
+    let (method, path) = (expression(check, &fields, "method"), expression(check, &fields, "path"));
+    let host = host(check, &fields);
     let mut rule = HttpRule { method, path, host, ..HttpRule::default() };
     let headers = check.present(&fields, "headers").and_then(|list| check.list(&list));
     for header in headers.into_iter().flatten() {
@@ -49,32 +44,42 @@ fn condition(text: &str) -> HeaderCondition {
     }
 }
 
-fn expressions(check: &mut Check, fields: &Fields<'_>) {
-    for key in ["method", "path"] {
-        let Some((at, text)) = check.optional_text(fields, key) else { continue };
-        match (Parser::new().parse(text), meant(text)) {
-            (Err(error), meant) => {
-                let meant = meant.map(|meant| format!("; for any text write `{meant}`"));
-                let (kind, meant) = (error.kind(), meant.unwrap_or_default());
-                check.problem(&at, format!("`{text}` is no regular expression: {kind}{meant}"));
+/// An expression that must be one, as the proxy reads it; an empty one is as absent.
+fn expression(check: &mut Check, fields: &Fields<'_>, key: &str) -> Option<String> {
+    let (at, text) = written(check, fields, key)?;
+    match (expression::translate(text), meant(text)) {
+        (Err(error), meant) => {
+            let meant = meant.map(|meant| format!("; for any text write `{meant}`"));
+            let meant = meant.unwrap_or_default();
+            check.problem(&at, format!("`{text}` is no regular expression: {error}{meant}"));
+            None
+        }
+        (Ok(expression), meant) => {
+            if let Some(meant) = meant.filter(|_| key == "path") {
+                warn_of_glob(check, &at, text, &meant);
             }
-            (Ok(_), Some(meant)) if key == "path" => warn_of_glob(check, &at, text, &meant),
-            (Ok(_), _) => {}
+            Some(expression)
         }
     }
-    // Cilium does not check the host.
-    let Some((at, text)) = check.optional_text(fields, "host") else { return };
-    match (Parser::new().parse(text), meant(text)) {
+}
+
+/// The host, which Cilium does not check: what is no expression fits nothing.
+fn host(check: &mut Check, fields: &Fields<'_>) -> Option<String> {
+    let (at, text) = written(check, fields, "host")?;
+    let expression = expression::translate(text);
+    match (&expression, meant(text)) {
         (_, Some(meant)) => warn_of_glob(check, &at, text, &meant),
         (Err(error), None) => {
-            let kind = error.kind();
-            check.warn(
-                &at,
-                format!("`{text}` is no regular expression, so nothing fits it: {kind}"),
-            );
+            let message = "is no regular expression, so nothing fits it";
+            check.warn(&at, format!("`{text}` {message}: {error}"));
         }
         (Ok(_), None) => {}
     }
+    Some(expression.unwrap_or_else(|_| text.to_owned()))
+}
+
+fn written<'n>(check: &mut Check, fields: &Fields<'n>, key: &str) -> Option<(At<'n>, &'n str)> {
+    check.optional_text(fields, key).filter(|(_, text)| !text.is_empty())
 }
 
 fn warn_of_glob(check: &mut Check, at: &At<'_>, text: &str, meant: &str) {
