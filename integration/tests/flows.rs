@@ -131,6 +131,28 @@ fn a_question_of_dns_is_a_flow_with_its_answer_or_its_refusal() {
 }
 
 #[test]
+fn flows_that_are_read_late_tell_of_the_pod_the_names_and_the_policy_of_their_time() {
+    let (mut lab, daemon) = begin(&[]);
+    let www = ask(&lab, "www.example.com");
+    assert_eq!(lab.pod(CLIENT).connect(www, 80), Reach::Open);
+    // Nobody reads them until everything is another.
+    let without_names = POLICIES.split_once("---").unwrap().1;
+    daemon.settle("another policy", || lab.policy("all", without_names).unwrap());
+    daemon.settle("no policy", || lab.remove_policy("all").unwrap());
+    daemon.settle("no pod", || lab.remove_pod(CLIENT).unwrap());
+
+    let connection = &flows(&daemon, &["--from-pod", CLIENT, "--port", "80"], 1)[0];
+    assert_eq!(connection["destination_names"], serde_json::json!(["www.example.com"]));
+    assert!(texts(&connection["source"]["labels"]).contains(&"k8s:app=client".to_owned()));
+    let port = format!("default/names {}", line_of("port: \"80\""));
+    assert_eq!(policies(connection, "egress_allowed_by"), [port]);
+    let question = some(&daemon, &["--from-pod", CLIENT, "--type", "l7"]);
+    let dns = format!("default/names {}", line_of("port: \"53\""));
+    assert_eq!(policies(&question, "egress_allowed_by"), [dns]);
+    assert_eq!(question["destination_service"]["name"], "kube-dns");
+}
+
+#[test]
 fn a_question_whose_server_is_silent_is_a_flow_that_says_so() {
     let (lab, daemon) = begin(&["--dns-upstream-timeout", "1s"]);
     let client = lab.pod(CLIENT);

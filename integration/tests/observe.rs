@@ -12,7 +12,9 @@ use std::{
 };
 
 use hickory_proto::rr::RecordType;
-use integration::{Authority, Daemon, Lab, LabOptions, ONE_NAME, Reach, Resolver, wait_until};
+use integration::{
+    Authority, Daemon, Lab, LabOptions, ONE_NAME, Reach, Resolver, Terminal, wait_until,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -238,6 +240,29 @@ fn every_form_tells_the_same_with_reason_and_policy() {
     let colored = print("compact", &["--color", "always"]);
     assert!(colored.contains("\u{1b}[31mDROPPED\u{1b}[0m"), "{colored}");
     assert!(!print("compact", &[]).contains('\u{1b}'), "no terminal, no colour");
+}
+
+#[test]
+fn a_terminal_gets_colours_unless_they_are_not_wanted() {
+    let story = story();
+    let uses_color = |flags: &[&str], environment: Option<(&str, &str)>| {
+        let mut program = story.daemon.ctl_command().unwrap();
+        program
+            .args(["observe", "--last", "20", "--until", &story.until])
+            .args(flags)
+            .envs(environment);
+        let script = story.daemon.command_inside(Path::new("script"));
+        let terminal = Terminal::open(script, &program, story.lab.directory(), (200, 50));
+        terminal.wait_for_text("DROPPED");
+        let uses_color = terminal.uses_color();
+        assert_eq!(terminal.end().code, 0);
+        uses_color
+    };
+    assert!(uses_color(&[], None));
+    assert!(uses_color(&["-o", "dict"], None));
+    assert!(!uses_color(&["-o", "json"], None));
+    assert!(!uses_color(&["--color", "never"], None));
+    assert!(!uses_color(&[], Some(("NO_COLOR", "1"))));
 }
 
 #[test]

@@ -3,12 +3,13 @@
 //!
 //! `FQDND_SCREENSHOTS=DIR` keeps what was seen.
 
+mod requests;
+mod server;
+
 use std::{
     env, fs,
-    io::{ErrorKind, Read, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr},
     path::Path,
-    process::Output,
     time::Duration,
 };
 
@@ -267,81 +268,4 @@ fn is_legible(page: &mut Page, dark: bool) {
     let measured = page.evaluate(script);
     assert!(measured[0].as_f64().unwrap() >= 4.5, "dark {dark}: {measured}");
     assert_eq!(measured[1].as_f64().unwrap() < 0.2, dark, "{measured}");
-}
-
-/// What curl gets, with the answer's head.
-fn curl(lab: &Lab, arguments: &[&str]) -> String {
-    let Output { stdout, .. } = lab
-        .node()
-        .command("curl")
-        .args(["-si", "--max-time", "20"])
-        .args(arguments)
-        .output()
-        .unwrap();
-    String::from_utf8(stdout).unwrap()
-}
-
-#[test]
-fn only_those_are_answered_who_mean_the_loopback_and_only_with_what_is_to_be_read() {
-    let (lab, daemon) = begin();
-    let home = format!("http://{LISTEN}/");
-    let status = format!("{home}api/status");
-    let code =
-        |arguments: &[&str]| curl(&lab, arguments).split(' ').nth(1).unwrap_or("").to_owned();
-
-    let front = curl(&lab, &[&home]);
-    assert!(
-        front.starts_with("HTTP/1.1 200 OK") && front.contains("<title>fqdnd</title>"),
-        "{front}"
-    );
-    for header in
-        ["default-src 'none'", "frame-ancestors 'none'", "nosniff", "no-referrer", "no-store"]
-    {
-        assert!(front.contains(header), "{header} is not in {front}");
-    }
-    assert!(!front.to_ascii_lowercase().contains("access-control-"), "{front}");
-    assert_eq!(code(&[&status, "-H", "Host: localhost:8080"]), "200");
-    assert_eq!(code(&[&status, "-H", "Host: rebind.example:9966"]), "421");
-    assert_eq!(code(&[&home, "-H", "Host: rebind.example:9966"]), "421");
-    assert_eq!(code(&[&status, "-H", "Sec-Fetch-Site: cross-site"]), "403");
-    assert_eq!(code(&[&home, "-H", "Sec-Fetch-Site: cross-site"]), "200");
-    for method in ["POST", "PUT", "DELETE"] {
-        assert_eq!(code(&["-X", method, &format!("{home}api/cache")]), "405");
-    }
-    assert_eq!(code(&["--path-as-is", &format!("{home}../../etc/passwd")]), "404");
-    assert_eq!(code(&[&format!("{home}api/source?policy=../../etc/passwd")]), "404");
-    assert_eq!(code(&[&format!("{home}api/flows?allow=%5B%7B%22nonsense%22:1%7D%5D")]), "400");
-
-    let told = daemon.ctl_json(&["status"]).unwrap();
-    assert_eq!(told["page"][0]["address"], LISTEN);
-    assert_eq!(told["page"][0]["failure"], Value::Null);
-    let mut elsewhere = daemon.plain_command().unwrap();
-    let refused = elsewhere.args(["--page-listen", "0.0.0.0:9966", "--manifests", "/none"]);
-    let refused = refused.output().unwrap();
-    assert!(!refused.status.success());
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("is not of the loopback"));
-}
-
-#[test]
-fn clients_that_are_too_many_are_turned_away_and_counted() {
-    let (lab, daemon) = begin();
-    let connect = || {
-        let address: SocketAddr = LISTEN.parse().unwrap();
-        lab.node().run(|| TcpStream::connect_timeout(&address, SOON)).unwrap().unwrap()
-    };
-    let held: Vec<TcpStream> = (0..48).map(|_| connect()).collect();
-    let mut late = connect();
-    late.set_read_timeout(Some(SOON)).unwrap();
-    let sent = late.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    let read = sent.and_then(|()| late.read(&mut [0; 1]));
-    let is_over = matches!(
-        read.as_ref().map_err(std::io::Error::kind),
-        Ok(0) | Err(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
-    );
-    assert!(is_over, "{read:?}");
-    assert_eq!(daemon.ctl_json(&["status"]).unwrap()["limits"]["page-clients-refused"], 1);
-    drop(held);
-    let home = format!("http://{LISTEN}/");
-    let answers = || curl(&lab, &[&home]).starts_with("HTTP/1.1 200");
-    wait_until("a place is free again", SOON, answers).unwrap();
 }
