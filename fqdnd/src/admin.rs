@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 
 use crate::daemon::Shared;
 use crate::health::Health;
+use crate::listening;
 use crate::report;
 
 /// How many clients may be connected at once.
@@ -117,14 +118,7 @@ async fn accept(listener: Arc<UnixListener>, router: Router) {
     let places = Arc::new(Semaphore::new(CLIENTS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                warn!(%error, "an admin client could not be accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+        let stream = listening::next("admin", || listener.accept()).await;
         if !is_trusted(&stream) {
             continue;
         }

@@ -37,7 +37,7 @@ pub fn run(args: &Args) -> ExitCode {
     let lines = match lines() {
         Ok(lines) => lines,
         Err(error) => {
-            eprintln!("fqdnd: {error:#}");
+            eprintln!("fqdnd: {}", crate::told(&error));
             return ExitCode::FAILURE;
         }
     };
@@ -77,9 +77,9 @@ fn lines() -> anyhow::Result<Vec<Line>> {
             (false, true) => MISSING,
         },
         subject: feature.name.to_owned(),
-        detail: match feature.since {
-            "" => feature.detail,
-            since => format!("{}; since kernel {since}", feature.detail),
+        detail: match (feature.present, feature.since) {
+            (true, _) | (false, "") => feature.detail,
+            (false, since) => format!("{}; since kernel {since}", feature.detail),
         },
     });
     Ok(findings.chain(features).chain(ways_past(&node)).collect())

@@ -4,17 +4,21 @@
 
 mod keys;
 mod span;
+mod values;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 pub use keys::{
-    AttachChoice, Bpf, Cache, Cluster, Dns, Hubble, Keys, Kubernetes, L7, Learning, LimitChoice,
-    LogFormat, Logs, Metrics, Page, PrefixKey, QueryLimits, Recording, Redirect, RefusalChoice,
-    ScopeChoice, ServerKey, TeacherChoice, Timeouts, UpstreamChoice,
+    Bpf, Cache, Cluster, Dns, Hubble, Keys, Kubernetes, L7, Learning, Logs, Metrics, Page,
+    QueryLimits, Recording, Redirect, Timeouts,
 };
 pub use span::Span;
+pub use values::{
+    AttachChoice, LimitChoice, LogFormat, PrefixKey, RefusalChoice, ScopeChoice, ServerKey,
+    TeacherChoice, UpstreamChoice,
+};
 
 /// Where the file is looked for when no flag names one.
 pub const DEFAULT_PATH: &str = "/etc/fqdnd/fqdnd.yaml";
@@ -241,7 +245,7 @@ fn parse(text: &str) -> Result<Keys> {
     if text.lines().all(blank) {
         return Ok(Keys::default());
     }
-    let options = serde_saphyr::options! { strict_booleans: true };
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
     Ok(serde_saphyr::from_str_with_options(text, options)?)
 }
 

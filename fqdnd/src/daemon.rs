@@ -22,14 +22,14 @@ use crate::bypass::{self, Bypasses};
 use crate::config::Config;
 use crate::health::Health;
 use crate::l7::L7;
-use crate::metrics::Listeners;
+use crate::listening::Listeners;
 use crate::names::Names;
 use crate::observer::Observer;
 use crate::pins::{self, Pins};
 use crate::reconcile::{Known, Reconciler};
 use crate::recording::{Flows, Recorder};
 use crate::source::{PodInterfaces, Source};
-use crate::{admin, page, report, settings, takeover};
+use crate::{admin, metrics, page, report, settings, takeover};
 
 /// How often leases that ran out are looked at.
 pub const SWEEP: Duration = Duration::from_millis(500);
@@ -95,19 +95,20 @@ pub async fn run(config: Config) -> Result<()> {
         begun = begin(&config, &health) => begun?,
     };
     admin.serve(&shared);
-    let (metrics, page) = (listeners.metrics.serve(&shared), listeners.page.serve(&shared));
+    let metrics = metrics::serve(listeners.metrics, &shared);
+    let page = page::serve(listeners.page, &shared);
     let recorder = shared.flows.clone().map(|flows| Recorder::start(&shared, flows)).transpose()?;
     let bypasses = bypass::watch(&shared)?;
     info!(socket = %config.socket.display(), "fqdnd is ready");
+    if config.audit {
+        warn!("every policy is audited: nothing is enforced, and flows tell what would be dropped");
+    }
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
         debug!(%error, "the service manager was not told");
     }
     let result = follow(&shared, &mut sources, &mut ending).await;
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]) {
         debug!(%error, "the service manager was not told");
-    }
-    if config.audit {
-        warn!("every policy is audited: nothing is enforced, and flows tell what would be dropped");
     }
     drop((recorder, metrics, page, bypasses));
     if let Some(observer) = &shared.observer {
@@ -164,8 +165,8 @@ async fn begin(
     // Of two that start at once, the one that has the pins is the one that listens.
     let admin = early.map_or_else(|| Admin::open(path, health), Ok)?;
     let served = Served {
-        metrics: Listeners::open(&config.metrics).await,
-        page: page::Listeners::open(&config.page).await,
+        metrics: Listeners::open(&config.metrics.listen, "metrics").await,
+        page: Listeners::open(&config.page.listen, "page").await,
     };
     let opened = Opened { datapath: Arc::new(datapath), source, health: Arc::clone(health) };
     let (shared, sources) = start(config, opened, &served).await?;
@@ -175,7 +176,7 @@ async fn begin(
 /// What is served beside the admin API, before anybody asks.
 struct Served {
     metrics: Listeners,
-    page: page::Listeners,
+    page: Listeners,
 }
 
 /// What the daemon has before anything is enforced.
@@ -387,7 +388,7 @@ impl Shared {
 
     /// The DNS proxy's counters.
     pub fn dns_counts(&self) -> BTreeMap<String, u64> {
-        self.proxy.stats().iter().map(|(name, count)| (name.to_owned(), count)).collect()
+        self.proxy.stats().iter().map(|(name, count)| (name.replace('_', "-"), count)).collect()
     }
 
     /// What the datapath had to let go of, for all endpoints together.

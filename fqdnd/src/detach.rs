@@ -23,7 +23,7 @@ pub fn run(args: Args) -> Result<()> {
         bail!("fqdnd answers at {}: stop it first", config.socket.display());
     }
     let pin = &config.bpf.pin_directory;
-    let _lock = bpf::lock(pin).context("fqdnd must be stopped first")?;
+    let _lock = bpf::lock(pin)?;
     let redirect = crate::settings::redirect(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(redirect.remove()).context("rules and routes cannot be removed")?;

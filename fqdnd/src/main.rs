@@ -13,6 +13,7 @@ mod daemon;
 mod detach;
 mod health;
 mod l7;
+mod listening;
 mod logs;
 mod metering;
 mod metrics;
@@ -47,24 +48,29 @@ Programs, maps and links are pinned. When the daemon stops or dies, what is enfo
 enforced; `fqdnd detach` takes everything away.";
 
 const AFTER_HELP: &str = "\
-Every key of the configuration file is a flag and the other way round: the key `dns.maxTtl` is \
+Every key of the configuration file is a flag and the other way round: the key `dns.maxTtl` is
 `--dns-max-ttl`. A flag beats the file, the file beats the default.
 
 Files:
   /etc/fqdnd/fqdnd.yaml    the configuration, if --config names no other
   /run/fqdnd/fqdnd.sock    the admin socket
   /run/fqdnd/hubble.sock   the Hubble API, which serves flows
+  /var/lib/fqdnd           what a restart needs beside what is pinned
   /sys/fs/bpf/fqdnd        pinned maps and links
 
 Examples:
-  fqdnd --manifests /etc/fqdnd/manifests
-  fqdnd check
-  fqdnd detach
+  fqdnd check                                what this machine has of what is needed
+  fqdnd --manifests /etc/fqdnd/manifests     in the foreground; `systemctl start fqdnd` otherwise
+  fqdnd detach                               nothing is enforced any more
 
-Exit status: 0 after a clean stop, 1 on an error, 2 on a wrong command line.";
+Exit codes:
+  0  a clean stop
+  1  an error
+  2  wrong usage";
 
 #[derive(Parser)]
-#[command(name = "fqdnd", version, about = "DNS-aware egress enforcement for this node")]
+#[command(name = "fqdnd", version, about = "Enforce egress by names on this node")]
+#[command(max_term_width = 100)]
 #[command(long_about = LONG_ABOUT, after_long_help = AFTER_HELP)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -79,18 +85,37 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Tests what this machine has of what fqdnd needs, and says what is missing.
-    ///
-    /// Exit status: 0 if all that is needed is there, 1 if not.
+    /// Test what this machine has of what fqdnd needs, and say what is missing.
+    #[command(after_long_help = "\
+Examples:
+  fqdnd check
+  fqdnd check -o json | jq '.[] | select(.status == \"missing\")'
+
+Exit codes:
+  0  all that is needed is there
+  1  something is missing")]
     Check(check::Args),
-    /// Takes programs, maps, links, rules and routes away: nothing is enforced any more.
+    /// Take programs, maps, links, rules and routes away: nothing is enforced any more.
     ///
-    /// The daemon must not be running.
+    /// The daemon must not be running. Of the configuration, what counts is where maps are pinned,
+    /// and the marks, table and priority of redirects.
+    #[command(after_long_help = "\
+Examples:
+  systemctl stop fqdnd && fqdnd detach")]
     Detach(Box<detach::Args>),
-    /// Prints a shell's completion script.
+    /// Print a script that makes a shell complete fqdnd's commands.
+    #[command(after_long_help = "\
+Examples:
+  source <(fqdnd completion bash)")]
     Completion {
         /// The shell.
         shell: clap_complete::Shell,
+    },
+    /// Write the manual's pages into a directory.
+    #[command(hide = true)]
+    Manual {
+        /// The directory.
+        directory: PathBuf,
     },
 }
 
@@ -104,14 +129,24 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "fqdnd", &mut std::io::stdout());
             Ok(())
         }
+        Some(Command::Manual { directory }) => {
+            manual::write(Cli::command(), manual::DAEMONS, &directory).map_err(Into::into)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("fqdnd: {error:#}");
+            eprintln!("fqdnd: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes, each told once: some errors tell theirs themselves.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |told, cause| {
+        if told.ends_with(&cause) { told } else { format!("{told}: {cause}") }
+    })
 }
 
 fn run(path: Option<&Path>, flags: Keys) -> anyhow::Result<()> {

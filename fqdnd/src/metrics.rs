@@ -1,7 +1,8 @@
 //! Metrics for Prometheus, on a listener of their own.
 //!
 //! - Everything is counted where it happens, whoever looks; it is read when it is asked for, and
-//!   told to the `metrics` facade, whose recorder is the scrape's own. No label has a value that pods could choose: no names, no addresses, no pods.
+//!   told to the `metrics` facade, whose recorder is the scrape's own. No label has a value that
+//!   pods could choose: no names, no addresses, no pods.
 //! - A listener that cannot be opened is told of and gone without, as the Hubble API's.
 //! - A scrape that cannot be whole fails, so that nothing old or partial is taken for the state.
 
@@ -14,7 +15,6 @@ mod process;
 mod sheet;
 mod totals;
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,10 +31,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tower::Service;
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 
-use crate::config;
 use crate::daemon::Shared;
+use crate::listening::{self, Listeners};
 use cold::Cold;
 use hot::Hot;
 use sheet::Sheet;
@@ -46,13 +46,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the endpoints' own counts are looked at: what one counts after the last look before
 /// it goes is not in the sums.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// The listeners, before anybody is served.
-#[derive(Default)]
-pub struct Listeners {
-    open: Vec<TcpListener>,
-    told: Vec<api::Listener>,
-}
 
 /// The tasks that serve; they end with this.
 pub struct Serving {
@@ -66,49 +59,19 @@ struct Metrics {
     hot: Mutex<Hot>,
 }
 
-impl Listeners {
-    /// Opens them.
-    pub async fn open(keys: &config::Metrics) -> Self {
-        let mut listeners = Self::default();
-        for &address in &keys.listen {
-            listeners.add(address).await;
+/// Serves until what this gives is dropped.
+pub fn serve(listeners: Listeners, shared: &Arc<Shared>) -> Serving {
+    let mut tasks = JoinSet::new();
+    let open = listeners.into_open();
+    if !open.is_empty() {
+        let metrics = Arc::new(Metrics { shared: Arc::clone(shared), hot: Mutex::default() });
+        tasks.spawn(look(Arc::clone(&metrics)));
+        let router = router(metrics);
+        for listener in open {
+            tasks.spawn(accept(listener, router.clone()));
         }
-        listeners
     }
-
-    async fn add(&mut self, address: SocketAddr) {
-        let address_text = address.to_string();
-        let failure = match TcpListener::bind(address).await {
-            Ok(listener) => {
-                self.open.push(listener);
-                None
-            }
-            Err(error) => {
-                error!(%address, %error, "metrics are not served there");
-                Some(format!("cannot listen: {error}"))
-            }
-        };
-        self.told.push(api::Listener { address: address_text, failure });
-    }
-
-    /// Where metrics are served, or should be.
-    pub fn told(&self) -> Vec<api::Listener> {
-        self.told.clone()
-    }
-
-    /// Serves until what this gives is dropped.
-    pub fn serve(self, shared: &Arc<Shared>) -> Serving {
-        let mut tasks = JoinSet::new();
-        if !self.open.is_empty() {
-            let metrics = Arc::new(Metrics { shared: Arc::clone(shared), hot: Mutex::default() });
-            tasks.spawn(look(Arc::clone(&metrics)));
-            let router = router(metrics);
-            for listener in self.open {
-                tasks.spawn(accept(listener, router.clone()));
-            }
-        }
-        Serving { _tasks: tasks }
-    }
+    Serving { _tasks: tasks }
 }
 
 async fn look(metrics: Arc<Metrics>) {
@@ -128,14 +91,7 @@ async fn accept(listener: TcpListener, router: Router) {
     let places = Arc::new(Semaphore::new(CLIENTS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                warn!(%error, "a reader of metrics could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+        let stream = listening::next("metrics", || listener.accept()).await;
         let router = router.clone();
         tokio::spawn(async move {
             match tokio::time::timeout(PATIENCE, serve_one(stream, router)).await {

@@ -240,16 +240,6 @@ impl Names {
             && snapshot.identity(address).is_some_and(Identity::is_outside)
     }
 
-    /// The endpoint that has an address.
-    pub fn endpoint_at(&self, address: IpAddr) -> Option<EndpointId> {
-        self.snapshot.load().endpoint(address)
-    }
-
-    /// What an address is to rules.
-    pub fn identity_at(&self, address: IpAddr) -> Option<Identity> {
-        self.snapshot.load().identity(address)
-    }
-
     /// What a service's port is to rules, if there is one at this place.
     pub fn frontend_at(&self, frontend: Frontend) -> Option<Identity> {
         self.snapshot.load().frontend(frontend)

@@ -31,7 +31,7 @@ use crate::admin::{self, Failure};
 use crate::daemon::Shared;
 use map::Map;
 
-pub use serving::{Clients, Listeners};
+pub use serving::{Clients, serve};
 
 /// How many answers are worked out at once that take a while.
 const WORKERS: usize = 2;

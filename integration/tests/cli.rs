@@ -52,7 +52,10 @@ fn status_tells_how_the_daemon_fares() {
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(status["attachMode"], "tcx");
     assert_eq!(status["policies"], 1);
-    assert_eq!(status["endpoints"], serde_json::json!({"open": 2, "enforced": 2, "denied": 0}));
+    assert_eq!(
+        status["endpoints"],
+        serde_json::json!({"open": 2, "enforced": 2, "denied": 0, "audited": 0})
+    );
     assert_eq!(status["policyRevision"], status["appliedRevision"]);
     assert_eq!(status["problems"], serde_json::json!([]));
     assert_eq!(status["staleFiles"], serde_json::json!([]));

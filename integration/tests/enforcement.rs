@@ -153,7 +153,7 @@ fn a_pod_that_no_policy_selects_is_left_alone_and_its_lookups_bypass_the_proxy()
     let answer = backend.ask(service(&lab), "secret.example.org", RecordType::A);
     assert_eq!(answer.addresses, [ip("192.0.2.12")]);
     assert_eq!(daemon.enforcement("prod/backend"), "open");
-    assert_eq!(daemon.count("dns", "udp_queries"), 0);
+    assert_eq!(daemon.count("dns", "udp-queries"), 0);
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn beside_the_clusters_own_a_resolver_outside_is_answered_and_teaches_nothing() 
     assert_eq!(prober.connect(ip("203.0.113.10"), Ports::GREET), Reach::Silent);
     assert_eq!(daemon.learned("default/prober"), BTreeSet::new());
     assert_eq!(
-        (daemon.count("dns", "answers_not_learned"), daemon.count("dns", "learned")),
+        (daemon.count("dns", "answers-not-learned"), daemon.count("dns", "learned")),
         (4, 0)
     );
     let told = daemon.log().matches("a server that is not trusted is asked").count();

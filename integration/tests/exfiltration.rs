@@ -72,7 +72,7 @@ fn limits_hold_for_names_under_patterns_and_not_for_those_that_are_spelled_out()
     let counted = |limit| (daemon.count("limits", limit), counted_of(&daemon, CLIENT, limit));
     assert_eq!(counted("query-label-length"), (2, 2));
     assert_eq!(counted("query-distinct-names"), (8, 8));
-    assert_eq!(daemon.count("dns", "over_query_limit"), 10);
+    assert_eq!(daemon.count("dns", "over-query-limit"), 10);
     assert_eq!(counted_of(&daemon, OTHER, "query-distinct-names"), 0);
     let shown = daemon.ctl(&["endpoint", "get", CLIENT]).unwrap();
     assert!(shown.contains("query-distinct-names=8"), "{shown}");
@@ -93,7 +93,7 @@ fn in_audit_what_is_over_a_limit_passes_and_is_counted() {
         assert_eq!(daemon.count("limits", limit), count);
         assert_eq!(counted_of(&daemon, CLIENT, limit), count);
     }
-    assert_eq!(daemon.count("dns", "over_query_limit"), 0);
+    assert_eq!(daemon.count("dns", "over-query-limit"), 0);
     assert_eq!(daemon.log().matches(OVER).count(), 2);
 }
 
@@ -109,7 +109,7 @@ fn a_flood_of_queries_gets_its_burst_and_its_rate_through() {
         let name = format!("f{number}.fresh.example");
         socket.send_to(&query(number, &name, 1, 1), (server, 53)).unwrap();
     }
-    let judged = || daemon.count("dns", "allowed") + daemon.count("dns", "over_query_limit");
+    let judged = || daemon.count("dns", "allowed") + daemon.count("dns", "over-query-limit");
     soon("all are judged", || judged() == SENT);
     let allowed = daemon.count("dns", "allowed");
     let most = 4 + begun.elapsed().as_secs() + 1;

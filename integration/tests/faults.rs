@@ -64,13 +64,13 @@ fn whatever_a_server_does_its_client_hears_of_it_and_learns_what_it_was_told_alo
             ("slow", true, good, "learned"),
             ("silent", false, failed, "timeouts"),
             ("late", false, failed, "timeouts"),
-            ("late", false, failed, only_udp("unsolicited_id")),
-            ("twice", true, good, only_udp("unsolicited_id")),
+            ("late", false, failed, only_udp("unsolicited-id")),
+            ("twice", true, good, only_udp("unsolicited-id")),
             ("refusing", false, ResponseCode::Refused, "answered"),
             ("failing", false, failed, "answered"),
             ("truncating", tcp, good, "answered"),
-            ("garbage", false, failed, "malformed_answers"),
-            ("cut", false, failed, "malformed_answers"),
+            ("garbage", false, failed, "malformed-answers"),
+            ("cut", false, failed, "malformed-answers"),
             ("plain", true, good, "learned"),
         ] {
             let name = format!("{label}.tcp-{tcp}.odd.example");
@@ -120,7 +120,7 @@ fn an_address_that_finds_its_map_full_is_not_answered_and_others_stay() {
         let withheld: Vec<_> = (8..12).map(fresh_address).collect();
         assert_eq!(client.connect_all(&withheld, Ports::HTTP), [Reach::Silent; 4], "{map}");
         assert_eq!(daemon.count("limits", "map-full"), 4);
-        assert_eq!(daemon.count("dns", "learn_failed"), 4);
+        assert_eq!(daemon.count("dns", "learn-failed"), 4);
         let told = |log: &str| log.contains("WARN") && log.contains("full") && log.contains(map);
         assert!(daemon.log().lines().any(told), "{}", daemon.log());
         let told_of: Vec<_> = (0..8).map(fresh_address).collect();
@@ -177,7 +177,7 @@ fn a_write_that_the_kernel_refuses_opens_nothing_and_closes_nothing() {
     }
     assert_eq!(daemon.count("limits", "map-write-failed"), 3);
     assert_eq!(daemon.count("limits", "map-full"), 0);
-    assert_eq!(daemon.count("dns", "learn_failed"), 3);
+    assert_eq!(daemon.count("dns", "learn-failed"), 3);
     let told = |log: &str| log.contains("WARN") && log.contains("leases");
     assert!(daemon.log().lines().any(told), "{}", daemon.log());
     assert_eq!(ask(1), ResponseCode::NoError, "what is there needs no write");

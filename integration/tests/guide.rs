@@ -227,7 +227,7 @@ fn questions_are_asked_though_the_rule_names_neither_port_nor_namespace() {
         [false, true].map(|tcp| guide.ask("www.example.com", tcp)),
         [ResponseCode::NoError, ResponseCode::NoError]
     );
-    assert_eq!(guide.daemon.count("dns", "udp_queries"), 1);
+    assert_eq!(guide.daemon.count("dns", "udp-queries"), 1);
     assert_eq!(guide.to_pod("kube-system/coredns", Ports::HTTP), SILENT);
     assert_eq!(guide.reached(), NOTHING, "a name that is resolved is not yet open");
     assert_eq!(guide.warnings(), ["spec.egress[0].toEndpoints", "spec.egress[0].toPorts[1].rules"]);

@@ -150,7 +150,7 @@ fn a_tcp_client_may_pipeline_and_split_as_it_likes() {
         }
         assert_eq!(lab.questions().asked("www.example.net."), 0);
         assert_eq!(lab.questions().asked("secret.net."), 0);
-        assert_eq!(daemon.count("dns", "tcp_queries"), 14);
+        assert_eq!(daemon.count("dns", "tcp-queries"), 14);
     }
 }
 
@@ -162,7 +162,7 @@ fn a_stream_that_is_no_sequence_of_messages_is_ended() {
     let mut stream = DnsStream::connect(client.namespace(), server).unwrap();
     stream.send(&[0, 0, 0, 0]).unwrap();
     stream.receive().unwrap_err();
-    soon("it is counted", || daemon.count("dns", "tcp_broken") == 1);
+    soon("it is counted", || daemon.count("dns", "tcp-broken") == 1);
     // Others are served as before.
     let mut stream = DnsStream::connect(client.namespace(), server).unwrap();
     assert_eq!(stream.exchange(&query(1, "www.example.com", A, IN)).unwrap().id, 1);
@@ -276,7 +276,7 @@ fn an_answer_of_a_server_that_was_not_asked_is_counted_and_teaches_nothing() {
         forged.send(liar.namespace()).unwrap();
     }
     let unsolicited = || {
-        let kinds = ["unsolicited_id", "unsolicited_server", "unsolicited_question"];
+        let kinds = ["unsolicited-id", "unsolicited-server", "unsolicited-question"];
         kinds.iter().map(|kind| daemon.count("dns", kind)).sum::<u64>()
     };
     soon("they are counted", || unsolicited() == ports.len() as u64);

@@ -285,7 +285,7 @@ fn a_living_connection_to_a_dns_server_is_reset_when_the_proxy_is_to_see_it() {
         let mut stream = DnsStream::connect(client.namespace(), ip("9.9.9.9")).unwrap();
         let question = query(1, "www.example.com", 1, 1);
         assert_eq!(stream.exchange(&question).unwrap().id, 1);
-        assert_eq!(daemon.count("dns", "tcp_queries"), 0, "nothing went through the proxy");
+        assert_eq!(daemon.count("dns", "tcp-queries"), 0, "nothing went through the proxy");
 
         let generation = daemon.endpoint(CLIENT)["generation"].clone();
         let rules = "      rules: {dns: [{matchName: api.example.com}]}\n";
@@ -419,7 +419,7 @@ fn a_mark_of_the_pods_own_opens_nothing() {
             receive(&socket).is_ok()
         });
         assert!(answered.unwrap());
-        assert_eq!(daemon.count("dns", "udp_queries"), 1);
+        assert_eq!(daemon.count("dns", "udp-queries"), 1);
     }
 }
 

@@ -140,7 +140,7 @@ fn of_forged_answers_none_counts_and_the_true_one_does() {
     let received = received.unwrap();
     assert_eq!((received.metadata.id, addresses(&received)), (7, vec![ip("203.0.113.10")]));
     let counts =
-        ["unsolicited_id", "unsolicited_question", "unsolicited_kind", "unsolicited_server"];
+        ["unsolicited-id", "unsolicited-question", "unsolicited-kind", "unsolicited-server"];
     let count = || counts.map(|kind| daemon.count("dns", kind));
     soon("all six are counted", || count().iter().sum::<u64>() == 6);
     println!("{counts:?}: {:?}", count());
@@ -203,7 +203,7 @@ fn a_chain_in_two_answers_a_loop_and_a_long_one_teach_nothing() {
         vec![(SERVER, answer_to(query, &records).to_vec().unwrap())]
     });
     assert!(daemon.learned(CLIENT).is_empty(), "{:?}", daemon.learned(CLIENT));
-    assert_eq!(daemon.count("dns", "chains_cut"), 1);
+    assert_eq!(daemon.count("dns", "chains-cut"), 1);
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn a_server_that_no_rule_names_is_not_asked_whatever_the_port() {
     let client = lab.pod(CLIENT);
     let socket = client.namespace().run(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
     let before = daemon.drops(CLIENT);
-    let asked = daemon.count("dns", "udp_queries");
+    let asked = daemon.count("dns", "udp-queries");
     // A resolver nobody allowed; then, at the one that is, DNS over QUIC, multicast DNS and LLMNR.
     let targets = [("9.9.9.9", 53), (STRANGER, 53), (SERVER, 853), (SERVER, 5353), (SERVER, 5355)];
     for target in targets {
@@ -243,7 +243,7 @@ fn a_server_that_no_rule_names_is_not_asked_whatever_the_port() {
     let count = || daemon.drops(CLIENT).get("policy-denied").copied().unwrap_or(0);
     let first = before.get("policy-denied").copied().unwrap_or(0);
     soon("each packet is dropped", || count() >= first + 9);
-    assert_eq!(daemon.count("dns", "udp_queries"), asked);
+    assert_eq!(daemon.count("dns", "udp-queries"), asked);
     assert!(daemon.learned(CLIENT).is_empty());
 }
 
@@ -344,7 +344,7 @@ fn queries_that_nobody_answers_take_no_place_from_another_pod() {
     let answer = other.ask(Resolver::new(lab.dns_service()[0]), "www.example.com", RecordType::A);
     assert_eq!((answer.code, answer.addresses), (ResponseCode::NoError, vec![ip("203.0.113.10")]));
     println!("{:#}", daemon.ctl_json(&["status"]).unwrap()["dns"]);
-    soon("what is over the bound is counted", || daemon.count("dns", "over_endpoint") >= 180);
+    soon("what is over the bound is counted", || daemon.count("dns", "over-endpoint") >= 180);
 }
 
 #[test]

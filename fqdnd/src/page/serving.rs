@@ -3,12 +3,11 @@
 //! Nothing is kept for a client but its connection's buffer. Whoever is too slow for live flows is
 //! told what he missed; whoever reads nothing any more is dropped.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,10 +16,10 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tracing::{debug, error, warn};
+use tracing::debug;
 
-use crate::config;
 use crate::daemon::Shared;
+use crate::listening::{self, Listeners};
 
 /// How many connections there may be; a browser opens up to six for each page.
 const CONNECTIONS: usize = 48;
@@ -30,21 +29,12 @@ const IDLE: Duration = Duration::from_secs(20);
 const UNREAD: Duration = Duration::from_secs(30);
 /// What may wait for a client inside the daemon, in bytes.
 const BUFFER: usize = 64 << 10;
-/// How long not to accept after accepting has failed, as it does without free descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Who is connected, to all listeners together.
 #[derive(Debug)]
 pub struct Clients {
     places: Arc<Semaphore>,
     refused: AtomicU64,
-}
-
-/// The listeners, before anybody is served.
-#[derive(Debug, Default)]
-pub struct Listeners {
-    open: Vec<TcpListener>,
-    told: Vec<api::Listener>,
 }
 
 /// The tasks that serve; they end with this.
@@ -65,40 +55,14 @@ impl Clients {
     }
 }
 
-impl Listeners {
-    /// Opens them.
-    pub async fn open(keys: &config::Page) -> Self {
-        let mut listeners = Self::default();
-        for &address in &keys.listen {
-            let opened = TcpListener::bind(address).await.context("cannot listen");
-            listeners.take(address, opened);
-        }
-        listeners
+/// Serves until what this gives is dropped.
+pub fn serve(listeners: Listeners, shared: &Arc<Shared>) -> Serving {
+    let router = super::router(Arc::clone(shared));
+    let mut tasks = JoinSet::new();
+    for listener in listeners.into_open() {
+        tasks.spawn(accept(listener, Arc::clone(shared), router.clone()));
     }
-
-    fn take(&mut self, address: SocketAddr, opened: Result<TcpListener>) {
-        let failure = opened.map(|listener| self.open.push(listener)).err();
-        let failure = failure.map(|failure| format!("{failure:#}"));
-        if let Some(failure) = &failure {
-            error!(%address, error = failure, "the page is not served there");
-        }
-        self.told.push(api::Listener { address: address.to_string(), failure });
-    }
-
-    /// Where the page is served, or should be.
-    pub fn told(&self) -> Vec<api::Listener> {
-        self.told.clone()
-    }
-
-    /// Serves until what this gives is dropped.
-    pub fn serve(self, shared: &Arc<Shared>) -> Serving {
-        let router = super::router(Arc::clone(shared));
-        let mut tasks = JoinSet::new();
-        for listener in self.open {
-            tasks.spawn(accept(listener, Arc::clone(shared), router.clone()));
-        }
-        Serving { _tasks: tasks }
-    }
+    Serving { _tasks: tasks }
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>, router: Router) {
@@ -107,21 +71,14 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, router: Router) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                warn!(%error, "a reader of the page could not be accepted");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
+        let stream = listening::next("page", || listener.accept()).await;
         let Ok(place) = Arc::clone(&clients.places).try_acquire_owned() else {
             clients.refused.fetch_add(1, Ordering::Relaxed);
             continue;
         };
         let router = router.clone();
         connections.spawn(async move {
-            if let Err(error) = serve(stream, router).await {
+            if let Err(error) = serve_one(stream, router).await {
                 debug!(error = format!("{error:#}"), "a reader of the page broke off");
             }
             drop(place);
@@ -129,7 +86,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, router: Router) {
     }
 }
 
-async fn serve(stream: TcpStream, router: Router) -> Result<()> {
+async fn serve_one(stream: TcpStream, router: Router) -> Result<()> {
     stream.set_nodelay(true)?;
     let unread = u32::try_from(UNREAD.as_millis()).unwrap_or(u32::MAX);
     setsockopt(&stream, sockopt::TcpUserTimeout, &unread)?;
