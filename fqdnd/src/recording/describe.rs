@@ -35,7 +35,7 @@ pub struct Describer {
     sequence: u64,
 }
 
-/// What every flow has.
+/// What every flow of a proxy's has.
 struct Frame {
     time: Time,
     uuid: Uuid,
@@ -58,10 +58,9 @@ impl Describer {
 
     /// A packet that was dropped or began a flow.
     pub fn packet(&mut self, event: &PacketEvent, time: Time) -> Seen {
-        let frame = self.frame(time);
-        let grounds = Arc::clone(&frame.grounds);
-        let flow = self.undecided(event, frame);
+        let flow = self.undecided(event, time);
         let Some((case, outcome)) = case(event, &flow.destination) else { return flow.into() };
+        let grounds = Arc::clone(self.directory.grounds());
         Seen::new(time, move || {
             let to = flow.destination.address;
             let policies = to.map(|to| grounds.policies(&case, &flow.source, to, outcome));
@@ -71,7 +70,7 @@ impl Describer {
     }
 
     /// All of a packet's flow but the policies.
-    fn undecided(&mut self, event: &PacketEvent, frame: Frame) -> Flow {
+    fn undecided(&mut self, event: &PacketEvent, time: Time) -> Flow {
         let own = event.endpoint.map(|endpoint| self.directory.endpoint(endpoint));
         let own = own.unwrap_or_default();
         let (source, destination) = match &event.packet {
@@ -89,8 +88,8 @@ impl Describer {
         let service = event.packet.filter(|packet| packet.frontend);
         let service = service.and_then(|packet| self.directory.service(packet.identity?));
         Flow {
-            time: frame.time,
-            uuid: frame.uuid,
+            time,
+            uuid: self.uuid(),
             verdict,
             drop_reason,
             event: kind,
@@ -105,7 +104,7 @@ impl Describer {
             denied_by: Arc::default(),
             interface: Some((event.interface, self.directory.interface(event.interface))),
             proxy_port: None,
-            node: frame.node,
+            node: Arc::clone(&self.node),
         }
     }
 
@@ -129,10 +128,13 @@ impl Describer {
     }
 
     fn frame(&mut self, time: Time) -> Frame {
-        self.sequence += 1;
-        let uuid = Uuid::new(self.seed, self.sequence);
         let (node, grounds) = (Arc::clone(&self.node), Arc::clone(self.directory.grounds()));
-        Frame { time, uuid, node, grounds }
+        Frame { time, uuid: self.uuid(), node, grounds }
+    }
+
+    fn uuid(&mut self) -> Uuid {
+        self.sequence += 1;
+        Uuid::new(self.seed, self.sequence)
     }
 }
 
@@ -153,7 +155,8 @@ impl Frame {
 
     fn policies_of_question(&self, exchange: &Exchange, ends: &Ends, query: Name) -> Policies {
         let outcome = match (exchange.outcome, exchange.breach) {
-            (exchanges::Outcome::Refused, _) | (_, Some(Breach::Policy)) => Explained::Deny,
+            (exchanges::Outcome::Refused, _) => Explained::Deny,
+            (_, Some(Breach::Policy)) => Explained::Audit,
             (
                 exchanges::Outcome::OverLimit
                 | exchanges::Outcome::Answered(_)
@@ -210,10 +213,9 @@ fn case(event: &PacketEvent, to: &Side) -> Option<(Case, Explained)> {
     let outcome = match event.outcome {
         Outcome::Forwarded => Explained::Allow,
         Outcome::Redirected | Outcome::Inspected => Explained::Redirect,
-        Outcome::Dropped(reason) | Outcome::Audited(reason) => match reason {
-            DropReason::PolicyDenied | DropReason::DenyRule => Explained::Deny,
-            _ => return None,
-        },
+        Outcome::Dropped(DropReason::PolicyDenied | DropReason::DenyRule) => Explained::Deny,
+        Outcome::Audited(DropReason::PolicyDenied | DropReason::DenyRule) => Explained::Audit,
+        Outcome::Dropped(_) | Outcome::Audited(_) => return None,
     };
     let (Some(packet), Some(table), model::Direction::Outbound) =
         (&event.packet, event.table, event.direction)

@@ -19,6 +19,7 @@ use super::Flows;
 use super::bell::Call;
 use super::describe::Describer;
 use super::directory::Directory;
+use super::grounds::Grounds;
 use super::losses::Losses;
 use super::requests::Request;
 use super::superseded::Superseded;
@@ -79,6 +80,8 @@ struct Thread {
     counted: Instant,
     /// What was taken and is not in the ring yet, with when it happened.
     taken: Vec<(Moment, Entry)>,
+    /// What flows were explained by when it was last seen to.
+    grounds: Arc<Grounds>,
     superseded: Superseded,
     /// Every flow before this is described.
     described: Cursor,
@@ -87,10 +90,19 @@ struct Thread {
 impl Thread {
     fn new(shared: Arc<Shared>, flows: Arc<Flows>, ring: EventRing, losses: Losses) -> Self {
         let directory = Directory::new(Arc::clone(&shared), Arc::clone(&flows.unexplained));
-        let describer = Describer::new(&flows.node, directory, rand::random());
-        let described = flows.look(Ring::oldest);
-        let (counted, taken, superseded) = (Instant::now(), Vec::new(), Superseded::default());
-        Self { shared, flows, ring, describer, losses, counted, taken, superseded, described }
+        let grounds = Arc::clone(directory.grounds());
+        Self {
+            describer: Describer::new(&flows.node, directory, rand::random()),
+            described: flows.look(Ring::oldest),
+            shared,
+            flows,
+            ring,
+            losses,
+            counted: Instant::now(),
+            taken: Vec::new(),
+            grounds,
+            superseded: Superseded::default(),
+        }
     }
 
     fn run(mut self) {
@@ -173,10 +185,10 @@ impl Thread {
     /// Takes in what has changed; whether that was possible.
     fn refresh(&mut self) -> bool {
         let directory = &mut self.describer.directory;
-        let grounds = Arc::clone(directory.grounds());
         let is_fresh = directory.refresh();
         let now = Instant::now();
-        if !Arc::ptr_eq(&grounds, directory.grounds()) {
+        if !Arc::ptr_eq(&self.grounds, directory.grounds()) {
+            self.grounds = Arc::clone(directory.grounds());
             self.superseded.add(self.flows.look(Ring::newest), now);
         }
         if let Some(place) = self.superseded.due(now) {
