@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Bypass {
     /// What sort of way it is.
     pub kind: BypassKind,
+    /// What makes it, by a name that stays while places come and go.
+    pub subject: String,
     /// What makes it, and where.
     pub cause: String,
     /// What does not hold for that.

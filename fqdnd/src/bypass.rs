@@ -43,22 +43,23 @@ impl Bypasses {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *known, Arc::clone(&found));
         drop(known);
-        for api::Bypass { kind, cause, effect, remedy } in found.iter() {
-            if before.iter().any(|own| own.kind == *kind && own.cause == *cause) {
-                continue;
-            }
+        for own in found.iter().filter(|own| !has(&before, own)) {
+            let api::Bypass { kind, cause, effect, remedy, .. } = own;
             if kind.is_known() {
                 warn!(%kind, cause, effect, remedy, "packets of pods go past the programs");
             } else {
                 info!(%kind, cause, effect, remedy, "a program of somebody else is not known");
             }
         }
-        for api::Bypass { kind, cause, .. } in before.iter() {
-            if !found.iter().any(|own| own.kind == *kind && own.cause == *cause) {
-                info!(%kind, cause, "packets do not go past the programs by this any more");
-            }
+        for api::Bypass { kind, cause, .. } in before.iter().filter(|own| !has(&found, own)) {
+            info!(%kind, cause, "packets do not go past the programs by this any more");
         }
     }
+}
+
+/// Whether it is among these, be it in other places.
+fn has(all: &[api::Bypass], one: &api::Bypass) -> bool {
+    all.iter().any(|own| own.kind == one.kind && own.subject == one.subject)
 }
 
 /// Looks until what this gives is dropped.

@@ -50,6 +50,7 @@ fn into_pods(sight: &Sight, node: &host::Node) -> Vec<Bypass> {
         };
         Bypass {
             kind: BypassKind::IntoPod,
+            subject: name.to_owned(),
             cause: format!("{} {call}", place(&others, node)),
             effect: UNSEEN.to_owned(),
             remedy: remedy(&[name, caller]).to_owned(),
@@ -78,8 +79,9 @@ fn first(sight: &Sight, node: &host::Node) -> Vec<Bypass> {
     for other in sight.others.iter().filter(|other| other.precedes) {
         places.entry((other.side, &other.name)).or_default().push(other);
     }
-    let told = places.into_iter().map(|((side, _), others)| Bypass {
+    let told = places.into_iter().map(|((side, name), others)| Bypass {
         kind: BypassKind::First,
+        subject: format!("{name} at {side}"),
         cause: format!("{} comes before fqdnd's", place(&others, node)),
         effect: match side {
             Side::Ingress => UNJUDGED,
@@ -99,6 +101,7 @@ fn first_by_xdp(sight: &Sight, node: &host::Node) -> Option<Bypass> {
     let interfaces: BTreeSet<Interface> = sight.own.iter().filter(with_xdp).copied().collect();
     (!interfaces.is_empty()).then(|| Bypass {
         kind: BypassKind::First,
+        subject: "xdp".to_owned(),
         cause: format!("an XDP program on {} comes before fqdnd's", names(&interfaces, node)),
         effect: UNJUDGED.to_owned(),
         remedy: "Take it off pods' interfaces".to_owned(),
@@ -110,6 +113,7 @@ fn netkit(node: &host::Node) -> Option<Bypass> {
     let devices: BTreeSet<Interface> = devices.map(|link| link.index).collect();
     (!devices.is_empty()).then(|| Bypass {
         kind: BypassKind::Netkit,
+        subject: "netkit".to_owned(),
         cause: format!("netkit devices: {}", names(&devices, node)),
         effect:
             "pods behind them are not judged, but for those whose record names the device, and \
@@ -125,6 +129,7 @@ fn unseen_answers(unanswered: &Unanswered) -> Option<Bypass> {
     let pods = listed(telling.iter().map(|(name, _)| format!("{}/{}", name.namespace, name.name)));
     (!telling.is_empty()).then(|| Bypass {
         kind: BypassKind::Unanswered,
+        subject: "connections".to_owned(),
         cause: format!("{count} connections that ended without an answer being seen, of {pods}"),
         effect: "answers seem to reach these pods past the node's end of their interfaces, by \
                  which they are not noted: connections count as idle after a minute, and answers \
@@ -147,6 +152,7 @@ fn unread(sight: &Sight, node: &host::Node) -> Vec<Bypass> {
         let interfaces: BTreeSet<Interface> = others.iter().map(|other| other.interface).collect();
         Bypass {
             kind: BypassKind::Unread,
+            subject: why.to_string(),
             cause: format!("programs of others at ingress of {}", names(&interfaces, node)),
             effect: format!("whether they hand packets into pods is not known: {why}"),
             remedy: "`fqdnd check`, with all of root's rights on the node, can tell".to_owned(),
@@ -169,11 +175,7 @@ fn place(others: &[&Other], node: &host::Node) -> String {
         0 => String::new(),
         _ => format!(" (id {})", listed(ids.iter().map(ToString::to_string))),
     };
-    let side = match one.side {
-        Side::Ingress => "ingress",
-        Side::Egress => "egress",
-    };
-    format!("{what}{ids} at {side} of {}", names(&interfaces, node))
+    format!("{what}{ids} at {} of {}", one.side, names(&interfaces, node))
 }
 
 fn names(interfaces: &BTreeSet<Interface>, node: &host::Node) -> String {
