@@ -78,6 +78,22 @@ async fn a_start_without_the_server_has_in_force_what_it_gave_before_and_then_wh
 }
 
 #[tokio::test]
+async fn a_server_that_answers_nothing_is_not_waited_for_where_what_it_gave_was_kept() {
+    let ground = begin().await;
+    ground.api().fault(|faults| {
+        faults.away = false;
+        faults.delay = 2 * PATIENCE;
+    });
+    let mut watched = watch(&ground).await;
+    assert!(watched.now().policies.contains_key(&key("one")));
+    ground.api().fault(|faults| faults.delay = Duration::ZERO);
+    put(&ground, "two", "203.0.113.2/32");
+    ground.api().cut();
+    let told = |now: &kubernetes::Inventory| now.policies.contains_key(&key("two"));
+    watched.until("what is new", told).await;
+}
+
+#[tokio::test]
 async fn a_policy_that_broke_while_nobody_watched_is_in_force_as_it_was() {
     let ground = begin().await;
     let broken = policy("apps", "one", "203.0.113.1/32") + "    toEntities: [world]\n";

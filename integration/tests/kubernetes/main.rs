@@ -9,6 +9,7 @@ mod cluster;
 mod deployed;
 mod faults;
 mod ground;
+mod identities;
 mod kept;
 mod node;
 mod races;

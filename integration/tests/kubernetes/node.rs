@@ -42,7 +42,7 @@ pub struct Node {
 }
 
 impl Node {
-    fn new(flags: &[&str]) -> Self {
+    pub fn new(flags: &[&str]) -> Self {
         Self::begin(flags, |lab, flags| Daemon::start(lab, flags).unwrap())
     }
 
@@ -83,6 +83,17 @@ impl Node {
 
     pub fn enforcement(&self, path: &str) -> String {
         self.daemon.enforcement(path)
+    }
+
+    /// What describes a pod of the lab, as the API server shows it.
+    pub fn described(&self, path: &str) -> Value {
+        let documents = documents(self.lab.manifests().directory());
+        let is_it = |own: &Value| {
+            let name = own["metadata"]["name"].as_str().unwrap_or_default();
+            let namespace = own["metadata"]["namespace"].as_str().unwrap_or_default();
+            own["kind"] == "Pod" && format!("{namespace}/{name}") == path
+        };
+        documents.into_iter().find(is_it).expect("a pod of the lab")
     }
 
     pub fn resolves(&self, path: &str) {

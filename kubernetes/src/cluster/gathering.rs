@@ -24,6 +24,10 @@ const TOLD: Duration = Duration::from_secs(10);
 /// How long lists may take at the start before what was kept of them is in force. A server that
 /// refuses is not waited for that long.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same while the server has given no list at all. What was kept is then all that there is, as
+/// it was in force before, and nothing of it is judged by anything newer; a server that does give
+/// lists is given the time to give the others.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// What puts together what the watches say.
 pub(super) struct Gathering {
@@ -59,13 +63,14 @@ impl Gathering {
     /// The first inventory: every list and the runtime's record were read whole, or, where the
     /// server does not give its lists, were kept by an earlier daemon.
     pub async fn first(&mut self) -> Inventory {
-        let mut told = Instant::now() + TOLD;
-        let patience = Instant::now() + PATIENCE;
+        let start = Instant::now();
+        let mut told = start + TOLD;
         self.want_secrets();
         loop {
             if let Some(inventory) = self.store.inventory() {
                 return inventory;
             }
+            let patience = start + if self.store.is_empty_handed() { SILENCE } else { PATIENCE };
             let is_late = Instant::now() >= patience;
             if self.store.may_begin_as_kept(is_late) {
                 let unread = self.store.unread();

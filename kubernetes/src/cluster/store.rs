@@ -169,6 +169,11 @@ impl Store {
         self.restored && missing && (is_late || self.inventory.watched.iter().any(refused))
     }
 
+    /// Whether no list was read yet.
+    pub fn is_empty_handed(&self) -> bool {
+        self.listed.is_empty()
+    }
+
     /// Takes what was kept for lists that were not read.
     pub fn begin_as_kept(&mut self) {
         self.listed.extend(Kind::ALL);
