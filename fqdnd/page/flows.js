@@ -9,7 +9,7 @@ export const title = "Flows";
 
 const LAST = 200;
 const SHOWN = 400;
-const VERDICTS = ["", "forwarded", "redirected", "dropped", "error"];
+const VERDICTS = ["", "forwarded", "redirected", "dropped", "audit", "error"];
 
 export function mount(root, parameters) {
   const filter = { pod: "", name: "", verdict: "", port: "", ...parameters };

@@ -43,7 +43,9 @@ function showHealth(status) {
     ? ["bad", "!", count(problems, "problem")]
     : behind
       ? ["warn", "…", `revision ${status.policyRevision} is being applied`]
-      : ["good", "✓", `enforcing ${count(status.policies, "policy", "policies")}`];
+      : status.audit
+        ? ["warn", "◎", `auditing ${count(status.policies, "policy", "policies")}`]
+        : ["good", "✓", `enforcing ${count(status.policies, "policy", "policies")}`];
   setHealth(tone, sign, text);
 }
 

@@ -30,12 +30,13 @@ function described(status) {
     .map(([name, number]) => `${name} ${number.toLocaleString("en")}`).join(" · ");
   const problem = (own) => [own.file && `${own.file}:${own.line}`, own.field, own.message].filter(Boolean).join(": ");
   return [
+    ...(status.audit ? [h("p", { class: "note" }, "Every policy is audited: nothing is enforced.")] : []),
     ...status.problems.map((own) => h("p", { class: "failure" }, problem(own))),
     facts([
       ["Version", `${status.version}, up ${span(status.uptimeSeconds)}`],
       ["Kernel", `${status.kernel}, attached by ${status.attachMode}`],
       ["Policies", `${status.policies} from ${status.files} files; revision ${status.appliedRevision} of ${status.policyRevision} is enforced`],
-      ["Pods", `${endpoints.enforced} enforced, ${endpoints.open} open, ${endpoints.denied} denied`],
+      ["Pods", `${endpoints.enforced} enforced, ${endpoints.audited} audited, ${endpoints.open} open, ${endpoints.denied} denied`],
       ["DNS", counts(status.dns)],
       ["Flows", counts(status.flows)],
       ["Limits", counts(status.limits)],
@@ -49,7 +50,7 @@ function described(status) {
 
 function row(own) {
   const pod = `${own.namespace}/${own.name}`;
-  const [tone, sign] = { enforced: ["good", "✓"], open: ["warn", "○"], denied: ["bad", "✕"] }[own.enforcement] ?? ["soft", "·"];
+  const [tone, sign] = { enforced: ["good", "✓"], audited: ["warn", "◎"], open: ["warn", "○"], denied: ["bad", "✕"] }[own.enforcement] ?? ["soft", "·"];
   const dropped = Object.values(own.drops).reduce((sum, number) => sum + number, 0);
   return h("tr", {},
     h("td", { class: "mono" }, h("a", { href: link("flows", { pod }) }, pod)),

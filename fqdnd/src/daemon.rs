@@ -218,7 +218,7 @@ async fn start(
     let node = Node::new(settings::engine(config)?);
     let mut reconciler = Reconciler::new(node, Arc::clone(&datapath), Arc::clone(&names), &dump)?;
     if config.audit {
-        reconciler.leave_open();
+        reconciler.audit();
     } else {
         reconciler.close_unknown(PodInterfaces::new(&config.kubernetes.interfaces));
     }

@@ -56,6 +56,9 @@ impl Health {
             reasons.push(format!("revision {planned} is not in force, but {applied} is"));
             reasons.extend(reconciler.problems().first().cloned());
         }
+        if reconciler.audits() {
+            reasons.push("every policy is audited: nothing is enforced".to_owned());
+        }
         let mut state = self.lock();
         state.phase = Phase::InCharge;
         state.ready = planned == applied;

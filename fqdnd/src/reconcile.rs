@@ -40,8 +40,8 @@ pub struct Reconciler {
     pending: Pending,
     /// What leads into pods, and is not to be open before it is known into which.
     of_pods: PodInterfaces,
-    /// Whether nothing is to be closed for what is not known.
-    leaves_open: bool,
+    /// Whether every policy is audited: nothing is closed for what is not known.
+    audits: bool,
     /// Which device each index meant when it was last looked at.
     incarnations: BTreeMap<Interface, u64>,
     problems: Vec<String>,
@@ -73,7 +73,7 @@ impl Reconciler {
             endpoints: Objects::default(),
             placed: Objects::default(),
             of_pods: PodInterfaces::default(),
-            leaves_open: false,
+            audits: false,
             incarnations: BTreeMap::new(),
             problems: Vec::new(),
             planned: 0,
@@ -88,11 +88,15 @@ impl Reconciler {
         self.of_pods = of_pods;
     }
 
-    /// Has nothing closed for what is not known: where policies are only audited, a pod that is not
-    /// known yet loses nothing.
-    pub fn leave_open(&mut self) {
-        self.leaves_open = true;
+    /// Every policy is audited, so that a pod that is not known yet loses nothing.
+    pub fn audit(&mut self) {
+        self.audits = true;
         self.pending.clear();
+    }
+
+    /// Whether every policy is audited.
+    pub fn audits(&self) -> bool {
+        self.audits
     }
 
     /// The first revision: the kernel's state becomes the desired one by difference, leases that
@@ -280,7 +284,7 @@ impl Reconciler {
 
     /// After a failed write: new endpoints stay closed, and the kernel tells what is in force.
     fn fall_back(&mut self, plan: &Plan) {
-        let new = plan.endpoints.values().filter(|_| !self.leaves_open);
+        let new = plan.endpoints.values().filter(|_| !self.audits);
         for local in new {
             if self.attachments.contains(local.interface) {
                 continue;

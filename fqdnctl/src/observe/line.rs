@@ -96,7 +96,7 @@ impl Line<'_> {
         }
     }
 
-    /// How it was seen, and for a drop why it was dropped.
+    /// How it was seen, and for a drop or an audit why.
     pub fn kind(&self) -> String {
         if let Some(l7) = &self.flow.l7 {
             let protocol = match &l7.record {
@@ -116,6 +116,9 @@ impl Line<'_> {
         let event = self.flow.event_type.unwrap_or_default();
         match event.r#type {
             event::DROP => format!("drop:{}", self.reason().unwrap_or_default()),
+            event::POLICY_VERDICT if self.flow.verdict() == Verdict::Audit => {
+                format!("audit:{}", self.reason().unwrap_or_default())
+            }
             event::POLICY_VERDICT => {
                 let matched = usize::try_from(self.flow.policy_match_type).unwrap_or(usize::MAX);
                 let matched = POLICY_MATCHES.get(matched).unwrap_or(&"unknown");
@@ -129,7 +132,7 @@ impl Line<'_> {
         }
     }
 
-    /// Why it was dropped: our word for it, or Hubble's where we have none.
+    /// Why it was dropped, or would have been: our word for it, or Hubble's where we have none.
     pub fn reason(&self) -> Option<String> {
         let reason = self.flow.drop_reason_desc();
         if self.flow.drop_reason_desc == 0 {
@@ -163,7 +166,7 @@ impl Line<'_> {
         let flow = self.flow;
         // What was dropped because nothing allows it may name the policies that let it be asked.
         let [egress, ingress] = match flow.verdict() {
-            Verdict::Dropped => [&flow.egress_denied_by, &flow.ingress_denied_by],
+            Verdict::Dropped | Verdict::Audit => [&flow.egress_denied_by, &flow.ingress_denied_by],
             _ => [&flow.egress_allowed_by, &flow.ingress_allowed_by],
         };
         egress.iter().chain(ingress).map(policy).collect()

@@ -15,7 +15,7 @@ pub(super) fn verdict(text: &str) -> Result<i32, String> {
         "drop" | "dropped" | "deny" | "denied" => Verdict::Dropped,
         "redirect" | "redirected" => Verdict::Redirected,
         "error" => Verdict::Error,
-        "audit" => Verdict::Audit,
+        "audit" | "audited" => Verdict::Audit,
         "trace" | "traced" => Verdict::Traced,
         "translate" | "translated" => Verdict::Translated,
         _ => {

@@ -43,7 +43,7 @@ pub(super) struct NameActivity {
     pub endpoints: BTreeSet<String>,
 }
 
-/// A drop, and how often the same was dropped.
+/// A drop, or what would have been one if its policies were enforced, and how often the same was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Drop {
     /// When it was seen last, since 1970.
@@ -52,8 +52,10 @@ pub(super) struct Drop {
     pub endpoint: String,
     /// Where it was to go, or what was asked for.
     pub target: String,
-    /// Why it was dropped.
+    /// Why it was dropped, or would have been.
     pub reason: String,
+    /// Whether it passed all the same.
+    pub audited: bool,
     /// The policies that deny it, each with its place.
     pub policies: Vec<String>,
     /// How often it was seen.
@@ -78,7 +80,7 @@ impl Activity {
                 self.count_name(name, &endpoint, second, |own| own.connections.count(second, 1));
             }
         }
-        if flow.verdict() == Verdict::Dropped {
+        if matches!(flow.verdict(), Verdict::Dropped | Verdict::Audit) {
             self.remember(drop(flow, endpoint, time));
         }
     }
@@ -164,9 +166,14 @@ fn entry<'a, T: Default>(all: &'a mut BTreeMap<String, T>, key: &str) -> Option<
 }
 
 impl Drop {
+    /// Why it was dropped, or passed only because its policies are audited.
+    pub fn why(&self) -> String {
+        if self.audited { format!("audit:{}", self.reason) } else { self.reason.clone() }
+    }
+
     fn is_same(&self, other: &Self) -> bool {
-        (&self.endpoint, &self.target, &self.reason)
-            == (&other.endpoint, &other.target, &other.reason)
+        (&self.endpoint, &self.target, &self.reason, self.audited)
+            == (&other.endpoint, &other.target, &other.reason, other.audited)
     }
 }
 
@@ -178,7 +185,8 @@ fn drop(flow: &Flow, endpoint: String, time: Duration) -> Drop {
         None => format!("{}{}", line.destination().name, protocol(flow)),
     };
     let reason = line.reason().unwrap_or_else(|| "unknown".to_owned());
-    Drop { time, endpoint, target, reason, policies: line.policies(), count: 1 }
+    let audited = flow.verdict() == Verdict::Audit;
+    Drop { time, endpoint, target, reason, audited, policies: line.policies(), count: 1 }
 }
 
 /// Whose flow it is: the pod on this node, by whose rules it is judged.
@@ -203,7 +211,7 @@ fn is_ingress(flow: &Flow) -> bool {
 /// Whether it is the first packet of a connection that passed, if only to a proxy.
 fn begins_connection(flow: &Flow) -> bool {
     flow.r#type() == FlowType::L3L4
-        && matches!(flow.verdict(), Verdict::Forwarded | Verdict::Redirected)
+        && matches!(flow.verdict(), Verdict::Forwarded | Verdict::Redirected | Verdict::Audit)
 }
 
 /// The name that a query asks for.
@@ -293,6 +301,22 @@ mod tests {
         assert_eq!(drops, expected);
         let denied = activity.drops().next().unwrap();
         assert_eq!(denied.policies, ["default/one-name (one-name.yaml:25)"]);
+    }
+
+    #[test]
+    fn what_is_audited_stands_among_the_drops_and_counts_as_a_connection() {
+        let drop = samples::drop("203.0.113.40", 443);
+        let audited = Flow {
+            verdict: Verdict::Audit.into(),
+            destination_names: vec!["www.example.com".to_owned()],
+            r#type: FlowType::L3L4.into(),
+            ..drop.clone()
+        };
+        let activity = activity(&[drop, audited.clone(), audited]);
+        let drops: Vec<_> = activity.drops().map(|own| (own.why(), own.count)).collect();
+        assert_eq!(drops, [("audit:deny-rule".to_owned(), 2), ("deny-rule".to_owned(), 1)]);
+        let (name, own) = activity.names().next().unwrap();
+        assert_eq!((name, own.connections.per_second(NOW.as_secs())), ("www.example.com", 0.2));
     }
 
     #[test]

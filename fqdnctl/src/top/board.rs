@@ -193,7 +193,7 @@ impl Board {
     /// The drops that a filter selects, the latest first.
     pub fn drops(&self, filter: &str) -> Vec<&Drop> {
         let selected = self.activity.drops().filter(|own| {
-            [&own.endpoint, &own.target, &own.reason].iter().any(|text| contains(text, filter))
+            [&own.endpoint, &own.target, &own.why()].iter().any(|text| contains(text, filter))
         });
         selected.collect()
     }

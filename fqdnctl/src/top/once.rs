@@ -129,6 +129,7 @@ struct DropSnapshot<'a> {
     endpoint: &'a str,
     target: &'a str,
     reason: &'a str,
+    audited: bool,
     policies: &'a [String],
     count: u64,
 }
@@ -144,6 +145,7 @@ impl<'a> Snapshot<'a> {
             endpoint: &own.endpoint,
             target: &own.target,
             reason: &own.reason,
+            audited: own.audited,
             policies: &own.policies,
             count: own.count,
         });
@@ -239,7 +241,7 @@ DROPPED  ENDPOINT           TO                          REASON             COUNT
             json["drops"],
             serde_json::json!([{
                 "time": "2026-11-23T10:29:54Z", "endpoint": "default/client",
-                "target": "203.0.113.40:443/TCP", "reason": "deny-rule",
+                "target": "203.0.113.40:443/TCP", "reason": "deny-rule", "audited": false,
                 "policies": ["default/one-name (one-name.yaml:25)"], "count": 1,
             }])
         );

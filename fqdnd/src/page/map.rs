@@ -145,7 +145,7 @@ impl Edge {
     fn add(&mut self, flow: &Flow) {
         self.counts.add(flow);
         self.last = self.last.max(millis(flow.time));
-        if let Some(reason) = flow.drop_reason {
+        if let Some(reason) = flow.drop_reason.filter(|_| flow.verdict == Verdict::Dropped) {
             *self.reasons.entry(reason.to_string()).or_default() += 1;
         }
         if let Some(port) = flow.l4.map(port)

@@ -46,9 +46,9 @@ fn a_real_prometheus_follows_a_real_run_shows_it_and_no_alert_fires() {
 /// The dashboard that is shipped.
 const DASHBOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/grafana-dashboard.json");
 
-/// Panels of what is not in the story: no request is judged in it, and so none is refused or takes
-/// time.
-const QUIET: [&str; 2] = ["Refusals by reason", "Time to the answer"];
+/// Panels of what is not in the story: nothing is audited in it, and no request is judged, so none is
+/// refused or takes time.
+const QUIET: [&str; 3] = ["Audits by reason", "Refusals by reason", "Time to the answer"];
 
 /// One query of a panel.
 struct Query {
@@ -154,6 +154,8 @@ tests:
   - {{series: 'fqdnd_dns_latency_seconds_bucket{{instance="d", stage="kernel-write", le="+Inf"}}', values: '0+100x20'}}
   - {{series: 'fqdnd_dns_datagrams_lost_total{{instance="c", reason="overrun"}}', values: '0+100x20'}}
   - {{series: 'fqdnd_endpoints{{instance="c", state="denied"}}', values: '1+0x20'}}
+  - {{series: 'fqdnd_audit{{instance="c"}}', values: '1+0x20'}}
+  - {{series: 'fqdnd_audit{{instance="d"}}', values: '0+0x20'}}
   - {{series: 'fqdnd_bypasses{{instance="c", kind="into-pod"}}', values: '1+0x20'}}
   - {{series: 'fqdnd_bypasses{{instance="d", kind="unread"}}', values: '1+0x20'}}
   - {{series: 'fqdnd_stale_manifest_files{{instance="c"}}', values: '1+0x20'}}
@@ -173,6 +175,7 @@ tests:
     - {{labels: '{{alertname="FqdndQueriesLost", instance="c"}}', value: 1}}
     - {{labels: '{{alertname="FqdndL7ProxyRestarts", instance="c"}}', value: 1}}
     - {{labels: '{{alertname="FqdndEndpointDenied", instance="c"}}', value: 1}}
+    - {{labels: '{{alertname="FqdndAuditsOnly", instance="c"}}', value: 1}}
     - {{labels: '{{alertname="FqdndBypassed", instance="c"}}', value: 1}}
     - {{labels: '{{alertname="FqdndBrokenManifests", instance="c"}}', value: 1}}
     - {{labels: '{{alertname="FqdndFlowRecordsLost", instance="c"}}', value: 1}}

@@ -102,6 +102,10 @@ impl Verdict {
             return Some(Condition::new(ENFORCED, false, "Refused", message, self.generation));
         }
         let (nodes, enforcing) = (tally.nodes(), tally.enforcing(&self.uid));
+        if self.audited {
+            let message = format!("audited on {enforcing} of {nodes} nodes: it drops nothing");
+            return Some(Condition::new(ENFORCED, false, "Audited", message, self.generation));
+        }
         let everywhere = enforcing == nodes;
         let reason = if everywhere { "Everywhere" } else { "NotEverywhere" };
         let message = format!("on {enforcing} of {nodes} nodes");
@@ -131,7 +135,8 @@ mod tests {
     use crate::cluster::verdict::Verdicts;
 
     fn verdict(generation: i64) -> Verdict {
-        Verdict { uid: "u".to_owned(), generation, problems: Vec::new(), told: Vec::new() }
+        let (uid, audited) = ("u".to_owned(), false);
+        Verdict { uid, generation, audited, problems: Vec::new(), told: Vec::new() }
     }
 
     fn tally(of: &Verdict, nodes: &[&Verdict]) -> Tally {
@@ -161,6 +166,14 @@ mod tests {
         let times: Vec<_> =
             everywhere.iter().map(|own| own.last_transition_time.as_str()).collect();
         assert_eq!(times, ["t1", "t3"], "what did not change has its time");
+    }
+
+    #[test]
+    fn one_that_is_audited_is_not_enforced_and_says_where_it_is_audited() {
+        let policy = Verdict { audited: true, ..verdict(2) };
+        let (wanted, _) = policy.conditions(Some(&tally(&policy, &[&policy, &verdict(2)])), "t");
+        let shown = [&wanted[1].status, &wanted[1].reason, &wanted[1].message];
+        assert_eq!(shown, ["False", "Audited", "audited on 1 of 2 nodes: it drops nothing"]);
     }
 
     #[test]

@@ -269,8 +269,10 @@ impl Store {
             self.changes.insert(key.clone(), Some(text));
         }
         self.names.entry(kind).or_default().insert(name.clone());
+        let mut audited = false;
         let problems = match object {
             Ok(object) => {
+                audited = matches!(&object, Object::Policy(policy) if policy.audited);
                 self.problems.remove(&key);
                 self.lost.remove(&key);
                 self.put_object(kind, &name, object);
@@ -287,7 +289,7 @@ impl Store {
             }
         };
         if let Some(policy) = policy_key(kind, &name) {
-            let verdict = Verdict { uid, generation, problems, told };
+            let verdict = Verdict { uid, generation, audited, problems, told };
             keep(&mut self.verdicts, policy, verdict);
         }
     }

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::cluster::verdict::Verdicts;
+use crate::cluster::verdict::{Verdict, Verdicts};
 
 const BUCKETS: usize = 32;
 /// How many objects the nodes' words are spread over, so that none of them grows too large: with
@@ -25,9 +25,11 @@ impl Digest {
     pub fn of(verdicts: &Verdicts) -> Self {
         let mut digest = Self::default();
         for verdict in verdicts.values().filter(|verdict| verdict.problems.is_empty()) {
-            let bucket = &mut digest.0[bucket(&verdict.uid)];
-            *bucket =
-                bucket.wrapping_add(number(&format!("{} {}", verdict.uid, verdict.generation)));
+            let Verdict { uid, generation, .. } = &**verdict;
+            // An annotation is no part of what generations count.
+            let audited = if verdict.audited { " audited" } else { "" };
+            let bucket = &mut digest.0[bucket(uid)];
+            *bucket = bucket.wrapping_add(number(&format!("{uid} {generation}{audited}")));
         }
         digest
     }
@@ -126,13 +128,13 @@ mod tests {
     use policy::PolicyKey;
 
     use super::*;
-    use crate::cluster::verdict::Verdict;
 
     fn verdicts(generations: &[(usize, i64)]) -> Verdicts {
         let verdict = |&(number, generation): &(usize, i64)| {
             let name = format!("p{number}");
             let uid = format!("uid-{number}");
-            let verdict = Verdict { uid, generation, problems: Vec::new(), told: Vec::new() };
+            let (audited, problems, told) = Default::default();
+            let verdict = Verdict { uid, generation, audited, problems, told };
             (PolicyKey { namespace: None, name }, Arc::new(verdict))
         };
         generations.iter().map(verdict).collect()

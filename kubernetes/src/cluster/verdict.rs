@@ -14,6 +14,8 @@ pub struct Verdict {
     pub uid: String,
     /// The generation of the `spec` that was read.
     pub generation: i64,
+    /// Whether it is audited: what it alone would drop passes.
+    pub audited: bool,
     /// Why it is not in force as it stands; empty where it is.
     pub problems: Vec<Problem>,
     /// What its status says of that.

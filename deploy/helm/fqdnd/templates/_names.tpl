@@ -45,6 +45,9 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
   "kubernetes" $kubernetes
   "log" (dict "format" "json")
 -}}
+{{- if .Values.audit -}}
+{{- $_ := set $config "audit" true -}}
+{{- end -}}
 {{- if .Values.nodeCaches -}}
 {{- $_ := set $config "learning" (dict "resolvers" .Values.nodeCaches) -}}
 {{- end -}}

@@ -68,6 +68,23 @@ fn a_drop_names_our_reason_once() {
 }
 
 #[test]
+#[expect(deprecated, reason = "the server puts it into no other field")]
+fn an_audit_names_the_reason_for_which_it_would_have_been_dropped() {
+    let no_api = Policy { name: "no-api".to_owned(), ..Policy::default() };
+    let audited = Flow {
+        verdict: Verdict::Audit.into(),
+        event_type: Some(CiliumEventType { r#type: event::POLICY_VERDICT, sub_type: 0 }),
+        summary: "TCP Flags: SYN (lease-expired)".to_owned(),
+        egress_denied_by: vec![no_api],
+        ..flow()
+    };
+    let line = Line { flow: &audited, numeric: false };
+    let shown = (line.kind(), line.verdict(), line.summary());
+    assert_eq!(shown, ("audit:lease-expired".to_owned(), "AUDIT", "TCP Flags: SYN"));
+    assert_eq!(line.policies(), ["no-api"]);
+}
+
+#[test]
 fn a_reason_that_only_hubble_has_keeps_its_name() {
     let foreign = Flow { drop_reason_desc: DropReason::Nat46.into(), ..flow() };
     assert_eq!(Line { flow: &foreign, numeric: false }.kind(), "drop:nat46");

@@ -66,7 +66,12 @@ impl Fate {
     pub fn of(flow: &Flow) -> Self {
         let is_lookup = matches!(record(flow), Some(layer7::Record::Dns(_)));
         match flow.verdict() {
-            Verdict::Forwarded | Verdict::Redirected | Verdict::Audit => Self::Passed,
+            Verdict::Forwarded | Verdict::Redirected => Self::Passed,
+            Verdict::Audit => match flow.drop_reason_desc() {
+                // Whatever allows it, a rule denies it all the same, or no rule could allow it.
+                DropReason::PolicyDeny | DropReason::ServiceBackendNotFound => Self::Other,
+                _ => Self::Passed,
+            },
             // The lookup was allowed; that its server failed is another matter.
             Verdict::Error if is_lookup => Self::Passed,
             Verdict::Dropped if flow.drop_reason_desc() == DropReason::PolicyDenied => Self::Denied,

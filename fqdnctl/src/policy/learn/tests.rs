@@ -88,6 +88,25 @@ fn egress(manner: Manner, flows: &[Flow]) -> String {
 }
 
 #[test]
+fn what_passed_only_for_an_audit_is_learned_unless_a_rule_denies_it() {
+    let audited = |flow: Flow, reason: DropReason| Flow {
+        verdict: Verdict::Audit.into(),
+        drop_reason_desc: reason.into(),
+        ..flow
+    };
+    let flows = [
+        audited(lookup("api.example.com", &["203.0.113.10"]), DropReason::PolicyDenied),
+        audited(to_address("203.0.113.10", 443), DropReason::PolicyDenied),
+        audited(to_address("198.51.100.7", 25), DropReason::PolicyDeny),
+    ];
+    let (lessons, _, policy) = learned(Manner::default(), &flows);
+    assert_eq!(lessons.counts, lessons::Counts { learned: 2, ..Default::default() });
+    assert!(policy.contains("- matchName: api.example.com  # 1\n"), "{policy}");
+    assert!(policy.contains("- matchName: api.example.com  # 1 flow\n"), "{policy}");
+    assert!(!policy.contains("198.51.100.7"), "{policy}");
+}
+
+#[test]
 fn names_stand_for_addresses_and_each_line_says_how_often_it_was_seen() {
     let connection = || to_address("203.0.113.10", 443);
     // The lookup is told of after a connection to what it found.

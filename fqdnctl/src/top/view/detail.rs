@@ -155,7 +155,7 @@ impl Text {
                 false => format!(" by {}", drop.policies.join(", ")),
             };
             let time = clock(drop.time.as_secs());
-            let text = format!("{time} {} x{}{by}", drop.reason, drop.count);
+            let text = format!("{time} {} x{}{by}", drop.why(), drop.count);
             self.pair(fit_name, &drop.target, &text, self.palette.warning());
         }
     }

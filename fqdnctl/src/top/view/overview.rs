@@ -223,7 +223,7 @@ fn drop_cells(drop: &Drop, palette: Palette) -> Vec<Cell> {
         Cell::new(clock(drop.time.as_secs()), palette.faint()),
         Cell::new(&drop.endpoint, Style::new()),
         Cell::new(&drop.target, Style::new()),
-        Cell::new(&drop.reason, palette.warning()),
+        Cell::new(drop.why(), palette.warning()),
         Cell::new(drop.count, Style::new()),
     ]
 }
