@@ -1,6 +1,5 @@
 //! What the datapath needs of a machine, tried out.
 
-use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -15,7 +14,7 @@ use crate::{Options, attach, bpffs};
 pub struct Feature {
     /// Its name.
     pub name: &'static str,
-    /// The kernel that brought it; empty where it is no matter of the kernel's version.
+    /// The kernel that brought it.
     pub since: &'static str,
     /// Whether nothing works without it.
     pub required: bool,
@@ -25,19 +24,12 @@ pub struct Feature {
     pub detail: String,
 }
 
-/// Bits of the effective capabilities, by the kernel's numbers. Root in the first user namespace
-/// has all; CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
-const CAPABILITIES: [(&str, u32, &str); 2] = [("CAP_BPF", 39, "5.8"), ("CAP_PERFMON", 38, "5.8")];
 /// Where a bpf file system is mounted by custom.
 const BASE: &str = bpffs::MOUNT_POINT;
-const CAP_NET_ADMIN: u32 = 12;
-const CAP_SYS_ADMIN: u32 = 21;
 
 /// Tries out everything that the datapath needs. Nothing stays behind, no mount either.
 pub fn features() -> Vec<Feature> {
-    let mut found = capabilities();
-    found.push(feature("bpf file system", "4.4", false, mounted()));
-    found.extend(map_types());
+    let mut found = map_types();
     found.extend(programs());
     found
 }
@@ -51,37 +43,6 @@ fn feature(
     let present = answer.is_ok();
     let (Ok(detail) | Err(detail)) = answer;
     Feature { name, since, required, present, detail }
-}
-
-fn capabilities() -> Vec<Feature> {
-    let effective = effective_capabilities();
-    let has = |bit: u32| effective & (1 << bit) != 0;
-    let answer = |present: bool| {
-        if present { Ok("held".to_owned()) } else { Err("run as root, or grant it".to_owned()) }
-    };
-    let mut found: Vec<_> = CAPABILITIES
-        .into_iter()
-        .map(|(name, bit, since)| {
-            feature(name, since, true, answer(has(bit) || has(CAP_SYS_ADMIN)))
-        })
-        .collect();
-    found.push(feature("CAP_NET_ADMIN", "", true, answer(has(CAP_NET_ADMIN))));
-    found
-}
-
-fn effective_capabilities() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
-}
-
-fn mounted() -> Result<String, String> {
-    let path = Path::new(BASE);
-    if bpffs::is_bpffs(path) {
-        Ok(format!("mounted at {}", path.display()))
-    } else {
-        Err(format!("not mounted at {}; fqdnd mounts it", path.display()))
-    }
 }
 
 fn map_types() -> Vec<Feature> {
@@ -149,13 +110,16 @@ fn load_here() -> Result<Programs, String> {
     Ok(programs)
 }
 
-/// An error and what caused it, in one line.
+/// An error and what caused it, each told once: some errors tell their cause themselves.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let told = error.to_string();
+        if !text.ends_with(&told) {
+            text.push_str(": ");
+            text.push_str(&told);
+        }
         cause = error.source();
     }
     text

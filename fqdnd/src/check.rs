@@ -77,9 +77,9 @@ fn lines() -> anyhow::Result<Vec<Line>> {
             (false, true) => MISSING,
         },
         subject: feature.name.to_owned(),
-        detail: match (feature.present, feature.since) {
-            (true, _) | (false, "") => feature.detail,
-            (false, since) => format!("{}; since kernel {since}", feature.detail),
+        detail: match feature.present {
+            true => feature.detail,
+            false => format!("{}; since kernel {}", feature.detail, feature.since),
         },
     });
     Ok(findings.chain(features).chain(ways_past(&node)).collect())
