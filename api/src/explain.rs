@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use engine::explain;
 use model::{EndpointName, Protocol};
+use policy::DefaultDeny;
 use serde::{Deserialize, Serialize};
 
 /// A question.
@@ -41,19 +42,26 @@ pub struct ResolvedName {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// `allow`, `redirect` or `deny`.
+    /// `allow`, `redirect`, `audit` or `deny`. What is audited passes, and would be dropped or
+    /// refused, were none of the pod's policies audited.
     pub verdict: String,
     /// Why, in a word: `no-policy`, `not-enforced`, `allow-rule`, `l7-rule`, `dns-rule`,
     /// `name-refused`, or the reason that the datapath counts the drop under.
     pub reason: String,
     /// Whether what no rule allows is denied for the pod.
     pub enforced: bool,
-    /// The rules that decided.
+    /// The same, with what is between: `none`, `audited` or `enforced`.
+    #[serde(default)]
+    pub default_deny: String,
+    /// The rules that decided; those that would deny it, if it is audited.
     pub rules: Vec<RulePlace>,
     /// Rules that would allow it, were it not for one thing, the nearest first.
     pub near: Vec<NearRule>,
     /// The policies that select the pod.
     pub policies: Vec<String>,
+    /// Those of them that are audited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audited: Vec<String>,
     /// Each destination that was meant.
     pub destinations: Vec<Destination>,
     /// Where a name was meant: whether it may be asked for at the cluster's DNS service.
@@ -121,7 +129,7 @@ pub struct Destination {
     /// Its address, if one is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
-    /// `allow`, `redirect` or `deny`.
+    /// `allow`, `redirect`, `audit` or `deny`.
     pub verdict: String,
     /// Why, in a word.
     pub reason: String,
@@ -164,10 +172,12 @@ impl From<explain::Explanation> for Explanation {
         Self {
             verdict: own.outcome.as_str().to_owned(),
             reason: own.reason.as_str().to_owned(),
-            enforced: own.enforced,
+            enforced: own.default_deny == DefaultDeny::Enforced,
+            default_deny: own.default_deny.as_str().to_owned(),
             rules: own.decided.iter().map(RulePlace::from).collect(),
             near: own.near.iter().map(NearRule::from).collect(),
             policies: own.policies,
+            audited: own.audited,
             destinations: own.destinations.iter().map(Destination::from).collect(),
             lookup: own.lookup.as_ref().map(Destination::from),
             changes: own.changes.into_iter().map(Change::from).collect(),

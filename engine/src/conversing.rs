@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use model::{EndpointId, Frontend, Identity, Prefix, Protocol, Ruling, Verdict};
-use policy::{L7, Subject};
+use policy::{DefaultDeny, L7};
 
 use crate::snapshot::{Snapshot, TableView, find};
 
@@ -47,6 +47,8 @@ pub struct Alternatives {
 
 /// What a table says of one destination.
 enum Said {
+    /// That it is denied, or judged by another proxy.
+    Denied,
     Nothing,
     Anything,
     Limited(Alternatives),
@@ -64,15 +66,15 @@ impl Snapshot {
         let Some(client) = self.clients.get(&client) else { return L7Judgement::Unknown };
         let endpoint = client.endpoint;
         let Some(table) = client.table else { return L7Judgement::Anything(endpoint) };
-        let said = self.views.get(&table).map_or(Said::Nothing, |view| {
-            self.said(view, destination, |address| resolved(endpoint, address))
-        });
+        let Some(view) = self.views.get(&table) else { return L7Judgement::Refused(endpoint) };
+        let said = self.said(view, destination, |address| resolved(endpoint, address));
+        let default_deny = view.table.rules().default_deny();
         match said {
+            Said::Denied => L7Judgement::Refused(endpoint),
+            Said::Nothing if default_deny == DefaultDeny::Audited => L7Judgement::Audited(endpoint),
             Said::Nothing => L7Judgement::Refused(endpoint),
             Said::Anything => L7Judgement::Anything(endpoint),
-            Said::Limited(alternatives) => {
-                L7Judgement::Limited(endpoint, alternatives, Unmatched::Refused)
-            }
+            Said::Limited(alternatives) => alternatives.judgement(endpoint, default_deny),
         }
     }
 
@@ -106,11 +108,11 @@ impl TableView {
     fn said(&self, identity: Identity, port: u16, sets: [Option<Identity>; 2]) -> Said {
         let levels = [identity, Identity::ANY];
         let rows = levels.iter().filter_map(|own| find(self.rows(*own), Protocol::TCP, port));
-        let named = self.named(port, sets);
+        let named = self.rows_by_lease(sets, Protocol::TCP, port);
         let rulings = rows.clone().chain(&named).map(|row| row.ruling);
         match rulings.reduce(Ruling::union).unwrap_or_default().verdict {
-            // Whatever the DNS proxy judges is not for this one.
-            None | Some(Verdict::Deny | Verdict::Dns) => Said::Nothing,
+            Some(Verdict::Deny | Verdict::Dns) => Said::Denied,
+            None => Said::Nothing,
             Some(Verdict::Allow | Verdict::Unruled) => Said::Anything,
             Some(Verdict::Proxy) => Said::Limited(Alternatives {
                 by_address: unique(rows.flat_map(|row| &row.conversations)),
@@ -118,22 +120,13 @@ impl TableView {
             }),
         }
     }
-
-    fn named(&self, port: u16, sets: [Option<Identity>; 2]) -> Vec<policy::TableRow> {
-        if sets == [None; 2] {
-            return Vec::new();
-        }
-        let known = self.table.sets();
-        let selectors = sets.into_iter().flatten().filter_map(|set| known.selectors(set));
-        let at = |own| self.table.rules().row_at(Subject::Names(own), Protocol::TCP, port);
-        selectors.filter_map(at).collect()
-    }
 }
 
 impl Said {
     /// What may be said to either of two destinations, of which it is not known to whom it goes.
     fn and(self, other: Self) -> Self {
         match (self, other) {
+            (Self::Denied, _) | (_, Self::Denied) => Self::Denied,
             (Self::Nothing, _) | (_, Self::Nothing) => Self::Nothing,
             (Self::Anything, other) | (other, Self::Anything) => other,
             (Self::Limited(one), Self::Limited(other)) => Self::Limited(one.and(&other)),
@@ -147,6 +140,28 @@ impl Alternatives {
         self.by_address.retain(|own| other.by_address.contains(own));
         self.by_name.retain(|own| other.by_name.contains(own));
         self
+    }
+
+    /// The same, and all that is handled as they say. Where nothing asks for default deny, what is
+    /// said is read and changed by rules, and refused by none.
+    fn unlimited(self) -> Self {
+        let with_the_rest = |rules: Vec<Arc<L7>>| {
+            let rest: Vec<Arc<L7>> = rules.iter().map(|own| Arc::new(own.unlimited())).collect();
+            unique(rules.iter().chain(&rest))
+        };
+        Self { by_address: with_the_rest(self.by_address), by_name: with_the_rest(self.by_name) }
+    }
+
+    fn judgement(self, endpoint: EndpointId, default_deny: DefaultDeny) -> L7Judgement {
+        match default_deny {
+            DefaultDeny::Enforced => L7Judgement::Limited(endpoint, self, Unmatched::Refused),
+            DefaultDeny::Audited => L7Judgement::Limited(endpoint, self, Unmatched::Audited),
+            // Where several destinations have nothing in common, there is no way to read it.
+            DefaultDeny::None if self == Self::default() => L7Judgement::Anything(endpoint),
+            DefaultDeny::None => {
+                L7Judgement::Limited(endpoint, self.unlimited(), Unmatched::Refused)
+            }
+        }
     }
 }
 

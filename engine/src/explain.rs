@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use model::{DropReason, EndpointName, Name, Protocol};
-use policy::{Context, Decision, Entity, Near, Rule};
+use policy::{Context, Decision, DefaultDeny, Entity, Near, Policy, Rule};
 use thiserror::Error;
 
 pub use change::{Change, ChangeKind};
@@ -76,11 +76,13 @@ pub struct Explanation {
     pub outcome: Outcome,
     /// Why, in a word.
     pub reason: Reason,
-    /// Whether what no rule allows is denied for this pod.
-    pub enforced: bool,
+    /// What becomes of what no rule of this pod's allows.
+    pub default_deny: DefaultDeny,
     /// The policies that select the pod, in order.
     pub policies: Vec<String>,
-    /// What decided: where it is denied, what denies; else what allows.
+    /// Those of them that are audited.
+    pub audited: Vec<String>,
+    /// What decided: where it is denied, or would be, what denies; else what allows.
     pub decided: Vec<Decision>,
     /// Rules that would allow it, were it not for one thing, the nearest first.
     pub near: Vec<Near>,
@@ -118,6 +120,8 @@ pub enum Outcome {
     Allow,
     /// It goes to a proxy, which judges each name or request.
     Redirect,
+    /// It passes, and would be dropped or refused, were none of the pod's policies audited.
+    Audit,
     /// It is dropped, or refused by the proxy.
     Deny,
 }
@@ -170,11 +174,16 @@ pub fn explain(known: Known<'_>, question: &Question) -> Result<Explanation, Exp
     let destinations: Vec<Judged> = destinations.into_iter().map(|(_, own)| own).collect();
     let (outcome, reason) = combined(&destinations);
     let deciding = || destinations.iter().filter(|own| own.outcome == outcome);
+    let keys = |wanted: &dyn Fn(&Policy) -> bool| {
+        let policies = selecting.iter().filter(|policy| wanted(policy));
+        policies.map(|policy| policy.key.to_string()).collect()
+    };
     Ok(Explanation {
         outcome,
         reason,
-        enforced: rules.iter().any(|rule| rule.default_deny),
-        policies: selecting.iter().map(|policy| policy.key.to_string()).collect(),
+        default_deny: rules.iter().map(|rule| rule.default_deny()).max().unwrap_or_default(),
+        policies: keys(&|_| true),
+        audited: keys(&|policy| policy.audited),
         decided: unique(deciding().flat_map(|own| &own.decided)),
         near: unique(deciding().flat_map(|own| &own.near)),
         destinations,
@@ -255,6 +264,7 @@ impl Outcome {
         match self {
             Self::Allow => "allow",
             Self::Redirect => "redirect",
+            Self::Audit => "audit",
             Self::Deny => "deny",
         }
     }

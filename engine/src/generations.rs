@@ -10,9 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{
-    EndpointId, Enforcement, Frontend, Identity, PortPrefix, Prefix, Row, Ruling, Scope, TableId,
-    Verdict,
+    Audited, DropReason, EndpointId, Enforcement, Frontend, Identity, PortPrefix, Prefix, Protocol,
+    Row, Ruling, Scope, TableId, Way,
 };
+
+use policy::DefaultDeny;
 
 use crate::node::Node;
 use crate::snapshot::TableView;
@@ -87,14 +89,17 @@ impl Node {
         if old == new {
             return false;
         }
-        let at_service = |row: &Row| row.identity.scope() == Scope::Service;
-        let mut services =
-            self.ledger.rows_in_force(old).into_iter().filter(|(row, _)| at_service(row));
-        let known = was.levels.keys().chain(is.view.levels.keys()).chain([&Identity::ANY]);
-        services.any(|(row, own)| {
-            let now = self.ledger.rows.get(&Row { table: new, ..row }).copied();
-            was_allowed(own) && !same(own, now.unwrap_or_default())
-        }) || known.copied().any(|own| fares_otherwise((was, own), (&is.view, own), false))
+        let is = &is.view;
+        let known = was.levels.keys().chain(is.levels.keys()).chain([&Identity::ANY]);
+        let (told, tells) = (self.ledger.rows_in_force(old), self.ledger.rows_of(new));
+        let ports = told.keys().chain(&tells).filter(|row| row.identity.scope() == Scope::Service);
+        let mut ports = ports.map(|row| (row.identity, row.ports));
+        ports.any(|(identity, ports)| {
+            let own = told.get(&Row { table: old, identity, ports }).copied();
+            let now = self.ledger.rows.get(&Row { table: new, identity, ports }).copied();
+            let (own, now) = (own.unwrap_or_default(), now.unwrap_or_default());
+            fares_worse(own.union(unspoken(was)), now.union(unspoken(is)), ports)
+        }) || known.copied().any(|own| fares_otherwise((was, own), (is, own), false))
     }
 
     fn is_late(&self, id: TableId) -> bool {
@@ -108,6 +113,13 @@ impl Node {
         }
         let moves = self.moves(progress);
         let precise = self.precise();
+        let in_use = || self.tables.values().filter(|table| table.is_in_use());
+        let views: BTreeMap<TableId, (&TableView, &TableView)> = in_use()
+            .map(|table| {
+                let (id, view) = (table.table().id(), &table.view);
+                (id, (precise.get(&id).copied().unwrap_or(view), view))
+            })
+            .collect();
         let rows = self.ledger.rows.puts().map(|(row, new, old)| (row, Some(new), old));
         let removed = self.ledger.rows.removals().map(|(row, old)| (row, None, Some(old)));
         for (row, new, old) in rows.chain(removed) {
@@ -117,15 +129,18 @@ impl Node {
             }
             // Those of other destinations go with these; but no row in force may be another one.
             let counts = new.is_some() || self.is_met(row.identity);
-            let ruling = |own: Option<&Ruling>| own.copied().unwrap_or_default();
-            if counts && was_allowed(ruling(old)) && !same(ruling(old), ruling(new)) {
+            let (mut was, mut is) =
+                (old.copied().unwrap_or_default(), new.copied().unwrap_or_default());
+            if let Some((before, after)) = views.get(&row.table).filter(|_| is_service) {
+                (was, is) = (was.union(unspoken(before)), is.union(unspoken(after)));
+            }
+            if counts && fares_worse(was, is, row.ports) {
                 progress.stale.insert(row.table);
             }
         }
-        for table in self.tables.values().filter(|table| table.is_in_use()) {
+        for table in in_use() {
             let id = table.table().id();
-            let view = &table.view;
-            let was = precise.get(&id).copied().unwrap_or(view);
+            let (was, view) = views[&id];
             // What it said is not known to be what is in force.
             let unknown = table.is_altered() && !precise.contains_key(&id);
             if unknown
@@ -174,9 +189,6 @@ impl Node {
     /// Whether a table may have allowed something under the old identity that it does not, or not
     /// in the same way, under the new one.
     fn concerns(&self, (old, new): Move, was: &TableView, is: &TableView) -> bool {
-        if old == Identity::NO_SERVICE {
-            return false;
-        }
         let known = old.scope() == Scope::Reserved || self.world.destinations.get(old).is_some();
         if !known {
             return true;
@@ -211,7 +223,8 @@ impl Node {
                     ruling_at(after, frontend, own)
                 }
             };
-            was_allowed(was) && !same(was, is)
+            let ports = PortPrefix::port(frontend.protocol, frontend.port);
+            fares_worse(was.union(unspoken(before)), is.union(unspoken(after)), ports)
         })
     }
 }
@@ -242,32 +255,48 @@ fn fares_otherwise(
     (after, new): (&TableView, Identity),
     by_name: bool,
 ) -> bool {
-    let said = |view: &TableView, identity| {
+    let spoken_of = |view: &TableView, identity| {
         let levels = [identity, Identity::ANY];
         let rows = levels.iter().flat_map(|own| view.rows(*own));
         rows.map(|row| row.ports).collect::<BTreeSet<PortPrefix>>()
     };
-    let mut ports = said(before, old);
-    ports.extend(said(after, new));
+    let mut ports = spoken_of(before, old);
+    ports.extend(spoken_of(after, new));
     ports.into_iter().any(|ports| {
-        let was = before.ruling_under(old, ports);
-        let known = (new != Identity::NO_SERVICE).then(|| after.ruling_under(new, ports));
-        let is = known.unwrap_or_default();
+        let said = |view: &TableView, identity| match identity {
+            Identity::NO_SERVICE => unspoken(view),
+            known => view.ruling_under(known, ports),
+        };
+        let (was, is) = (said(before, old), said(after, new));
         // What no row allowed, a name may have, and still does beside a row that allows it.
-        let allowed = was_allowed(was)
-            || by_name && was.verdict.is_none() && is.verdict != Some(Verdict::Allow);
-        allowed && !same(was, is)
+        let by_name =
+            by_name && was.verdict.is_none() && is.verdict.is_some_and(|own| !own.is_direct());
+        by_name || fares_worse(was, is, ports)
     })
 }
 
-/// Whether packets fare alike.
-fn same(one: Ruling, other: Ruling) -> bool {
-    let passes = |own: Ruling| own.verdict.is_some_and(Verdict::is_direct);
-    one == other || passes(one) && passes(other)
+/// Whether something of these ports that was let through fares otherwise.
+fn fares_worse(was: Ruling, is: Ruling, ports: PortPrefix) -> bool {
+    let way = |own: Ruling, protocol| own.fate(protocol, DropReason::PolicyDenied).way;
+    protocols(ports).iter().any(|protocol| {
+        let (was, is) = (way(was, *protocol), way(is, *protocol));
+        was != Way::Dropped && was != is
+    })
 }
 
-fn was_allowed(ruling: Ruling) -> bool {
-    ruling.verdict.is_some_and(|own| own != Verdict::Deny)
+/// The protocols of some ports, of those that fare in different ways.
+fn protocols(ports: PortPrefix) -> Vec<Protocol> {
+    match ports {
+        PortPrefix::Any => vec![Protocol::TCP, Protocol::UDP, Protocol::ICMP],
+        PortPrefix::Protocol(own) | PortPrefix::Ports { protocol: own, .. } => vec![own],
+    }
+}
+
+/// What a table says of what nothing is known of, or no service stands behind: whether it passes
+/// because default deny is audited.
+fn unspoken(view: &TableView) -> Ruling {
+    let default_deny = view.table.rules().default_deny() == DefaultDeny::Audited;
+    Ruling { verdict: None, audited: Audited { default_deny, deny_rule: false } }
 }
 
 fn host(frontend: &Frontend) -> Prefix {
@@ -283,6 +312,6 @@ fn service_row(view: &TableView, frontend: &Frontend, identity: Identity) -> Row
 fn ruling_at(view: &TableView, frontend: &Frontend, identity: Option<&Identity>) -> Ruling {
     match identity.filter(|own| **own != Identity::NO_SERVICE) {
         Some(identity) => view.ruling(*identity, frontend.protocol, frontend.port),
-        None => Ruling::default(),
+        None => unspoken(view),
     }
 }

@@ -10,7 +10,7 @@ use model::{
     EndpointId, Frontend, Identity, NameRef, PortPrefix, Prefix, Protocol, Ruling, TableId,
     Transport, Verdict,
 };
-use policy::{NameFilter, SelectorId, Subject, TableRow};
+use policy::{DefaultDeny, NameFilter, SelectorId, Subject, TableRow};
 
 use crate::prefix_map::{PrefixMap, SharedMap};
 use crate::resolvers::Resolvers;
@@ -85,14 +85,26 @@ impl Snapshot {
     pub fn judge(
         &self,
         question: &Question<'_>,
-        resolved: impl FnOnce(EndpointId, IpAddr) -> [Option<Identity>; 2],
+        resolved: impl Fn(EndpointId, IpAddr) -> [Option<Identity>; 2],
     ) -> Judgement {
         let Some(client) = self.clients.get(&question.client) else { return Judgement::Unknown };
+        let endpoint = client.endpoint;
+        let Some(table) = client.table else { return Judgement::Allowed(endpoint) };
+        let Some(view) = self.views.get(&table) else { return Judgement::Refused(endpoint) };
         let allows = |filter: &NameFilter| filter.allows(question.name);
-        if self.holds(*client, question, resolved, allows) {
-            Judgement::Allowed(client.endpoint)
-        } else {
-            Judgement::Refused(client.endpoint)
+        let allowed = self.holds_at(view, endpoint, question, &resolved, allows);
+        if allowed && !view.table.rules().has_audited_denials() {
+            return Judgement::Allowed(endpoint);
+        }
+        let ruling = self.ruling_at(view, question, |address| resolved(endpoint, address));
+        match (allowed, ruling.verdict, view.table.rules().default_deny()) {
+            (true, ..) if ruling.audited.deny_rule => Judgement::Audited(endpoint),
+            (true, ..) => Judgement::Allowed(endpoint),
+            (false, Some(Verdict::Deny), _) => Judgement::Refused(endpoint),
+            (false, _, DefaultDeny::Audited) => Judgement::Audited(endpoint),
+            // Where nothing asks for default deny, rules for DNS refuse nothing.
+            (false, Some(Verdict::Dns), DefaultDeny::None) => Judgement::Allowed(endpoint),
+            (false, _, DefaultDeny::None | DefaultDeny::Enforced) => Judgement::Refused(endpoint),
         }
     }
 
@@ -168,6 +180,30 @@ impl Snapshot {
             || identity.is_outside()
                 && view.ruling(identity, protocol, port).verdict != Some(Verdict::Deny)
                 && view.holds_by_lease(resolved(endpoint, address), protocol, port, holds)
+    }
+
+    /// What all levels say that a question's server is on. Nothing where it is nowhere known.
+    fn ruling_at(
+        &self,
+        view: &TableView,
+        question: &Question<'_>,
+        resolved: impl FnOnce(IpAddr) -> [Option<Identity>; 2],
+    ) -> Ruling {
+        let protocol = question.transport.protocol();
+        let (address, port) = (question.server.ip(), question.server.port());
+        if let Some(service) = self.frontends.get(&Frontend { address, protocol, port }) {
+            let backends = self.backends.get(service).map_or(&[][..], |backends| &**backends);
+            let each = backends.iter().map(|(own, port)| view.ruling(*own, protocol, *port));
+            return each.reduce(Ruling::restrict).unwrap_or_default();
+        }
+        match self.prefixes.longest(Prefix::host(address)) {
+            None | Some(&Identity::NO_SERVICE) => Ruling::default(),
+            Some(identity) if identity.is_outside() => {
+                let named = view.ruling_by_lease(resolved(address), protocol, port);
+                view.ruling(*identity, protocol, port).union(named)
+            }
+            Some(identity) => view.ruling(*identity, protocol, port),
+        }
     }
 
     /// The cluster's own DNS servers.
@@ -270,6 +306,32 @@ impl TableView {
             covering.max_by_key(|row| row.ports.len())
         });
         rows.map(|row| row.ruling).reduce(Ruling::union).unwrap_or_default()
+    }
+
+    fn ruling_by_lease(
+        &self,
+        sets: [Option<Identity>; 2],
+        protocol: Protocol,
+        port: u16,
+    ) -> Ruling {
+        let rows = self.rows_by_lease(sets, protocol, port).into_iter();
+        rows.map(|row| row.ruling).reduce(Ruling::union).unwrap_or_default()
+    }
+
+    /// What the rows of name sets say of a port.
+    pub(crate) fn rows_by_lease(
+        &self,
+        sets: [Option<Identity>; 2],
+        protocol: Protocol,
+        port: u16,
+    ) -> Vec<TableRow> {
+        if sets == [None; 2] {
+            return Vec::new();
+        }
+        let named = self.table.sets();
+        let selectors = sets.into_iter().flatten().filter_map(|set| named.selectors(set));
+        let at = |own| self.table.rules().row_at(Subject::Names(own), protocol, port);
+        selectors.filter_map(at).collect()
     }
 
     fn holds_by_lease(

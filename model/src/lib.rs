@@ -41,7 +41,7 @@ pub use name::{Name, NameBuf, NameError, NameRef};
 pub use pattern::{LabelGlob, Pattern, PatternError, PatternKind};
 pub use ports::{PortPrefix, Protocol, Transport};
 pub use prefix::{Prefix, PrefixError};
-pub use ruling::{Audited, Ruling};
+pub use ruling::{Audited, Fate, Ruling, Way};
 pub use state::State;
 pub use time::Moment;
 pub use verdict::{DropReason, Verdict};

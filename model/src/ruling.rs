@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::Verdict;
+use crate::{DropReason, Protocol, Verdict};
 
 /// What a row of a verdict table says of the packets it covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +25,28 @@ pub struct Audited {
     /// What no rule allows is dropped: by audited policies alone, so that it passes. Stands in the
     /// rows for every destination only.
     pub default_deny: bool,
+}
+
+/// What becomes of a packet that begins something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fate {
+    /// Where it goes.
+    pub way: Way,
+    /// Why it is dropped; where it goes on, why it would be, were no policy audited.
+    pub reason: Option<DropReason>,
+}
+
+/// Where a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Way {
+    /// On to where it is going.
+    Direct,
+    /// To the DNS proxy.
+    DnsProxy,
+    /// To the L7 proxy.
+    L7Proxy,
+    /// Nowhere.
+    Dropped,
 }
 
 impl Ruling {
@@ -49,6 +71,34 @@ impl Ruling {
             (None, _) | (_, None) => None,
         };
         Self { verdict, audited: self.audited.or(other.audited) }
+    }
+
+    /// What becomes of a packet of this protocol, of which all rows together say this; `unruled` is
+    /// why one is dropped that nothing speaks of.
+    pub fn fate(self, protocol: Protocol, unruled: DropReason) -> Fate {
+        let is_judged = [Protocol::TCP, Protocol::UDP].contains(&protocol);
+        let denied = self.audited.deny_rule.then_some(DropReason::DenyRule);
+        let going = |way| Fate { way, reason: denied };
+        match self.verdict {
+            Some(Verdict::Deny) => Fate::dropped(DropReason::DenyRule),
+            Some(Verdict::Allow | Verdict::Unruled) => going(Way::Direct),
+            Some(Verdict::Dns) if is_judged => going(Way::DnsProxy),
+            Some(Verdict::Proxy) if protocol == Protocol::TCP => going(Way::L7Proxy),
+            Some(Verdict::Proxy) if protocol == Protocol::UDP => {
+                self.fate_by_default(DropReason::QuicNotInspected)
+            }
+            Some(Verdict::Proxy | Verdict::Dns) => self.fate_by_default(DropReason::PolicyDenied),
+            None => self.fate_by_default(unruled),
+        }
+    }
+
+    /// What becomes of what no rule allows and none denies.
+    fn fate_by_default(self, reason: DropReason) -> Fate {
+        match self.audited {
+            Audited { default_deny: false, .. } => Fate::dropped(reason),
+            Audited { deny_rule: true, .. } => Fate::audited(DropReason::DenyRule),
+            Audited { deny_rule: false, .. } => Fate::audited(reason),
+        }
     }
 
     /// Whether it says nothing, as if there were no row.
@@ -91,6 +141,18 @@ impl Audited {
             deny_rule: self.deny_rule || other.deny_rule,
             default_deny: self.default_deny || other.default_deny,
         }
+    }
+}
+
+impl Fate {
+    /// It is dropped.
+    pub const fn dropped(reason: DropReason) -> Self {
+        Self { way: Way::Dropped, reason: Some(reason) }
+    }
+
+    /// It goes on, and would be dropped, were no policy audited.
+    pub const fn audited(reason: DropReason) -> Self {
+        Self { way: Way::Direct, reason: Some(reason) }
     }
 }
 
@@ -164,6 +226,36 @@ mod tests {
         for number in [0, 6, 6 | 1 << 8, 1 << 10, 3 | 1 << 10, 3 | 1 << 31] {
             assert_eq!(Ruling::from_number(number), None);
         }
+    }
+
+    #[test]
+    fn what_audited_policies_alone_would_drop_goes_on_and_is_told() {
+        use DropReason::{DenyRule, LeaseExpired, PolicyDenied, QuicNotInspected};
+        let fate =
+            |number, protocol| Ruling::from_number(number).unwrap().fate(protocol, LeaseExpired);
+        let (tcp, udp, icmp) = (Protocol::TCP, Protocol::UDP, Protocol::ICMP);
+        let going = |way| Fate { way, reason: None };
+        let denied = |way| Fate { way, reason: Some(DenyRule) };
+        let (deny_rule, default_deny) = (1 << 8, 1 << 9);
+        for bits in [0, deny_rule, default_deny, deny_rule | default_deny] {
+            assert_eq!(fate(5 | bits, tcp), Fate::dropped(DenyRule));
+        }
+        for (verdict, way) in
+            [(1, Way::Direct), (3, Way::Direct), (2, Way::L7Proxy), (4, Way::DnsProxy)]
+        {
+            assert_eq!(fate(verdict, tcp), going(way));
+            assert_eq!(fate(verdict | default_deny, tcp), going(way));
+            assert_eq!(fate(verdict | deny_rule, tcp), denied(way));
+        }
+        assert_eq!(fate(deny_rule, tcp), Fate::dropped(LeaseExpired));
+        assert_eq!(fate(default_deny, tcp), Fate::audited(LeaseExpired));
+        assert_eq!(fate(deny_rule | default_deny, tcp), Fate::audited(DenyRule));
+        assert_eq!(fate(2, udp), Fate::dropped(QuicNotInspected));
+        assert_eq!(fate(2 | default_deny, udp), Fate::audited(QuicNotInspected));
+        assert_eq!(fate(2 | deny_rule, udp), Fate::dropped(QuicNotInspected));
+        assert_eq!(fate(2 | default_deny, icmp), Fate::audited(PolicyDenied));
+        assert_eq!(fate(4, icmp), Fate::dropped(PolicyDenied));
+        assert_eq!(fate(4, udp), going(Way::DnsProxy));
     }
 
     #[test]

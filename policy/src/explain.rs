@@ -14,7 +14,7 @@ use crate::rule::{
     Application, Direction, Egress, EndpointPeer, Entity, Peers, PolicyKey, PortRuleRef,
     PrefixPeer, Rule, Spot, Unenforced,
 };
-use crate::table::{API_SERVER, outside, own};
+use crate::table::{API_SERVER, DefaultDeny, outside, own};
 
 /// The most rules that are named because they nearly cover a packet.
 const MAX_NEAR: usize = 10;
@@ -51,19 +51,22 @@ pub enum Destination<'a> {
 /// What the rules say of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// The verdict; none where no rule covers the packet and default deny is in force.
-    /// [`Verdict::Proxy`] of UDP: its connections would be judged, and UDP does not pass.
+    /// The verdict; none where no rule covers the packet and one asks for default deny.
+    /// [`Verdict::Proxy`] of UDP: its connections would be judged, and UDP is as if no rule
+    /// covered it.
     pub verdict: Option<Verdict>,
-    /// Whether what no rule allows is denied.
-    pub enforced: bool,
+    /// What becomes of what no rule allows.
+    pub default_deny: DefaultDeny,
     /// Whether the name that the packet asks for may be asked, where the verdict is
     /// [`Verdict::Dns`] and it asks for one.
     pub asks: Option<bool>,
     /// The port rules that decided, in the order of the rules: those that deny if one does, else
     /// those that allow.
     pub decided: Vec<Decision>,
-    /// Where the packet does not pass for want of a rule that allows it: those that nearly do, the
-    /// nearest first.
+    /// The port rules that would deny it, were their policies not audited.
+    pub audited: Vec<Decision>,
+    /// Where no rule allows the packet and none denies it: those that nearly allow it, the nearest
+    /// first.
     pub near: Vec<Near>,
 }
 
@@ -108,13 +111,13 @@ pub enum Lack {
 
 /// Explains what these rules, which select the sender, say of a packet.
 pub fn explain(rules: &[Arc<Rule>], context: &Context, packet: &Packet<'_>) -> Explanation {
-    let enforced = rules.iter().any(|rule| rule.default_deny);
+    let default_deny = rules.iter().map(|rule| rule.default_deny()).max().unwrap_or_default();
     let (mut found, mut near) = (Found::default(), Vec::new());
     for rule in rules {
         for (direction, entry) in rule.entries() {
             for ports in entry.port_rules() {
                 let decision = || Decision::new(rule, direction, entry, ports);
-                match judge(context, packet, direction, entry, ports) {
+                match judge(context, packet, (direction, rule.audited), entry, ports) {
                     Judged::Covers(effect) => {
                         if let Effect::Dns(Some(false)) = effect {
                             near.push(Near { rule: decision(), lacks: Lack::Name });
@@ -127,10 +130,13 @@ pub fn explain(rules: &[Arc<Rule>], context: &Context, packet: &Packet<'_>) -> E
             }
         }
     }
-    let (verdict, asks) = found.verdict(enforced);
+    let (verdict, asks) = found.verdict(default_deny);
+    let audited = std::mem::take(&mut found.audited);
     let decided = found.decisions(verdict);
-    let mut explanation = Explanation { verdict, enforced, asks, decided, near: Vec::new() };
-    if !explanation.passes(packet.protocol) && verdict != Some(Verdict::Deny) {
+    let mut explanation =
+        Explanation { verdict, default_deny, asks, decided, audited, near: Vec::new() };
+    let protocol = packet.protocol;
+    if explanation.is_unruled(protocol) && explanation.would_be_dropped(protocol) {
         near.sort_by_key(|near| near.lacks);
         near.truncate(MAX_NEAR);
         explanation.near = near;
@@ -147,6 +153,8 @@ enum Effect {
     /// Rules for what is said in other protocols.
     Proxy,
     Deny,
+    /// It would be denied, were the policy not audited.
+    AuditedDeny,
 }
 
 enum Judged {
@@ -161,6 +169,7 @@ struct Found {
     dns: Vec<(Decision, Option<bool>)>,
     proxy: Vec<Decision>,
     deny: Vec<Decision>,
+    audited: Vec<Decision>,
 }
 
 impl Found {
@@ -170,10 +179,11 @@ impl Found {
             Effect::Dns(asks) => self.dns.push((decision, asks)),
             Effect::Proxy => self.proxy.push(decision),
             Effect::Deny => self.deny.push(decision),
+            Effect::AuditedDeny => self.audited.push(decision),
         }
     }
 
-    fn verdict(&self, enforced: bool) -> (Option<Verdict>, Option<bool>) {
+    fn verdict(&self, default_deny: DefaultDeny) -> (Option<Verdict>, Option<bool>) {
         if !self.deny.is_empty() {
             return (Some(Verdict::Deny), None);
         }
@@ -181,7 +191,7 @@ impl Found {
             let verdict = match (self.allow.is_empty(), self.proxy.is_empty()) {
                 (false, _) => Some(Verdict::Allow),
                 (true, false) => Some(Verdict::Proxy),
-                (true, true) => (!enforced).then_some(Verdict::Unruled),
+                (true, true) => (default_deny == DefaultDeny::None).then_some(Verdict::Unruled),
             };
             return (verdict, None);
         }
@@ -207,7 +217,7 @@ impl Found {
 fn judge(
     context: &Context,
     packet: &Packet<'_>,
-    direction: Direction,
+    (direction, audited): (Direction, bool),
     entry: &Egress,
     ports: PortRuleRef<'_>,
 ) -> Judged {
@@ -223,6 +233,7 @@ fn judge(
         _ => return Judged::Far,
     }
     match (direction, entry.unenforced, application) {
+        (Direction::Deny, _, _) if audited => Judged::Covers(Effect::AuditedDeny),
         (Direction::Deny, _, _) => Judged::Covers(Effect::Deny),
         (Direction::Allow, Some(what), _) => Judged::Lacks(Lack::Enforcement(what)),
         (Direction::Allow, None, None) => Judged::Covers(Effect::Allow),
@@ -356,11 +367,31 @@ impl Decision {
 impl Explanation {
     /// Whether the packet, of this protocol, passes, be it through a proxy.
     pub fn passes(&self, protocol: Protocol) -> bool {
+        if self.verdict == Some(Verdict::Deny) {
+            return false;
+        }
+        match self.default_deny {
+            // Every name may be asked for, whatever rules say of some; QUIC still hides what they
+            // are about.
+            DefaultDeny::None => self.verdict != Some(Verdict::Proxy) || protocol == Protocol::TCP,
+            DefaultDeny::Audited => true,
+            DefaultDeny::Enforced => !self.is_unruled(protocol),
+        }
+    }
+
+    /// Whether it would not pass, were no policy audited.
+    pub fn would_be_dropped(&self, protocol: Protocol) -> bool {
+        let audited_alone = self.default_deny == DefaultDeny::Audited && self.is_unruled(protocol);
+        audited_alone || !self.audited.is_empty() || !self.passes(protocol)
+    }
+
+    /// Whether no rule allows the packet, and none denies it.
+    fn is_unruled(&self, protocol: Protocol) -> bool {
         match self.verdict {
-            Some(Verdict::Allow | Verdict::Unruled) => true,
-            Some(Verdict::Proxy) => protocol == Protocol::TCP,
-            Some(Verdict::Dns) => self.asks != Some(false),
-            Some(Verdict::Deny) | None => false,
+            Some(Verdict::Allow | Verdict::Unruled | Verdict::Deny) => false,
+            Some(Verdict::Proxy) => protocol != Protocol::TCP,
+            Some(Verdict::Dns) => self.asks == Some(false),
+            None => true,
         }
     }
 }

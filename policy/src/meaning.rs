@@ -81,7 +81,7 @@ impl Rule {
     }
 
     /// What it has become of what no rule allows.
-    pub(crate) fn default_deny(&self) -> DefaultDeny {
+    pub fn default_deny(&self) -> DefaultDeny {
         match (self.default_deny, self.audited) {
             (false, _) => DefaultDeny::None,
             (true, true) => DefaultDeny::Audited,

@@ -98,6 +98,17 @@ pub enum DefaultDeny {
     Enforced,
 }
 
+impl DefaultDeny {
+    /// What it is, as people and machines read it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Audited => "audited",
+            Self::Enforced => "enforced",
+        }
+    }
+}
+
 /// One row of a level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableRow {

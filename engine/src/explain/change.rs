@@ -50,14 +50,16 @@ pub enum ChangeKind {
 type Step = (Change, Vec<Arc<Rule>>);
 
 impl Case<'_> {
-    /// What would let everything pass that the question means; nothing where no rule can, or where
-    /// nothing is in the way.
+    /// What would let everything pass that the question means, were no policy audited; nothing where
+    /// no rule can, or where nothing is in the way.
     pub(super) fn changes(&self, rules: &[Arc<Rule>]) -> Result<Vec<Change>, ExplainError> {
         let (mut rules, mut changes) = (rules.to_vec(), Vec::new());
         while changes.len() < MAX_CHANGES && !rules.is_empty() {
             let examined = self.examine(&rules)?;
             let mut all = examined.destinations.iter().chain(&examined.lookup);
-            let Some((to, judged)) = all.find(|(_, judged)| judged.outcome == Outcome::Deny) else {
+            let Some((to, judged)) =
+                all.find(|(_, judged)| matches!(judged.outcome, Outcome::Audit | Outcome::Deny))
+            else {
                 return Ok(changes);
             };
             let Some((change, changed)) = self.step(&rules, to, judged) else { break };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{DropReason, Labels, Name, NameRef, Protocol, Verdict};
-use policy::{Context, Egress, Entity, Packet, Peers, Rule, Wants};
+use policy::{Context, DefaultDeny, Egress, Entity, Packet, Peers, Rule, Wants};
 
 use super::place::{Destination, Place, Port};
 use super::{Judged, Outcome, Reason, unique};
@@ -25,9 +25,9 @@ struct Asked<'a> {
 impl Judge<'_> {
     /// What becomes of a connection to `to`.
     pub fn destination(&self, to: &Destination) -> Judged {
-        let judged = |verdict: Ruling| verdict.judged(to);
+        let judged = |answer: Answer| answer.judged(to);
         if self.rules.is_empty() {
-            return judged(Ruling::of(Outcome::Allow, Reason::NoPolicy));
+            return judged(Answer::of(Outcome::Allow, Reason::NoPolicy));
         }
         let asked = Asked {
             protocol: to.protocol,
@@ -36,21 +36,30 @@ impl Judge<'_> {
         };
         judged(match &to.place {
             Place::Frontend(port) => self.frontend(port, asked),
-            Place::NoService => Ruling::dropped(DropReason::NoService),
+            Place::NoService => self.by_default(DropReason::NoService),
             place => self.place(place, asked),
         })
     }
 
     /// The pod's interface is closed: no rule is asked.
     pub fn dropped(&self, to: &Destination, reason: DropReason) -> Judged {
-        Ruling::dropped(reason).judged(to)
+        Answer::dropped(reason).judged(to)
     }
 
-    fn place(&self, place: &Place, asked: Asked<'_>) -> Ruling {
+    /// What no rule speaks of is dropped for this reason, unless it is only told.
+    fn by_default(&self, reason: DropReason) -> Answer {
+        let default_deny = self.rules.iter().map(|rule| rule.default_deny()).max();
+        match default_deny.unwrap_or_default() {
+            DefaultDeny::Audited => Answer::of(Outcome::Audit, Reason::Dropped(reason)),
+            DefaultDeny::None | DefaultDeny::Enforced => Answer::dropped(reason),
+        }
+    }
+
+    fn place(&self, place: &Place, asked: Asked<'_>) -> Answer {
         let (rules, protocol, port, asks) = (self.rules, asked.protocol, asked.port, asked.name);
         let explain = |rules: &[Arc<Rule>], destination| {
             let packet = Packet { destination, protocol, port, asks };
-            Ruling::from_rules(policy::explain(rules, self.context, &packet), protocol)
+            Answer::from_rules(policy::explain(rules, self.context, &packet), protocol)
         };
         match place {
             Place::Inside(labels) => explain(rules, policy::Destination::Inside(labels)),
@@ -59,17 +68,17 @@ impl Judge<'_> {
                     let (address, labels) = (*address, labels);
                     explain(rules, policy::Destination::Outside { address, labels, names })
                 };
-                let ruling = outside(names);
+                let answer = outside(names);
                 let by_default = Reason::Dropped(DropReason::PolicyDenied);
-                if ruling.reason == by_default && !expired.is_empty() {
+                if answer.reason == by_default && !expired.is_empty() {
                     let all: Vec<Name> = names.iter().chain(expired).cloned().collect();
                     let before = outside(&all);
-                    if before.outcome != Outcome::Deny {
+                    if matches!(before.outcome, Outcome::Allow | Outcome::Redirect) {
                         let reason = Reason::Dropped(DropReason::LeaseExpired);
-                        return Ruling { outcome: Outcome::Deny, reason, ..before };
+                        return Answer { outcome: answer.outcome, reason, ..before };
                     }
                 }
-                ruling
+                answer
             }
             // What stands behind a service is never a service again; of such an address, only
             // rules for every destination speak.
@@ -81,45 +90,47 @@ impl Judge<'_> {
     }
 
     /// A service's port lets through what all of its ready backends let through.
-    fn frontend(&self, port: &Port, asked: Asked<'_>) -> Ruling {
+    fn frontend(&self, port: &Port, asked: Asked<'_>) -> Answer {
         if port.backends.is_empty() {
             return self.unready(port, asked);
         }
         let of = |(address, place): &(std::net::SocketAddr, Place)| {
             let backend = self.place(place, Asked { port: address.port(), ..asked });
-            Ruling { behind: Some(address.to_string()), ..backend }
+            Answer { behind: Some(address.to_string()), ..backend }
         };
-        let each: Vec<Ruling> = port.backends.iter().map(of).collect();
+        let each: Vec<Answer> = port.backends.iter().map(of).collect();
         let worst = each.iter().rev().max_by_key(|own| own.rank()).cloned();
-        let Some(worst) = worst else { return Ruling::dropped(DropReason::PolicyDenied) };
+        let Some(worst) = worst else { return self.by_default(DropReason::PolicyDenied) };
         let deciding = || each.iter().filter(|own| own.rank() == worst.rank());
-        Ruling {
+        Answer {
             decided: unique(deciding().flat_map(|own| &own.decided)),
             near: unique(deciding().flat_map(|own| &own.near)),
-            behind: worst.behind.filter(|_| worst.outcome == Outcome::Deny),
+            behind: worst
+                .behind
+                .filter(|_| matches!(worst.outcome, Outcome::Deny | Outcome::Audit)),
             ..worst
         }
     }
 
     /// With no ready backend, only what rules for the service itself say counts.
-    fn unready(&self, port: &Port, asked: Asked<'_>) -> Ruling {
+    fn unready(&self, port: &Port, asked: Asked<'_>) -> Answer {
         let label = std::iter::once(Wants::service_label(&port.service)).collect();
         let rules = only(self.rules, |entry| matches!(entry.peers, Peers::Services(_)));
-        let ruling = self.place_by(&rules, &label, asked);
-        Ruling { behind: Some("no ready backend".to_owned()), ..ruling }
+        let answer = self.place_by(&rules, &label, asked);
+        Answer { behind: Some("no ready backend".to_owned()), ..answer }
     }
 
-    fn place_by(&self, rules: &[Arc<Rule>], labels: &Labels, asked: Asked<'_>) -> Ruling {
+    fn place_by(&self, rules: &[Arc<Rule>], labels: &Labels, asked: Asked<'_>) -> Answer {
         let destination = policy::Destination::Inside(labels);
         let Asked { protocol, port, name: asks } = asked;
         let packet = Packet { destination, protocol, port, asks };
         let explanation = policy::explain(rules, self.context, &packet);
-        if explanation.decided.is_empty() {
+        if explanation.verdict == Some(Verdict::Unruled) {
             // No rule for the service: that none asks for default deny opens no port of it.
-            let denied = Ruling::dropped(DropReason::PolicyDenied);
-            return Ruling { near: explanation.near, ..denied };
+            let denied = Answer::dropped(DropReason::PolicyDenied);
+            return Answer { near: explanation.near, ..denied };
         }
-        Ruling::from_rules(explanation, protocol)
+        Answer::from_rules(explanation, protocol)
     }
 }
 
@@ -149,7 +160,7 @@ fn only(rules: &[Arc<Rule>], keep: impl Fn(&Egress) -> bool) -> Vec<Arc<Rule>> {
 
 /// What is decided of a place.
 #[derive(Clone)]
-struct Ruling {
+struct Answer {
     outcome: Outcome,
     reason: Reason,
     decided: Vec<policy::Decision>,
@@ -158,7 +169,7 @@ struct Ruling {
     behind: Option<String>,
 }
 
-impl Ruling {
+impl Answer {
     fn of(outcome: Outcome, reason: Reason) -> Self {
         Self { outcome, reason, decided: Vec::new(), near: Vec::new(), behind: None }
     }
@@ -168,29 +179,44 @@ impl Ruling {
     }
 
     fn from_rules(explanation: policy::Explanation, protocol: Protocol) -> Self {
-        let policy::Explanation { verdict, asks, decided, near, enforced: _ } = explanation;
+        let policy::Explanation { verdict, default_deny, asks, decided, audited, near } =
+            explanation;
         let proxied = matches!(protocol, Protocol::UDP | Protocol::TCP);
-        let denied = |reason| (Outcome::Deny, Reason::Dropped(reason));
+        let unruled = |reason| match default_deny {
+            DefaultDeny::None | DefaultDeny::Enforced => (Outcome::Deny, reason),
+            DefaultDeny::Audited => (Outcome::Audit, reason),
+        };
+        let denied = |reason| unruled(Reason::Dropped(reason));
         let (outcome, reason) = match verdict {
             Some(Verdict::Unruled) => (Outcome::Allow, Reason::NotEnforced),
             Some(Verdict::Proxy) if protocol == Protocol::TCP => {
                 (Outcome::Redirect, Reason::L7Rule)
             }
-            Some(Verdict::Proxy) => denied(DropReason::QuicNotInspected),
+            Some(Verdict::Proxy) if protocol == Protocol::UDP => {
+                denied(DropReason::QuicNotInspected)
+            }
+            Some(Verdict::Proxy) => denied(DropReason::PolicyDenied),
             Some(Verdict::Allow) => (Outcome::Allow, Reason::AllowRule),
             Some(Verdict::Dns) if !proxied => denied(DropReason::PolicyDenied),
-            Some(Verdict::Dns) if asks == Some(false) => (Outcome::Deny, Reason::NameRefused),
+            Some(Verdict::Dns) if asks == Some(false) && default_deny != DefaultDeny::None => {
+                unruled(Reason::NameRefused)
+            }
             Some(Verdict::Dns) => (Outcome::Redirect, Reason::DnsRule),
-            Some(Verdict::Deny) => denied(DropReason::DenyRule),
+            Some(Verdict::Deny) => (Outcome::Deny, Reason::Dropped(DropReason::DenyRule)),
             None => denied(DropReason::PolicyDenied),
         };
+        if outcome != Outcome::Deny && !audited.is_empty() {
+            let reason = Reason::Dropped(DropReason::DenyRule);
+            return Self { decided: audited, near, ..Self::of(Outcome::Audit, reason) };
+        }
         Self { outcome, reason, decided, near, behind: None }
     }
 
-    /// How much it outweighs what other backends of a service say. One that nothing allows leaves
-    /// the service without a verdict, which outweighs a deny rule for another.
+    /// How much it outweighs what other backends of a service say: what is denied at one is denied
+    /// at all, and one that nothing allows leaves the service without a verdict.
     fn rank(&self) -> (Outcome, u8) {
         let weight = match self.reason {
+            Reason::Dropped(DropReason::DenyRule) => 3,
             Reason::Dropped(DropReason::PolicyDenied) => 2,
             Reason::Dropped(_) => 1,
             Reason::NoPolicy

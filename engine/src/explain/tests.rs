@@ -194,7 +194,7 @@ fn a_pod_is_judged_by_its_labels_and_by_each_of_its_addresses() {
     let both = cluster.ask("prod/db", "5432/TCP", &[]);
     let shown: Vec<&str> = both.destinations.iter().map(|own| &*own.destination).collect();
     assert_eq!(shown, ["pod prod/db at 10.0.0.2", "pod prod/db at fd00::2"]);
-    assert!(both.enforced && both.changes.is_empty());
+    assert_eq!((both.default_deny, both.changes.len()), (DefaultDeny::Enforced, 0));
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn a_pod_that_no_policy_selects_sends_anywhere_unless_its_interface_is_closed() 
     let cluster = Cluster::with("");
     let open = cluster.ask("203.0.113.1", "9/SCTP", &[]);
     assert_eq!((open.outcome, open.reason), (Outcome::Allow, Reason::NoPolicy));
-    assert!(!open.enforced && open.policies.is_empty());
+    assert_eq!((open.default_deny, open.policies.len()), (DefaultDeny::None, 0));
     let question = Question {
         closed: Some(DropReason::EndpointConflict),
         ..question("203.0.113.1", "9/SCTP", &[])

@@ -8,6 +8,9 @@ use api::{Change, ChangeKind, Destination, ExplainQuery, Explanation, RulePlace,
 use crate::output::{Output, Text, Tone};
 use crate::source::{Place, Sources};
 
+/// The verdict on what passes, and would not, were no policy audited.
+const AUDIT: &str = "audit";
+
 /// Prints an explanation.
 pub(super) fn print(
     query: &ExplainQuery,
@@ -18,7 +21,7 @@ pub(super) fn print(
     answer.verdict(query, explanation);
     answer.destinations(&explanation.destinations);
     for rule in &explanation.rules {
-        answer.rule(&format!("{} by {}", deed(&explanation.reason), rule.policy), rule);
+        answer.rule(&format!("{} by {}", deed(&explanation.verdict, &explanation.reason), rule.policy), rule);
     }
     // A rule that lacks a name is the one that sent the question to the proxy.
     let near = explanation.near.iter().filter(|near| !explanation.rules.contains(&near.rule));
@@ -44,15 +47,26 @@ struct Answer {
 
 impl Answer {
     fn verdict(&mut self, query: &ExplainQuery, explanation: &Explanation) {
-        let Explanation { verdict, reason, policies, enforced, .. } = explanation;
+        let Explanation { verdict, reason, policies, audited, .. } = explanation;
         let ExplainQuery { from, to, port, protocol, .. } = query;
         self.text.put(tone(verdict), verdict);
         self.text.plain(format!(" ({reason}): {from} to {to}, {port}/{protocol}\n"));
+        if verdict == AUDIT {
+            self.text.plain("it passes, because policies are audited; enforced as written, ");
+        }
         self.text.plain(format!("{}\n", meaning(reason)));
         if !policies.is_empty() {
-            let default = if *enforced { "denied" } else { "allowed" };
-            let list = policies.join(", ");
-            self.text.plain(format!("policies: {list}; what no rule covers is {default}\n"));
+            let default = match (explanation.enforced, &*explanation.default_deny) {
+                (true, _) => "is denied",
+                (false, "audited") => "passes, audited",
+                (false, _) => "is allowed",
+            };
+            let shown = policies.iter().map(|policy| {
+                let mark = if audited.contains(policy) { " (audited)" } else { "" };
+                format!("{policy}{mark}")
+            });
+            let list = shown.collect::<Vec<_>>().join(", ");
+            self.text.plain(format!("policies: {list}; what no rule covers {default}\n"));
         }
     }
 
@@ -83,7 +97,7 @@ impl Answer {
         self.text.plain(format!("\nasking for {destination}: "));
         self.text.put(tone(verdict), verdict).plain(format!(" ({reason})\n"));
         for rule in rules.iter().take(1) {
-            self.rule(&format!("{} by {}", deed(reason), rule.policy), rule);
+            self.rule(&format!("{} by {}", deed(verdict, reason), rule.policy), rule);
         }
     }
 
@@ -93,12 +107,13 @@ impl Answer {
 
     fn changes(&mut self, explanation: &Explanation) {
         if explanation.changes.is_empty() {
-            if explanation.verdict == "deny" {
+            if ["deny", AUDIT].contains(&&*explanation.verdict) {
                 self.text.plain("\nNo rule that is added would let it pass.\n");
             }
             return;
         }
-        self.text.plain("\nThe smallest change that would let it pass:\n");
+        let so = if explanation.verdict == AUDIT { " where it is enforced" } else { "" };
+        self.text.plain(format!("\nThe smallest change that would let it pass{so}:\n"));
         for change in &explanation.changes {
             self.change(change);
         }
@@ -137,14 +152,15 @@ fn place(spot: &Spot) -> Place<'_> {
 fn tone(verdict: &str) -> Tone {
     match verdict {
         "allow" => Tone::Good,
-        "redirect" => Tone::Warning,
+        "redirect" | AUDIT => Tone::Warning,
         _ => Tone::Bad,
     }
 }
 
 /// What the rules have done that decided.
-fn deed(reason: &str) -> &'static str {
+fn deed(verdict: &str, reason: &str) -> &'static str {
     match reason {
+        "deny-rule" if verdict == AUDIT => "would be denied",
         "dns-rule" | "name-refused" => "sent to the DNS proxy",
         "l7-rule" | "quic-not-inspected" => "sent to the L7 proxy",
         "deny-rule" => "denied",

@@ -54,7 +54,8 @@ fn names_the_rules_that_allow_and_those_that_deny() {
     let db = pod("db");
     let ask = |port| explain(&rules, &Context::default(), &to_pod(&db, Protocol::TCP, port));
     let allowed = ask(5432);
-    assert!(allowed.passes(Protocol::TCP) && allowed.enforced);
+    assert!(allowed.passes(Protocol::TCP));
+    assert_eq!(allowed.default_deny, DefaultDeny::Enforced);
     assert_eq!(
         decided(&allowed),
         ["allow web.yaml:7 all", "allow web.yaml:8 spec.egress[1].toPorts[0]"]
@@ -147,7 +148,8 @@ fn an_address_is_reached_by_prefix_and_by_name() {
 fn without_default_deny_what_no_rule_covers_passes() {
     let explanation = explain(&[], &Context::default(), &to_pod(&pod("a"), Protocol::SCTP, 9));
     assert_eq!(explanation.verdict, Some(Verdict::Unruled));
-    assert!(explanation.passes(Protocol::SCTP) && !explanation.enforced);
+    assert!(explanation.passes(Protocol::SCTP));
+    assert_eq!(explanation.default_deny, DefaultDeny::None);
     assert!(explanation.decided.is_empty());
 }
 

@@ -1,6 +1,6 @@
 //! Rules for what is said on a connection, as documents write them: secrets are named, not held.
 
-use model::L7Rule;
+use model::{HttpRule, KafkaRule, L7Rule, Requests};
 
 use crate::rule::{Application, Policy, Unenforced};
 
@@ -62,6 +62,17 @@ impl L7 {
     pub fn secrets(&self) -> impl Iterator<Item = &SecretKey> {
         let contexts = self.terminating.iter().chain(&self.originating);
         contexts.map(|own| &own.secret).chain(self.headers.iter().map(|own| &own.secret))
+    }
+
+    /// The same for whatever is said: it is handled in the same way, and all of it allowed.
+    pub fn unlimited(&self) -> Self {
+        let requests = match &self.rule.requests {
+            Requests::Any => Requests::Any,
+            Requests::Http(_) => Requests::Http(vec![HttpRule::default()]),
+            Requests::Kafka(_) => Requests::Kafka(vec![KafkaRule::default()]),
+        };
+        let rule = L7Rule { server_names: None, requests, ..self.rule.clone() };
+        Self { rule, headers: Vec::new(), ..self.clone() }
     }
 }
 

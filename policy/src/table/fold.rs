@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use model::{Audited, PortPrefix, Ruling, Verdict};
 
-use crate::table::{DefaultDeny, TableRow};
 use crate::table::conversation::{ConversationId, Conversations};
 use crate::table::filter::{Filters, ListId};
+use crate::table::{DefaultDeny, TableRow};
 
 /// What a rule does with the packets to its ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,6 +9,7 @@ use crate::rule::{Egress, EndpointPeer, Origin, Peers, PolicyKey, PortRule, Pref
 use crate::selector::{LabelSelector, Requirement};
 use crate::{Document, Options, Policy};
 
+mod audited;
 mod change;
 mod reference;
 

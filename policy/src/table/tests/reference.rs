@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use model::{CidrGroup, EndpointName, L7Rule, Label, Name, Requests, Service};
+use model::{CidrGroup, EndpointName, L7Rule, Label, Name, Requests, Service, Verdict};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -143,9 +143,10 @@ fn any_entry(direction: Direction) -> impl Strategy<Value = Egress> {
 pub(super) fn any_rule() -> impl Strategy<Value = Arc<Rule>> {
     let allowed = prop::collection::vec(any_entry(Direction::Allow), 0..4);
     let denied = prop::collection::vec(any_entry(Direction::Deny), 0..2);
-    (allowed, denied, any::<bool>()).prop_map(|(egress, denied, deny)| {
+    let marks = (any::<bool>(), prop::bool::weighted(0.4));
+    (allowed, denied, marks).prop_map(|(egress, denied, (deny, audited))| {
         let rule = rule(egress, false, deny);
-        Arc::new(Rule { denied, ..(*rule).clone() })
+        Arc::new(Rule { denied, audited, ..(*rule).clone() })
     })
 }
 
@@ -200,7 +201,7 @@ pub(super) enum Owned {
 }
 
 impl Owned {
-    fn borrow(&self) -> Destination<'_> {
+    pub(super) fn borrow(&self) -> Destination<'_> {
         match self {
             Self::Inside(labels) => Destination::Inside(labels),
             Self::Outside(address, labels, names) => {
@@ -265,6 +266,11 @@ proptest! {
                 let packet = Packet { destination: destination.borrow(), protocol, port, asks: None };
                 let expected = explain(&rules, &context, &packet);
                 prop_assert_eq!(ruling.verdict, expected.verdict, "{}/{}", port, protocol);
+                let default_deny = expected.default_deny == DefaultDeny::Audited;
+                prop_assert_eq!(ruling.audited.default_deny, default_deny);
+                if ruling.verdict != Some(Verdict::Deny) {
+                    prop_assert_eq!(ruling.audited.deny_rule, !expected.audited.is_empty());
+                }
             }
         }
     }
