@@ -97,6 +97,15 @@ impl Daemon {
         serde_json::from_value(endpoint["drops"].clone()).expect("drops by reason")
     }
 
+    /// What an endpoint's packets would have been dropped for, were no policy audited, and how many.
+    ///
+    /// # Panics
+    /// As [`Daemon::endpoint`].
+    pub fn audits(&self, path: &str) -> BTreeMap<String, u64> {
+        let audits = self.endpoint(path)["audits"].clone();
+        serde_json::from_value::<Option<_>>(audits).expect("audits by reason").unwrap_or_default()
+    }
+
     /// The addresses that an endpoint has learned, with the names they were learned for.
     ///
     /// # Panics
