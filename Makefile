@@ -10,7 +10,8 @@
 #   make bench      what fqdnd costs, beside dnsdist, nginx and a bare forwarder, in six minutes
 #   make check      formatting, lints, documentation, imports, duplicates
 #   make image      the image that nodes of a cluster run, as the archive target/fqdnd.tar
-#   make install    DESTDIR= and PREFIX= as usual
+#   make install    programs, unit, manual pages and completions; DESTDIR= and PREFIX= as usual
+#   make uninstall  takes them away again, but not the configuration
 #   make clean      removes what was built
 #
 # PROFILE=release builds demo and test as they are installed. CLANG= names the clang to use.
@@ -30,9 +31,10 @@ test_as_root = $(if $(as_root),--config "target.'cfg(unix)'.runner='$(as_root)'"
 bindir = $(DESTDIR)$(PREFIX)/bin
 unitdir = $(DESTDIR)$(PREFIX)/lib/systemd/system
 sharedir = $(DESTDIR)$(PREFIX)/share
+mandir = $(sharedir)/man
 confdir = $(DESTDIR)/etc/fqdnd
 
-.PHONY: all bench build check clean demo fuzz image install needs soak test test-kernel
+.PHONY: all bench build check clean demo fuzz image install needs soak test test-kernel uninstall
 .NOTPARALLEL:
 
 all: build
@@ -101,12 +103,27 @@ install: needs
 	ln -sfn fqdnctl $(bindir)/kubectl-fqdn
 	install -d $(confdir)/manifests
 	test -e $(confdir)/fqdnd.yaml || install -m 0644 deploy/fqdnd.yaml $(confdir)/fqdnd.yaml
-	install -d $(unitdir) $(sharedir)/bash-completion/completions \
-		$(sharedir)/zsh/site-functions $(sharedir)/fish/vendor_completions.d
+	install -d $(unitdir) $(mandir)/man1 $(mandir)/man8
 	sed 's|/usr/bin/|$(PREFIX)/bin/|' deploy/fqdnd.service > $(unitdir)/fqdnd.service
-	$(released)/fqdnctl completion bash > $(sharedir)/bash-completion/completions/fqdnctl
-	$(released)/fqdnctl completion zsh > $(sharedir)/zsh/site-functions/_fqdnctl
-	$(released)/fqdnctl completion fish > $(sharedir)/fish/vendor_completions.d/fqdnctl.fish
+	$(released)/fqdnctl manual $(mandir)/man1
+	$(released)/fqdnd manual $(mandir)/man8
+	install -d $(sharedir)/bash-completion/completions \
+		$(sharedir)/zsh/site-functions $(sharedir)/fish/vendor_completions.d
+	for program in fqdnd fqdnctl; do \
+		$(released)/$$program completion bash > $(sharedir)/bash-completion/completions/$$program && \
+		$(released)/$$program completion zsh > $(sharedir)/zsh/site-functions/_$$program && \
+		$(released)/$$program completion fish > $(sharedir)/fish/vendor_completions.d/$$program.fish \
+			|| exit 1; \
+	done
+
+# What is enforced is taken away by `fqdnd detach`, before.
+uninstall:
+	rm -f $(addprefix $(bindir)/,fqdnd fqdnd-l7 fqdnctl kubectl-fqdn) $(unitdir)/fqdnd.service
+	rm -f $(mandir)/man1/fqdnctl.1 $(mandir)/man1/fqdnctl-*.1
+	rm -f $(mandir)/man8/fqdnd.8 $(mandir)/man8/fqdnd-*.8
+	rm -f $(addprefix $(sharedir)/bash-completion/completions/,fqdnd fqdnctl) \
+		$(addprefix $(sharedir)/zsh/site-functions/,_fqdnd _fqdnctl) \
+		$(patsubst %,$(sharedir)/fish/vendor_completions.d/%.fish,fqdnd fqdnctl)
 
 clean:
 	$(CARGO) clean

@@ -47,7 +47,14 @@ fn add(pages: &mut Vec<Page>, command: &Command, section: &str, source: &str) ->
 }
 
 fn page(command: &Command, section: &str, source: &str) -> io::Result<Page> {
-    let man = Man::new(command.clone()).section(section).date(" ").source(source).manual("fqdnd");
+    // As the help has it: with its options left out, of which there may be a hundred.
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage: ").to_owned();
+    let man = Man::new(command.clone().override_usage(usage))
+        .section(section)
+        .date(" ")
+        .source(source)
+        .manual("fqdnd");
     let mut text = Vec::new();
     man.render_title(&mut text)?;
     man.render_name_section(&mut text)?;
@@ -131,6 +138,7 @@ mod tests {
         assert_eq!(files, ["well.8", "well-status.8"]);
         assert!(pages[0].text.contains(".TH well 8 \" \" \"well 1.2.3\" fqdnd\n.SH NAME\n"));
         assert!(pages[0].text.contains("well\\-status(8)"), "{}", pages[0].text);
+        assert!(pages[0].text.contains(".SH SYNOPSIS\n\\fBwell\\fR [OPTIONS] [COMMAND]\n"));
         assert!(pages[1].text.contains("\\-\\-socket"), "{}", pages[1].text);
     }
 
