@@ -174,6 +174,16 @@ impl Containerd {
         self.import(&archive, name)
     }
 
+    /// Makes a directory on the node, below those that are its own.
+    pub fn make_directory(&self, path: &Path) -> Result<(), ContainerdError> {
+        let status = self.command("mkdir").arg("-p").arg(path).status();
+        let made = status.and_then(|status| match status.success() {
+            true => Ok(()),
+            false => Err(io::Error::other(format!("mkdir {}: {status}", path.display()))),
+        });
+        made.map_err(system("make a directory on the node"))
+    }
+
     /// A command on the node, among its files.
     fn command(&self, program: &str) -> Command {
         let mut command = self.node.command(program);

@@ -134,6 +134,11 @@ impl KubeApi {
         format!("https://{}", self.address)
     }
 
+    /// The certificate, in PEM, of who vouches for it.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
     /// Writes a kubeconfig that reads its token from a file beside it, and gives its path.
     pub fn write_kubeconfig(&self, directory: &Path) -> io::Result<PathBuf> {
         let (path, token) = (directory.join("kubeconfig"), directory.join("token"));

@@ -16,7 +16,7 @@ use std::{
 };
 
 use nix::{
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, setns, unshare},
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -70,6 +70,7 @@ fn create(binds: &[(&Path, &str)]) -> io::Result<File> {
             let nothing = None::<&Path>;
             mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)?;
             for (own, place) in binds {
+                uncover(place)?;
                 mount(Some(*own), *place, nothing, MsFlags::MS_BIND, nothing)?;
                 // As systemd has it on nodes: what is mounted there reaches pods that ask for it.
                 mount(nothing, *place, nothing, MsFlags::MS_SHARED, nothing)?;
@@ -78,6 +79,18 @@ fn create(binds: &[(&Path, &str)]) -> io::Result<File> {
         });
         maker.join().unwrap_or_else(|payload| panic::resume_unwind(payload))
     })
+}
+
+/// Takes away what the machine has mounted there and below, the last first: hidden, it would still
+/// be told of.
+fn uncover(place: &str) -> io::Result<()> {
+    let mounts = fs::read_to_string("/proc/thread-self/mounts")?;
+    let below = |path: &&str| Path::new(path).starts_with(place);
+    let paths = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(below);
+    for path in paths.collect::<Vec<_>>().into_iter().rev() {
+        umount2(path, MntFlags::MNT_DETACH)?;
+    }
+    Ok(())
 }
 
 fn end_processes_in(namespace: &File) {

@@ -1,10 +1,8 @@
-//! What is deployed: updates that one daemon hands over to the next, the chart, the image, and the
-//! plugin of kubectl.
+//! What is deployed: updates that one daemon hands over to the next, the chart, and the image.
 
 use std::{
     fs::{self, File},
     net::IpAddr,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
@@ -281,62 +279,6 @@ fn the_programs_of_the_image_run_with_nothing_but_the_image() {
         let output = Command::new("chroot").arg(&root).args(program).output().unwrap();
         assert!(output.status.success(), "{program:?}: {output:?}");
     }
-}
-
-/// What the API server says is made up here; fqdnctl and the daemon that it reaches are real.
-#[test]
-fn the_plugin_of_kubectl_runs_the_command_beside_the_daemon_of_the_pods_node() {
-    let lab = Lab::new(LabOptions::default()).unwrap();
-    let daemon = Daemon::start(&lab, &[]).unwrap();
-    let directory = lab.directory().join("bin");
-    fs::create_dir(&directory).unwrap();
-    let ctl = daemon.ctl_command().unwrap().get_program().to_owned();
-    std::os::unix::fs::symlink(&ctl, directory.join("kubectl-fqdn")).unwrap();
-    let kubectl = format!(
-        r#"#!/bin/sh
-echo "$@" >>{log}
-case "$*" in
-    *"get --raw /api/v1/namespaces/default/pods/client") echo '{{"spec": {{"nodeName": "here"}}}}' ;;
-    *"get --raw /api/v1/pods?labelSelector=app.kubernetes.io%2Fname%3Dfqdnd"*) echo '{pods}' ;;
-    *"exec --namespace kube-system fqdnd-1 --container fqdnd -- /usr/bin/fqdnctl "*)
-        while [ "$1" != /usr/bin/fqdnctl ]; do shift; done
-        shift
-        exec {ctl} --socket {socket} "$@" ;;
-    *) echo "no such thing: $*" >&2; exit 1 ;;
-esac
-"#,
-        log = directory.join("log").display(),
-        pods = r#"{"items": [{"metadata": {"namespace": "kube-system", "name": "fqdnd-1"}, "spec": {"nodeName": "here"}, "status": {"phase": "Running"}}]}"#,
-        ctl = Path::new(&ctl).display(),
-        socket = daemon.socket().display(),
-    );
-    fs::write(directory.join("kubectl"), kubectl).unwrap();
-    let executable = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(directory.join("kubectl"), executable).unwrap();
-    let plugin = |arguments: &[&str]| {
-        let path = std::env::var("PATH").unwrap();
-        let mut command = Command::new(directory.join("kubectl-fqdn"));
-        command.env("PATH", format!("{}:{path}", directory.display())).args(arguments);
-        command.output().unwrap()
-    };
-
-    let output =
-        plugin(&["--pod", CLIENT, "--context", "a", "endpoint", "get", CLIENT, "-o", "json"]);
-    assert!(output.status.success(), "{output:?}");
-    let endpoint: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(endpoint["name"], "client");
-    let log = fs::read_to_string(directory.join("log")).unwrap();
-    assert!(log.lines().all(|line| line.starts_with("--context a ")), "{log}");
-    assert!(log.contains("fieldSelector=spec.nodeName%3Dhere"), "{log}");
-    assert!(plugin(&["health"]).status.success(), "the only one needs no name");
-    assert_eq!(plugin(&["cache", "list", "-e", "default/none"]).status.code(), Some(1));
-
-    // What needs no daemon runs on this machine, and asks nobody.
-    let calls = fs::read_to_string(directory.join("log")).unwrap().lines().count();
-    assert!(plugin(&["pattern", "*.example.com", "a.example.com"]).status.success());
-    assert_eq!(plugin(&["pattern", "*.example.com", "a.example.org"]).status.code(), Some(1));
-    assert_eq!(plugin(&["no-such-command"]).status.code(), Some(2));
-    assert_eq!(fs::read_to_string(directory.join("log")).unwrap().lines().count(), calls);
 }
 
 fn repository() -> &'static Path {

@@ -35,7 +35,7 @@ pub enum RuntimeSource {
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// The runtime does not answer, or refuses.
-    #[error("the container runtime at {}: {source}", socket.display())]
+    #[error("the container runtime at {}: {}", socket.display(), source.message())]
     Cri {
         /// The socket.
         socket: PathBuf,

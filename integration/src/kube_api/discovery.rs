@@ -99,11 +99,14 @@ fn kinds(world: &World, version: &str) -> Value {
     for own in of_version(world, version) {
         let kind = |name: String, verbs: &[&str]| {
             json!({
-                "name": name, "singularName": own.kind.to_lowercase(), "kind": own.kind,
-                "namespaced": own.namespaced, "verbs": verbs, "shortNames": own.short,
+                "name": name, "singularName": "", "kind": own.kind, "namespaced": own.namespaced,
+                "verbs": verbs,
             })
         };
-        kinds.push(kind(own.plural.clone(), &VERBS));
+        let mut whole = kind(own.plural.clone(), &VERBS);
+        whole["singularName"] = own.kind.to_lowercase().into();
+        whole["shortNames"] = json!(own.short);
+        kinds.push(whole);
         if own.status {
             kinds.push(kind(format!("{}/status", own.plural), &["get", "patch", "update"]));
         }

@@ -31,8 +31,8 @@ const WATCH: u64 = 300;
 const WAITING: usize = 16;
 /// How much a client may send.
 const BODY: usize = 3 << 20;
-/// What older clients take the second version's description as alone.
-const DESCRIBED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The form of the second version's description that older clients take alone.
+const DESCRIBED: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Serves until it is told to stop; while it is away, nobody listens.
 pub(super) fn serve(

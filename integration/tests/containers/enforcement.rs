@@ -2,7 +2,7 @@
 
 use integration::{PodNetwork, soon};
 
-use crate::ground::{BESIDE, CLIENT, Ground, POLICY, WEB, yaml};
+use crate::ground::{BESIDE, CLIENT, Node, POLICY, WEB, becomes, yaml};
 
 #[test]
 fn a_container_behind_a_bridge_reaches_what_its_policy_names_from_its_first_packet_on() {
@@ -15,74 +15,77 @@ fn a_container_on_a_routed_veth_reaches_what_its_policy_names_from_its_first_pac
 }
 
 fn a_pods_life(network: PodNetwork) {
-    let ground = Ground::new(network, &[]);
-    ground.api.put(yaml(POLICY)).unwrap();
-    let first = ground.run(CLIENT, "uid-1");
+    let node = Node::new(network);
+    let daemon = node.daemon(&[]);
+    node.api.put(yaml(POLICY)).unwrap();
+    let first = node.run(CLIENT, "uid-1");
     // Closed until the API server tells of it.
-    ground.fetches_nothing(&first, WEB);
-    ground.tell(CLIENT, "uid-1", &first);
-    ground.becomes(CLIENT, "enforced");
-    assert_eq!(ground.daemon.endpoint(CLIENT)["interface"], ground.interface(&first));
+    node.fetches_nothing(&first, WEB);
+    node.tell(CLIENT, "uid-1", &first);
+    becomes(&daemon, CLIENT, "enforced");
+    assert_eq!(daemon.endpoint(CLIENT)["interface"], node.interface(&first));
     // Not resolved yet.
-    ground.fetches_nothing(&first, WEB);
-    ground.fetches(&first, "www.example.com");
-    ground.fetches(&first, WEB);
-    ground.fetches_nothing(&first, BESIDE);
-    let denied = ground.looks_up(&first, "www.example.org");
+    node.fetches_nothing(&first, WEB);
+    node.fetches(&first, "www.example.com");
+    node.fetches(&first, WEB);
+    node.fetches_nothing(&first, BESIDE);
+    let denied = node.looks_up(&first, "www.example.org");
     assert!(denied.said.contains("REFUSED"), "{denied:?}");
 
     // Another pod of its name: it has nothing that the first one had.
-    ground.api.delete("pods", Some("default"), "client").unwrap();
-    ground.containerd.end(&first).unwrap();
-    ground.becomes(CLIENT, "absent");
-    let second = ground.run(CLIENT, "uid-2");
+    node.api.delete("pods", Some("default"), "client").unwrap();
+    node.containerd.end(&first).unwrap();
+    becomes(&daemon, CLIENT, "absent");
+    let second = node.run(CLIENT, "uid-2");
     // Closed until the API server tells of it.
-    ground.fetches_nothing(&second, WEB);
-    ground.tell(CLIENT, "uid-2", &second);
-    ground.becomes(CLIENT, "enforced");
-    assert_eq!(ground.daemon.endpoint(CLIENT)["interface"], ground.interface(&second));
+    node.fetches_nothing(&second, WEB);
+    node.tell(CLIENT, "uid-2", &second);
+    becomes(&daemon, CLIENT, "enforced");
+    assert_eq!(daemon.endpoint(CLIENT)["interface"], node.interface(&second));
     // What the first one resolved is not the second one's.
-    ground.fetches_nothing(&second, WEB);
-    ground.fetches(&second, "www.example.com");
-    ground.fetches(&second, WEB);
+    node.fetches_nothing(&second, WEB);
+    node.fetches(&second, "www.example.com");
+    node.fetches(&second, WEB);
 }
 
 #[test]
 fn what_is_enforced_stands_while_the_runtime_is_away_and_its_pods_are_found_again() {
-    let mut ground = Ground::new(PodNetwork::PointToPoint, &[]);
-    ground.api.put(yaml(POLICY)).unwrap();
-    let client = ground.run(CLIENT, "uid-1");
-    ground.tell(CLIENT, "uid-1", &client);
-    ground.becomes(CLIENT, "enforced");
-    ground.fetches(&client, "www.example.com");
+    let mut node = Node::new(PodNetwork::PointToPoint);
+    let daemon = node.daemon(&[]);
+    node.api.put(yaml(POLICY)).unwrap();
+    let client = node.run(CLIENT, "uid-1");
+    node.tell(CLIENT, "uid-1", &client);
+    becomes(&daemon, CLIENT, "enforced");
+    node.fetches(&client, "www.example.com");
 
-    let interface = ground.daemon.endpoint(CLIENT)["interface"].clone();
-    ground.containerd.stop().unwrap();
-    ground.lab.node().ip("link add hint type bridge\n").unwrap();
-    let told = || ground.daemon.problems().iter().any(|own| own.contains("containerd.sock"));
+    let interface = daemon.endpoint(CLIENT)["interface"].clone();
+    node.containerd.stop().unwrap();
+    node.lab.node().ip("link add hint type bridge\n").unwrap();
+    let told = || daemon.problems().iter().any(|own| own.contains("containerd.sock"));
     soon("it is told", told);
-    assert_eq!(ground.daemon.enforcement(CLIENT), "enforced");
-    ground.containerd.resume().unwrap();
-    ground.fetches(&client, WEB);
-    ground.fetches_nothing(&client, BESIDE);
-    ground.lab.node().ip("link del hint\n").unwrap();
-    soon("nothing is wrong", || ground.daemon.problems().is_empty());
-    assert_eq!(ground.daemon.endpoint(CLIENT)["interface"], interface);
-    let other = ground.run("default/other", "uid-2");
-    ground.tell("default/other", "uid-2", &other);
-    ground.becomes("default/other", "open");
-    ground.fetches(&other, BESIDE);
+    assert_eq!(daemon.enforcement(CLIENT), "enforced");
+    node.containerd.resume().unwrap();
+    node.fetches(&client, WEB);
+    node.fetches_nothing(&client, BESIDE);
+    node.lab.node().ip("link del hint\n").unwrap();
+    soon("nothing is wrong", || daemon.problems().is_empty());
+    assert_eq!(daemon.endpoint(CLIENT)["interface"], interface);
+    let other = node.run("default/other", "uid-2");
+    node.tell("default/other", "uid-2", &other);
+    becomes(&daemon, "default/other", "open");
+    node.fetches(&other, BESIDE);
 }
 
 #[test]
 fn a_container_is_found_by_its_cgroup_where_the_runtime_is_not_asked() {
-    let ground = Ground::new(PodNetwork::Bridge, &["--kubernetes-runtime", "cgroups"]);
-    ground.api.put(yaml(POLICY)).unwrap();
-    let client = ground.run(CLIENT, "uid-1");
-    ground.tell(CLIENT, "uid-1", &client);
-    ground.becomes(CLIENT, "enforced");
-    assert_eq!(ground.daemon.endpoint(CLIENT)["interface"], ground.interface(&client));
+    let node = Node::new(PodNetwork::Bridge);
+    let daemon = node.daemon(&["--kubernetes-runtime", "cgroups"]);
+    node.api.put(yaml(POLICY)).unwrap();
+    let client = node.run(CLIENT, "uid-1");
+    node.tell(CLIENT, "uid-1", &client);
+    becomes(&daemon, CLIENT, "enforced");
+    assert_eq!(daemon.endpoint(CLIENT)["interface"], node.interface(&client));
     // Not resolved yet.
-    ground.fetches_nothing(&client, WEB);
-    ground.fetches(&client, "www.example.com");
+    node.fetches_nothing(&client, WEB);
+    node.fetches(&client, "www.example.com");
 }

@@ -1,4 +1,6 @@
-//! A node with containerd, an API server that tells of its pods, and the daemon between the two.
+//! A node with containerd, an API server that tells of its pods, and a daemon between the two.
+
+use std::path::PathBuf;
 
 use integration::{
     Container, Containerd, Daemon, Executed, KubeApi, Lab, LabOptions, PodNetwork, soon,
@@ -11,7 +13,7 @@ pub const CLIENT: &str = "default/client";
 pub const WEB: &str = "203.0.113.10";
 pub const BESIDE: &str = "203.0.113.20";
 /// How the plugins' interfaces are named.
-const INTERFACES: &str = "veth*";
+pub const INTERFACES: &str = "veth*";
 
 pub const POLICY: &str = r#"
 apiVersion: cilium.io/v2
@@ -28,17 +30,17 @@ spec:
   - toFQDNs: [{matchName: www.example.com}]
 "#;
 
-/// The fields' order is the order of the end.
-pub struct Ground {
-    pub daemon: Daemon,
+/// A node with containerd, and an API server that tells of its pods. The fields' order is the order
+/// of the end; a daemon ends before.
+pub struct Node {
     pub containerd: Containerd,
     pub api: KubeApi,
+    pub kubeconfig: PathBuf,
     pub lab: Lab,
 }
 
-impl Ground {
-    /// A node whose daemon finds the runtime by itself, or is told otherwise by `flags`.
-    pub fn new(network: PodNetwork, flags: &[&str]) -> Self {
+impl Node {
+    pub fn new(network: PodNetwork) -> Self {
         let lab = Lab::new(LabOptions { pods: Vec::new(), ..LabOptions::default() }).unwrap();
         // As kube-proxy asks of nodes whose pods are on a bridge.
         let filtered =
@@ -47,9 +49,14 @@ impl Ground {
         let containerd = Containerd::start(&lab, network).unwrap();
         let api = cluster(&lab);
         let kubeconfig = api.write_kubeconfig(lab.directory()).unwrap();
+        Self { containerd, api, kubeconfig, lab }
+    }
+
+    /// A daemon that finds the runtime by itself, or is told otherwise by `flags`.
+    pub fn daemon(&self, flags: &[&str]) -> Daemon {
         let watched = [
             "--kubeconfig",
-            kubeconfig.to_str().unwrap(),
+            self.kubeconfig.to_str().unwrap(),
             "--kubernetes-node",
             NODE,
             "--kubernetes-spread",
@@ -58,8 +65,7 @@ impl Ground {
             INTERFACES,
         ];
         let flags = [&watched, flags].concat();
-        let daemon = Daemon::start_among(&lab, &flags, containerd.files()).unwrap();
-        Self { daemon, containerd, api, lab }
+        Daemon::start_among(&self.lab, &flags, self.containerd.files()).unwrap()
     }
 
     /// Makes a pod's containers, of which the API server does not tell yet.
@@ -83,7 +89,7 @@ impl Ground {
     }
 
     /// A uid that no other lab's pod has: their cgroups are the machine's.
-    fn uid(&self, uid: &str) -> String {
+    pub fn uid(&self, uid: &str) -> String {
         format!("{uid}-{}-{}", std::process::id(), self.lab.number())
     }
 
@@ -123,15 +129,15 @@ impl Ground {
         let line = links.lines().find(|line| line.split(':').next() == Some(&index)).unwrap();
         line.split([':', '@']).nth(1).unwrap().trim().to_owned()
     }
+}
 
-    /// Waits until a pod is enforced like this.
-    pub fn becomes(&self, pod: &str, enforcement: &str) {
-        soon(&format!("{pod} is {enforcement}"), || self.daemon.enforcement(pod) == enforcement);
-    }
+/// Waits until a pod is enforced like this.
+pub fn becomes(daemon: &Daemon, pod: &str, enforcement: &str) {
+    soon(&format!("{pod} is {enforcement}"), || daemon.enforcement(pod) == enforcement);
 }
 
 /// The lab's cluster: its DNS service's pod is of another node.
-pub fn cluster(lab: &Lab) -> KubeApi {
+fn cluster(lab: &Lab) -> KubeApi {
     let api = KubeApi::start(Some(lab.node().clone())).unwrap();
     for definition in kubernetes::crd::definitions() {
         api.put(definition).unwrap();

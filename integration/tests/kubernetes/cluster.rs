@@ -103,14 +103,15 @@ async fn these_tests_use_the_cluster_that_is_named_and_say_so() {
     }
     let ground = Ground::bare().await;
     let mut tests = std::process::Command::new(std::env::current_exe().unwrap());
-    let shared = ["cluster::", "secrets::", "admission::the_schema"];
+    let kubectl = ["kubectl::kubectl_is_told", "kubectl::what_became"];
+    let shared = [&["cluster::", "secrets::", "admission::the_schema"], &kubectl[..]].concat();
     tests.args(shared).args(["--nocapture", "--test-threads=1"]);
     tests.env(NAMED, &ground.kubeconfig);
     let output = tokio::task::spawn_blocking(move || tests.output()).await.unwrap().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
     let named = format!("cluster: the one of {}", ground.kubeconfig.display());
-    assert_eq!(told.matches(&named).count(), 5, "{told}");
+    assert_eq!(told.matches(&named).count(), 7, "{told}");
     assert!(!told.contains("the lab's own"), "{told}");
     let left = ground.api().all("namespaces");
     assert_eq!(left.len(), 1, "each test has taken its namespace away: {left:?}");

@@ -106,6 +106,15 @@ impl Ground {
 
     /// Writes an object as kubectl does; what the server says to it.
     pub async fn try_apply(&self, text: &str) -> Result<(), kube::Error> {
+        self.patch(text, &PatchParams::apply("tests").force()).await
+    }
+
+    /// Has the server say what would come of an object.
+    pub async fn dry_run(&self, text: &str) -> Result<(), kube::Error> {
+        self.patch(text, &PatchParams::apply("tests").force().dry_run()).await
+    }
+
+    async fn patch(&self, text: &str, parameters: &PatchParams) -> Result<(), kube::Error> {
         let mut object: DynamicObject = serde_json::from_value(yaml(text)).unwrap();
         let TypeMeta { api_version, kind } = object.types.clone().unwrap();
         let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
@@ -126,8 +135,7 @@ impl Ground {
             Some(namespace) => Api::namespaced_with(self.client.clone(), &namespace, &resource),
             None => Api::all_with(self.client.clone(), &resource),
         };
-        let parameters = PatchParams::apply("tests").force();
-        api.patch(&name, &parameters, &Patch::Apply(&object)).await.map(drop)
+        api.patch(&name, parameters, &Patch::Apply(&object)).await.map(drop)
     }
 
     /// Writes an object that the server takes.
