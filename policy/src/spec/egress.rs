@@ -105,12 +105,20 @@ struct Read {
     unenforced: Option<Unenforced>,
 }
 
+/// The fields whose empty list selects nothing, whatever stands beside it. Cilium takes the others
+/// for absent where they are empty; here they select nothing too, but beside one that is not.
+const NOTHING_IF_EMPTY: &[&str] = &["toCIDR", "toCIDRSet", "toEndpoints", "toEntities", "toNodes"];
+
 fn peers(check: &mut Check, fields: &Fields<'_>, scope: Scope<'_>) -> Option<Read> {
     let mut named: Option<(&str, Vec<At<'_>>)> = None;
     let mut others = Vec::new();
+    let mut nothing = None;
     for kind in KINDS {
         let Some(at) = check.present(fields, kind) else { continue };
         let items = check.list(&at)?;
+        if items.is_empty() && NOTHING_IF_EMPTY.contains(kind) {
+            nothing = nothing.or(Some(at));
+        }
         match &named {
             Some((_, known)) if !known.is_empty() => {
                 if !items.is_empty() {
@@ -128,17 +136,20 @@ fn peers(check: &mut Check, fields: &Fields<'_>, scope: Scope<'_>) -> Option<Rea
         check.problem(fields.at(other), message);
     }
     let at = fields.at(kind);
-    let peers = match kind {
-        "toEndpoints" => Peers::Endpoints(each(&items, |item| endpoints(check, item, scope))),
-        "toEntities" => Peers::Entities(each(&items, |item| entity(check, item))),
-        "toServices" => Peers::Services(each(&items, |item| services::read(check, item))),
-        "toNodes" => Peers::Nodes(each(&items, |item| nodes(check, item))),
-        "toCIDR" => Peers::Prefixes(each(&items, |item| prefixes::plain(check, item))),
-        "toCIDRSet" => Peers::Prefixes(each(&items, |item| prefixes::set(check, item))),
-        "toFQDNs" => Peers::Names(each(&items, |item| names::selector(check, item))),
-        _ => return Some(groups(check, at, &items, scope)),
+    let whole = |peers| Read { at: at.spot(), peers, unenforced: None };
+    let read = match kind {
+        "toEndpoints" => whole(Peers::Endpoints(each(&items, |own| endpoints(check, own, scope)))),
+        "toEntities" => whole(Peers::Entities(each(&items, |own| entity(check, own)))),
+        "toServices" => whole(Peers::Services(each(&items, |own| services::read(check, own)))),
+        "toNodes" => whole(Peers::Nodes(each(&items, |own| nodes(check, own)))),
+        "toCIDR" => whole(Peers::Prefixes(each(&items, |own| prefixes::plain(check, own)))),
+        "toCIDRSet" => whole(Peers::Prefixes(each(&items, |own| prefixes::set(check, own)))),
+        "toFQDNs" => whole(Peers::Names(each(&items, |own| names::selector(check, own)))),
+        _ => groups(check, at, &items, scope),
     };
-    Some(Read { at: at.spot(), peers, unenforced: None })
+    let Some(empty) = nothing.filter(|_| !items.is_empty()) else { return Some(read) };
+    check.warn(&empty, format!("is empty, so the entry selects nothing, in spite of {kind}"));
+    Some(Read { at: empty.spot(), peers: Peers::Endpoints(Vec::new()), unenforced: None })
 }
 
 fn each<T>(items: &[At<'_>], read: impl FnMut(&At<'_>) -> Option<T>) -> Vec<T> {
@@ -154,7 +165,7 @@ fn endpoints(check: &mut Check, at: &At<'_>, scope: Scope<'_>) -> Option<Endpoin
         return as_written(written);
     }
     if written.requirements().any(|own| is_key(own, |key| key == Labels::NAMESPACE)) {
-        return as_written(pods_only(written, scope.direction));
+        return as_written(pods_only(written));
     }
     let Some(namespace) = scope.namespace else {
         // Every pod has the key, and nothing outside the cluster does.
@@ -164,7 +175,7 @@ fn endpoints(check: &mut Check, at: &At<'_>, scope: Scope<'_>) -> Option<Endpoin
         key.strip_prefix(Labels::NAMESPACE_LABELS).is_some_and(|rest| rest.starts_with('.'))
     };
     if written.requirements().any(|own| is_key(own, is_namespace_label)) {
-        return as_written(pods_only(written, scope.direction));
+        return as_written(pods_only(written));
     }
     if check.options.selector_scope == SelectorScope::AllNamespaces {
         return as_written(written.and(is_pod()));
@@ -177,16 +188,16 @@ fn namespace_key() -> String {
     format!("k8s:{}", Labels::NAMESPACE)
 }
 
-/// Keeps a selector such as `namespace notin (a)` from allowing what is no pod at all. What is
-/// denied by it is left as wide as Cilium has it.
-fn pods_only(selector: LabelSelector, direction: Direction) -> LabelSelector {
+/// Keeps a selector such as `namespace notin (a)` from selecting what is no pod at all. Cilium does
+/// so by the label of its cluster, which it asks for wherever a selector does not.
+fn pods_only(selector: LabelSelector) -> LabelSelector {
     let present = |own: &Requirement| {
         matches!(own.operator, Operator::In(_) | Operator::Exists)
             && is_key(own, |key| {
                 key == Labels::NAMESPACE || key.starts_with(Labels::NAMESPACE_LABELS)
             })
     };
-    if direction == Direction::Deny || selector.requirements().any(present) {
+    if selector.requirements().any(present) {
         return selector;
     }
     selector.and(Requirement::new(&namespace_key(), Operator::Exists))

@@ -306,6 +306,9 @@ fn destinations_of_every_kind_are_read() {
         ("{toEntities: [host], authentication: {mode: disabled}}", "entities(host) ports(all)"),
         ("{toGroups: [{}]}", "prefixes() unenforced(toGroups) ports(all)"),
         ("{toGroups: []}", "prefixes() ports(all)"),
+        ("{toCIDR: [10.0.0.0/8], toEndpoints: []}", "pods() ports(all)"),
+        ("{toEntities: [], toFQDNs: [{matchName: a}]}", "pods() ports(all)"),
+        ("{toCIDR: [10.0.0.0/8], toFQDNs: []}", "prefixes(10.0.0.0/8) ports(all)"),
     ] {
         assert_eq!(entry(text), expected, "{text}");
     }
@@ -339,14 +342,13 @@ fn what_is_denied_is_read_as_what_is_allowed() {
 }
 
 #[test]
-fn a_negative_selector_allows_pods_only_and_denies_as_widely_as_cilium() {
+fn a_negative_selector_selects_pods_only() {
     let selector = "{toEndpoints: [{matchExpressions: [{key: io.kubernetes.pod.namespace, \
                     operator: NotIn, values: [a]}]}]}";
-    let pods = "k8s:io.kubernetes.pod.namespace,any:io.kubernetes.pod.namespace notin (a)";
-    assert_eq!(entry(selector), format!("pods([{pods}]) ports(all)"));
+    let pods = "pods([k8s:io.kubernetes.pod.namespace,any:io.kubernetes.pod.namespace notin (a)])";
+    assert_eq!(entry(selector), format!("{pods} ports(all)"));
     let denied = policy(&format!("{{endpointSelector: {{}}, egressDeny: [{selector}]}}"));
-    let expected = "not pods([any:io.kubernetes.pod.namespace notin (a)]) ports(all)";
-    assert_eq!(meaning(&denied)[1], expected);
+    assert_eq!(meaning(&denied)[1], format!("not {pods} ports(all)"));
 }
 
 #[test]
