@@ -48,6 +48,12 @@ impl Source {
         }
     }
 
+    /// Whether it has said itself all that it says, and nothing stands only because an earlier daemon
+    /// kept it.
+    pub fn is_first_hand(&self) -> bool {
+        self.subscribe().borrow().as_kept.is_empty()
+    }
+
     /// What it says, now and later.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Inventory>> {
         match self {

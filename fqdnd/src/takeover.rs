@@ -2,7 +2,9 @@
 //!
 //! A daemon that stands by has everything ready that it can have: its programs were loaded once,
 //! aside, so that one whose programs this kernel refuses never stands in line; and the cluster is
-//! read. The daemon before it is only asked to end when this one says that it is ready.
+//! read. The daemon before it is only asked to end when this one says that it is ready: not before
+//! the server gave this very one its lists, so that an update which takes the right to read them goes
+//! no further than the first node.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,6 +23,9 @@ use crate::source::Source;
 /// How often it is looked whether the datapath is free.
 const LOOK: Duration = Duration::from_millis(10);
 
+const AS_KEPT: &str = "another fqdnd enforces here, and the API server has not given this one all \
+                       lists: what it gave before would be in force";
+
 /// Opens the datapath; if the configuration says so, when it is free. What was read of the cluster
 /// meanwhile goes on being read.
 pub async fn open(config: &Config, health: &Health) -> Result<(Datapath, Option<Source>)> {
@@ -33,11 +38,16 @@ pub async fn open(config: &Config, health: &Health) -> Result<(Datapath, Option<
         None => prepare(config, health).await?,
     };
     info!("another fqdnd enforces here: this one stands by");
-    health.prepare(Phase::StandingBy, true, "another fqdnd enforces here");
+    let mut told = None;
     loop {
+        let ready = source.as_ref().is_none_or(Source::is_first_hand);
+        if told.replace(ready) != Some(ready) {
+            let why = if ready { "another fqdnd enforces here" } else { AS_KEPT };
+            health.prepare(Phase::StandingBy, ready, why);
+        }
         if let Some(datapath) = free(config)? {
             info!("the other fqdnd has ended: this one takes over");
-            health.prepare(Phase::Starting, true, "the other fqdnd has ended");
+            health.prepare(Phase::Starting, ready, "the other fqdnd has ended");
             return Ok((datapath, source));
         }
         sleep(LOOK).await;

@@ -42,6 +42,9 @@ pub struct Inventory {
     pub verdicts: Verdicts,
     /// How the watched lists of a cluster fare.
     pub watched: BTreeMap<Kind, Watched>,
+    /// Lists of a cluster that the server has not given since the start: what it gave an earlier
+    /// daemon stands for them.
+    pub as_kept: BTreeSet<Kind>,
     /// Why the runtime's record of this node's pods cannot be read.
     pub runtime: Option<String>,
 }

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command};
 
 use hickory_proto::rr::RecordType;
 use integration::{
@@ -39,6 +39,7 @@ pub struct Node {
     pub runtime: ContainerRuntime,
     pub api: KubeApi,
     pub lab: Lab,
+    flags: Vec<String>,
 }
 
 impl Node {
@@ -77,8 +78,10 @@ impl Node {
         let by_runtime = ["--kubernetes-runtime", socket];
         let flags =
             if flags.contains(&by_runtime[0]) { flags } else { &[flags, &by_runtime].concat() };
-        let daemon = start(&lab, &[&cluster, flags].concat());
-        Self { daemon, runtime, api, lab }
+        let flags = [&cluster, flags].concat();
+        let daemon = start(&lab, &flags);
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Self { daemon, runtime, api, lab, flags }
     }
 
     pub fn enforcement(&self, path: &str) -> String {
@@ -313,5 +316,64 @@ fn a_restart_while_the_server_is_away_goes_on_under_the_rules_as_they_were() {
     let pod = documents.into_iter().find(|own| own["metadata"]["name"] == "late").unwrap();
     node.api.put(pod).unwrap();
     wait_until("it is open", PATIENCE, || late().connect(ip(WEB), 80) == Reach::Open).unwrap();
+    node.resolves(CLIENT);
+}
+
+/// Another daemon on the same node, as an update begins one; it is killed with this.
+struct Next {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Next {
+    fn start(node: &Node) -> Self {
+        let directory = node.lab.directory();
+        let socket = directory.join("next.sock");
+        let mut command = node.daemon.plain_command().unwrap();
+        command.arg("--config").arg(node.daemon.configuration()).args(&node.flags).arg("--wait");
+        command.arg("--socket").arg(&socket);
+        command.arg("--hubble-socket").arg(directory.join("next-hubble.sock"));
+        let log = fs::File::create(directory.join("next.log")).unwrap();
+        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        Self { child, socket }
+    }
+
+    /// What it says of itself; nothing while it does not answer.
+    fn health(&self, node: &Node) -> Value {
+        let mut command = Command::new(node.daemon.ctl_command().unwrap().get_program());
+        let output = command.arg("--socket").arg(&self.socket).args(["health", "-o", "json"]);
+        serde_json::from_slice(&output.output().unwrap().stdout).unwrap_or_default()
+    }
+}
+
+impl Drop for Next {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_daemon_that_is_refused_the_lists_stands_by_and_is_not_ready() {
+    let node = Node::new(&[]);
+    node.api.put(yaml(POLICY)).unwrap();
+    soon("the policy is enforced", || node.enforcement(CLIENT) == "enforced");
+    let journal = node.daemon.state_directory().join("cluster/journal");
+    soon("it is kept", || {
+        fs::read_to_string(&journal).is_ok_and(|text| text.contains("matchName"))
+    });
+    node.api.fault(|faults| faults.refuse("/ciliumnetworkpolicies", 403, None));
+    let next = Next::start(&node);
+    let says = |what: &str| {
+        let health = next.health(&node);
+        (health["phase"] == "standing-by" && health.to_string().contains(what)).then_some(health)
+    };
+    let kept = "has not given this one all lists";
+    wait_until("it has what was kept", PATIENCE, || says(kept).is_some()).unwrap();
+    assert_eq!(next.health(&node)["ready"], false);
+    assert_eq!(node.enforcement(CLIENT), "enforced");
+    node.api.fault(|faults| faults.refusals.clear());
+    let is_ready = || says("").is_some_and(|health| health["ready"] == true);
+    wait_until("it has the lists", PATIENCE, is_ready).unwrap();
     node.resolves(CLIENT);
 }

@@ -88,6 +88,9 @@ struct Held {
 impl Store {
     /// Takes in what the watch of one kind says.
     pub fn handle(&mut self, kind: Kind, update: Update) {
+        if matches!(update, Update::Listed(_)) {
+            self.inventory.as_kept.remove(&kind);
+        }
         match update {
             Update::Listed(Some(read)) => {
                 self.unknown.remove(&kind);
@@ -176,6 +179,7 @@ impl Store {
 
     /// Takes what was kept for lists that were not read.
     pub fn begin_as_kept(&mut self) {
+        self.inventory.as_kept = &BTreeSet::from(Kind::ALL) - &self.listed;
         self.listed.extend(Kind::ALL);
     }
 
