@@ -100,6 +100,7 @@ impl Node {
             let (own, now) = (own.unwrap_or_default(), now.unwrap_or_default());
             fares_worse(own.union(unspoken(was)), now.union(unspoken(is)), ports)
         }) || known.copied().any(|own| fares_otherwise((was, own), (is, own), false))
+            || fares_worse(unspoken(was), unspoken(is), PortPrefix::Any)
     }
 
     fn is_late(&self, id: TableId) -> bool {
@@ -243,7 +244,9 @@ fn says_otherwise(was: &TableView, is: &TableView, anew: &BTreeSet<Identity>) ->
     if anew.contains(&Identity::ANY) {
         // Where nothing is said of a destination alone, what is said of all stands for it.
         let known = was.levels.keys().chain(is.levels.keys());
-        return differs(Identity::ANY) || known.copied().any(differs);
+        return differs(Identity::ANY)
+            || known.copied().any(differs)
+            || fares_worse(unspoken(was), unspoken(is), PortPrefix::Any);
     }
     anew.iter().copied().any(differs)
 }

@@ -1,5 +1,6 @@
 //! Revisions from policies written as text, and what the kernel then says of a packet.
 
+mod audited;
 mod conversing;
 mod incremental;
 mod language;
@@ -9,8 +10,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use model::{
-    Attachment, DropReason, Enforcement, Frontend, Label, Moment, Pod, Protocol, Ruling, Service,
-    ServicePort, Transport, Verdict,
+    Attachment, Audited, DropReason, Enforcement, Fate, Frontend, Label, Moment, Pod, Protocol,
+    Ruling, Service, ServicePort, Transport, Verdict, Way,
 };
 use policy::{Document, Policy};
 
@@ -231,29 +232,64 @@ impl Bench {
 
     /// What the programs would say of a new flow, read from the maps as they read them.
     fn verdict(&self, index: u32, to: &str, protocol: Protocol) -> Result<Verdict, DropReason> {
-        let to: SocketAddr = to.parse().unwrap();
         let entry = self.kernel.endpoints[&Interface(index)];
         let table = match entry.enforcement {
             Enforcement::Open => return Ok(Verdict::Allow),
             Enforcement::Closed(reason) => return Err(reason),
             Enforcement::Table(table) => table,
         };
-        let frontend = Frontend { address: to.ip(), protocol, port: to.port() };
-        let levels = match self.kernel.frontends.get(&frontend) {
-            Some(service) => vec![*service],
-            None => self.levels(entry.endpoint, to.ip())?,
-        };
-        let rows = levels.iter().filter_map(|level| {
-            let rows = self.kernel.rows.iter().filter(|(row, _)| {
-                row.table == table
-                    && row.identity == *level
-                    && row.ports.covers(protocol, to.port())
-            });
-            rows.max_by_key(|(row, _)| row.ports.len()).map(|(_, ruling)| *ruling)
-        });
-        match rows.reduce(Ruling::union).unwrap_or_default().verdict {
-            Some(Verdict::Deny) | None => Err(DropReason::PolicyDenied),
+        let (ruling, unspoken) = self.ruling(entry.endpoint, table, to, protocol);
+        match ruling.verdict {
+            None if ruling.audited.default_deny => Ok(Verdict::Unruled),
+            None => Err(unspoken),
+            Some(Verdict::Deny) => Err(DropReason::PolicyDenied),
             Some(verdict) => Ok(verdict),
+        }
+    }
+
+    /// What becomes of a new flow.
+    fn fate(&self, index: u32, to: &str, protocol: Protocol) -> Fate {
+        let entry = self.kernel.endpoints[&Interface(index)];
+        match entry.enforcement {
+            Enforcement::Open => Fate { way: Way::Direct, reason: None },
+            Enforcement::Closed(reason) => Fate::dropped(reason),
+            Enforcement::Table(table) => {
+                let (ruling, unspoken) = self.ruling(entry.endpoint, table, to, protocol);
+                ruling.fate(protocol, unspoken)
+            }
+        }
+    }
+
+    /// What all rows together say of a new flow, and why it is dropped if that is nothing.
+    fn ruling(
+        &self,
+        endpoint: EndpointId,
+        table: TableId,
+        to: &str,
+        protocol: Protocol,
+    ) -> (Ruling, DropReason) {
+        let to: SocketAddr = to.parse().unwrap();
+        let said = |level: Identity| {
+            let rows = self.kernel.rows.iter().filter(|(row, _)| {
+                row.table == table && row.identity == level && row.ports.covers(protocol, to.port())
+            });
+            let longest = rows.max_by_key(|(row, _)| row.ports.len());
+            longest.map(|(_, ruling)| *ruling).unwrap_or_default()
+        };
+        // Of services and of what is known to be nothing, this alone counts of what is said of all.
+        let default_deny = said(Identity::ANY).audited.default_deny;
+        let audited = Audited { deny_rule: false, default_deny };
+        let default = Ruling { verdict: None, audited };
+        let frontend = Frontend { address: to.ip(), protocol, port: to.port() };
+        if let Some(service) = self.kernel.frontends.get(&frontend) {
+            return (said(*service).union(default), DropReason::PolicyDenied);
+        }
+        match self.levels(endpoint, to.ip()) {
+            Ok(levels) => {
+                let ruling = levels.into_iter().map(said).reduce(Ruling::union);
+                (ruling.unwrap_or_default(), DropReason::PolicyDenied)
+            }
+            Err(reason) => (default, reason),
         }
     }
 
@@ -275,6 +311,10 @@ impl Bench {
     }
 
     fn ask(&self, server: &str, name: &str) -> bool {
+        matches!(self.judge(server, name), Judgement::Allowed(_))
+    }
+
+    fn judge(&self, server: &str, name: &str) -> Judgement {
         let name: model::Name = name.parse().unwrap();
         let question = Question {
             client: CLIENT.parse().unwrap(),
@@ -283,7 +323,7 @@ impl Bench {
             name: name.as_ref(),
         };
         let sets = |endpoint, address| self.leases[&endpoint].sets_of(address);
-        matches!(self.snapshot.judge(&question, sets), Judgement::Allowed(_))
+        self.snapshot.judge(&question, sets)
     }
 
     fn endpoint(&self, index: u32) -> EndpointId {

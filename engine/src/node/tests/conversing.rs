@@ -1,5 +1,6 @@
 //! What may be said on connections that the kernel sends to the L7 proxy.
 
+use model::{HttpRule, Requests};
 use policy::L7;
 
 use super::*;
@@ -59,7 +60,14 @@ impl Bench {
                     L7Judgement::Refused(_) => {
                         assert!(unready || matches!(kernel, Err(_) | Ok(Verdict::Dns)), "{to}");
                     }
-                    L7Judgement::Audited(_) => panic!("{client} is audited"),
+                    L7Judgement::Audited(_) => {
+                        assert!(unready || kernel == Ok(Verdict::Unruled), "{to}");
+                    }
+                    // Where nothing asks for default deny, what backends have not in common passes.
+                    L7Judgement::Anything(_) if service.is_some() => {
+                        let kernel = kernel.unwrap();
+                        assert!(kernel.is_direct() || kernel == Verdict::Proxy, "{to}");
+                    }
                     L7Judgement::Anything(_) => assert!(kernel.unwrap().is_direct(), "{to}"),
                     L7Judgement::Limited(..) => assert_eq!(kernel, Ok(Verdict::Proxy), "{to}"),
                 }
@@ -141,15 +149,21 @@ fn a_service_lets_be_said_what_all_its_backends_do() {
 }
 
 #[test]
-fn without_default_deny_rules_for_what_is_said_still_limit_it() {
+fn without_default_deny_rules_for_what_is_said_refuse_nothing() {
     let mut bench = bench("  - {}");
     bench.policies(
         "apiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\nmetadata: {name: l7}\n\
          spec:\n  endpointSelector: {matchLabels: {app: client}}\n  enableDefaultDeny: \
-         {egress: false}\n  egress: [{toCIDR: [203.0.113.0/24], toPorts: [{rules: {http: [{}]}}]}]",
+         {egress: false}\n  egress: [{toCIDR: [203.0.113.0/24], toPorts: [{rules: {http: [{method: GET}]}}]}]",
     );
     bench.commit();
-    assert_eq!(bench.limits("203.0.113.9:80"), (vec!["rules.http"], vec![]));
+    let L7Judgement::Limited(_, alternatives, _) = bench.converse("203.0.113.9:80") else {
+        panic!("what is said is read, and changed as the rules say")
+    };
+    let methods: Vec<_> = alternatives.by_address.iter().map(|own| &own.rule.requests).collect();
+    let any = Requests::Http(vec![HttpRule::default()]);
+    let get = HttpRule { method: Some("GET".to_owned()), ..HttpRule::default() };
+    assert_eq!(methods, [&Requests::Http(vec![get]), &any]);
     assert_eq!(bench.converse("203.0.113.9:81"), L7Judgement::Anything(bench.endpoint(7)));
     assert_eq!(bench.tcp("203.0.113.9:81"), Ok(Verdict::Unruled));
     let udp = |to| bench.verdict(7, to, Protocol::UDP);

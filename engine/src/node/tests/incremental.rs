@@ -68,6 +68,7 @@ enum Step {
         number: usize,
         spec: Index,
         subject: &'static str,
+        audited: bool,
     },
     NoPolicy(usize),
     Service {
@@ -111,8 +112,9 @@ fn step() -> impl Strategy<Value = Step> {
             |(pod, label, addresses, port, bound)| Step::Pod { pod, label, addresses, port, bound }
         ),
         2 => (0..PODS.len()).prop_map(Step::NoPod),
-        8 => (0..4usize, any::<Index>(), label())
-            .prop_map(|(number, spec, subject)| Step::Policy { number, spec, subject }),
+        8 => (0..4usize, any::<Index>(), label(), prop::bool::weighted(0.4)).prop_map(
+            |(number, spec, subject, audited)| Step::Policy { number, spec, subject, audited }
+        ),
         2 => (0..4usize).prop_map(Step::NoPolicy),
         4 => (service(), cluster_ip(), addresses())
             .prop_map(|(name, at, backends)| Step::Service { name, at, backends }),
@@ -168,12 +170,13 @@ impl Step {
                 inventory.pods.remove(&full(PODS[*pod]));
                 inventory.bindings.bound.remove(&full(PODS[*pod]));
             }
-            Self::Policy { number, spec, subject } => {
-                let policy = policy(*number, SPECS[spec.index(SPECS.len())], subject);
+            Self::Policy { number, spec, subject, audited } => {
+                let spec = SPECS[spec.index(SPECS.len())];
+                let policy = policy(*number, spec, subject, *audited);
                 inventory.policies.insert(policy.key.clone(), Arc::new(policy));
             }
             Self::NoPolicy(number) => {
-                inventory.policies.remove(&policy(*number, SPECS[0], "db").key);
+                inventory.policies.remove(&policy(*number, SPECS[0], "db", false).key);
             }
             Self::Service { name, at, backends } => {
                 let service = service(&full(name), at.as_slice(), backends);
@@ -207,7 +210,7 @@ impl Step {
     }
 }
 
-fn policy(number: usize, spec: &str, subject: &str) -> Policy {
+fn policy(number: usize, spec: &str, subject: &str, audited: bool) -> Policy {
     let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
     let key = if subject == "kube-dns" { "k8s-app" } else { "app" };
     let (kind, namespace) = match number % 2 {
@@ -215,7 +218,8 @@ fn policy(number: usize, spec: &str, subject: &str) -> Policy {
         _ => ("CiliumNetworkPolicy", ", namespace: default"),
     };
     let text = format!(
-        "apiVersion: cilium.io/v2\nkind: {kind}\nmetadata: {{name: p{number}{namespace}}}\nspec:\n  \
+        "apiVersion: cilium.io/v2\nkind: {kind}\nmetadata: {{name: p{number}{namespace}, \
+         annotations: {{fqdnd.io/audit: '{audited}'}}}}\nspec:\n  \
          endpointSelector: {{matchLabels: {{{key}: {subject}}}}}\n{spec}"
     );
     let (documents, problems) = Document::read_all(&Path::new("p.yaml").into(), &text);
@@ -250,15 +254,17 @@ fn probes() -> Vec<SocketAddr> {
     addresses.flat_map(|own: IpAddr| ports.map(|port| SocketAddr::new(own, port))).collect()
 }
 
-type Verdicts = BTreeMap<(Interface, SocketAddr), Option<Verdict>>;
+/// TCP, which every proxy judges, and UDP, which the L7 proxy does not.
+const PROTOCOLS: [Protocol; 2] = [Protocol::TCP, Protocol::UDP];
 
-fn verdicts(bench: &Bench) -> Verdicts {
+/// Where packets go.
+type Ways = BTreeMap<(Interface, SocketAddr, Protocol), Way>;
+
+fn ways(bench: &Bench) -> Ways {
     let interfaces = bench.kernel.endpoints.keys();
     let all = interfaces.flat_map(|own| probes().into_iter().map(move |to| (*own, to)));
-    let judged = |(own, to): (Interface, SocketAddr)| {
-        ((own, to), bench.verdict(own.0, &to.to_string(), Protocol::TCP).ok())
-    };
-    all.map(judged).collect()
+    let each = all.flat_map(|(own, to)| PROTOCOLS.map(|protocol| (own, to, protocol)));
+    each.map(|(own, to, protocol)| ((own, to, protocol), bench.way(own, to, protocol))).collect()
 }
 
 impl Bench {
@@ -367,19 +373,22 @@ impl Bench {
     }
 
     /// On the way from one policy to another everything fares as before or as after, at every moment.
-    fn check_the_way(&mut self, before: &State, was: &Verdicts, changes: &[Change]) {
-        let is = verdicts(self);
+    fn check_the_way(&mut self, before: &State, was: &Ways, changes: &[Change]) {
+        let is = ways(self);
         let after = std::mem::replace(&mut self.kernel, before.clone());
         for change in changes {
             self.kernel.apply(change);
             if matches!(change, Change::PutNumber(..) | Change::DeleteNumber(..)) {
                 continue;
             }
-            for (&(own, to), &was) in was {
-                let Some(&is) = is.get(&(own, to)) else { continue };
-                let now = self.verdict(own.0, &to.to_string(), Protocol::TCP).ok();
-                let fares = [was, is].map(fare).contains(&fare(now));
-                assert!(fares, "{own} to {to}: {was:?}, {now:?}, {is:?} when {change:?}");
+            for (&(own, to, protocol), &was) in was {
+                let Some(&is) = is.get(&(own, to, protocol)) else { continue };
+                let now = self.way(own, to, protocol);
+                let fares = [was, is].contains(&now);
+                assert!(
+                    fares,
+                    "{own} to {to}/{protocol}: {was:?}, {now:?}, {is:?} when {change:?}"
+                );
             }
         }
         self.kernel = after;
@@ -400,12 +409,12 @@ impl Bench {
             if old.endpoint != entry.endpoint || !by_tables {
                 continue;
             }
-            let changed = places.iter().find(|to| {
-                let ask = |bench: &Self| bench.verdict(interface.0, &to.to_string(), Protocol::TCP);
-                let (was, is) = (ask(&was).ok(), ask(&is).ok());
-                was.is_some() && fare(was) != fare(is)
+            let flows = places.iter().flat_map(|to| PROTOCOLS.map(|protocol| (*to, protocol)));
+            let changed = flows.into_iter().find(|(to, protocol)| {
+                let way = |bench: &Self| bench.way(*interface, *to, *protocol);
+                way(&was) != Way::Dropped && way(&was) != way(&is)
             });
-            if let Some(to) = changed {
+            if let Some((to, _)) = changed {
                 assert!(
                     entry.generation > old.generation,
                     "{interface} must be judged again: {to}"
@@ -437,6 +446,11 @@ impl Bench {
             })
     }
 
+    /// Where a packet goes.
+    fn way(&self, own: Interface, to: SocketAddr, protocol: Protocol) -> Way {
+        self.fate(own.0, &to.to_string(), protocol).way
+    }
+
     /// Whether there are services, which stand for what is behind them.
     fn serves(&self) -> bool {
         !self.inventory.services.is_empty()
@@ -447,11 +461,6 @@ impl Bench {
         let tables = self.node.tables.values().filter(|table| table.rules().has_selectors());
         tables.map(|own| own.table().id()).collect()
     }
-}
-
-/// Packets that are let through fare alike, whether a rule says so or none.
-fn fare(verdict: Option<Verdict>) -> Option<Verdict> {
-    verdict.map(|own| if own.is_direct() { Verdict::Allow } else { own })
 }
 
 /// Every place that one of two states tells from others.
@@ -502,7 +511,7 @@ proptest! {
         for step in steps {
             let served = bench.serves();
             step.take(&mut bench.inventory);
-            let (before, was) = (bench.kernel.clone(), verdicts(&bench));
+            let (before, was) = (bench.kernel.clone(), ways(&bench));
             let named = bench.named();
             if let Step::Answer { pod, name, address } = step {
                 bench.answer(pod, name, address);
