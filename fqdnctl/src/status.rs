@@ -130,7 +130,9 @@ fn seconds(seconds: u64) -> i64 {
 fn policies(status: &api::Status) -> Cell {
     let (newest, applied) = (status.policy_revision, status.applied_revision);
     if newest == applied {
-        return Cell::toned(format!("{}, revision {newest} enforced", status.policies), Tone::Good);
+        let (word, tone) =
+            if status.audit { ("in force", Tone::Plain) } else { ("enforced", Tone::Good) };
+        return Cell::toned(format!("{}, revision {newest} {word}", status.policies), tone);
     }
     let text = format!("{}, revision {applied} enforced, {newest} pending", status.policies);
     Cell::toned(text, Tone::Warning)

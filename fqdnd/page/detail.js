@@ -129,11 +129,13 @@ function explained(own, flow, word) {
   const passes = own.verdict !== "deny";
   // A proxy may let a connection come to it and refuse what is said there.
   const judged = own.verdict === "redirect" && Boolean(flow.l7);
-  const changed = !judged && passes === (word === "dropped");
+  const audited = own.verdict === "audit";
+  const changed = !judged && (word === "audit" ? !audited : passes === (word === "dropped"));
   const near = own.near.filter((rule) => !own.rules.some((other) => other.file === rule.file && other.line === rule.line));
   return [
     h("h3", {}, judged ? "Which rules judge it" : passes ? "Why it passes" : "Why it does not pass"),
     h("p", {}, meaning(own.reason) || own.reason, changed && " The rules, or what the pod has resolved, changed since this flow."),
+    audited && h("p", {}, "It passes all the same, because its policies are audited."),
     own.rules.length > 0 && h("ul", { class: "rules" }, own.rules.map((rule) => h("li", {}, spot(rule), ` ${rule.entry.field}`))),
     near.length > 0 && [
       h("h3", {}, "Nearly allowed by"),
@@ -141,7 +143,7 @@ function explained(own, flow, word) {
     ],
     own.notes.map((note) => h("p", { class: "note" }, note)),
     own.changes.length > 0 && [
-      h("h3", {}, "The smallest change that would let it pass"),
+      h("h3", {}, `The smallest change that would let it pass${audited ? " where it is enforced" : ""}`),
       own.changes.map(change),
     ],
     !passes && own.changes.length === 0 && h("p", {}, "No rule that is added would let it pass."),

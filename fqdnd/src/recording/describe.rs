@@ -94,7 +94,7 @@ impl Describer {
             drop_reason,
             event: kind,
             direction: Some(direction(event.direction)),
-            is_reply: drop_reason.is_none().then_some(false),
+            is_reply: (verdict != Verdict::Dropped).then_some(false),
             source,
             destination,
             destination_service: service,

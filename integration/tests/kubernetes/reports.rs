@@ -138,6 +138,33 @@ async fn a_policy_says_on_how_many_nodes_it_is_in_force_whoever_writes() {
 }
 
 #[tokio::test]
+async fn a_policy_that_is_audited_says_so_and_its_annotation_alone_ends_it() {
+    let ground = Ground::own().await;
+    let node = serde_json::json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "one"}});
+    ground.api().put(node).unwrap();
+    let enforced = policy(&ground.namespace, "web", "203.0.113.1/32");
+    let audit = "name: web, annotations: {fqdnd.io/audit: 'true'},";
+    ground.api().put(yaml(&enforced.replace("name: web,", audit))).unwrap();
+    let cluster = reporting(&ground, "one").await;
+    enforce(&cluster);
+    let says = |reason: &str, message: &str| {
+        condition_of(&ground, "web", crd::ENFORCED).is_some_and(|own| {
+            (own["reason"].as_str(), own["message"].as_str()) == (Some(reason), Some(message))
+        })
+    };
+    until("audited", || says("Audited", "audited on 1 of 1 nodes: it drops nothing")).await;
+
+    ground.api().put(yaml(&enforced)).unwrap();
+    let mut inventory = cluster.subscribe();
+    let changed = |now: &std::sync::Arc<kubernetes::Inventory>| {
+        now.verdicts.values().all(|verdict| !verdict.audited)
+    };
+    inventory.wait_for(changed).await.unwrap();
+    enforce(&cluster);
+    until("enforced", || says("Everywhere", "on 1 of 1 nodes")).await;
+}
+
+#[tokio::test]
 async fn definitions_are_installed_once_and_ciliums_own_are_left_alone() {
     let ground = Ground::bare().await;
     let access = Access::Kubeconfig(ground.kubeconfig.clone());

@@ -3,6 +3,7 @@
 //!
 //! `FQDND_SCREENSHOTS=DIR` keeps what was seen.
 
+mod audit;
 mod requests;
 mod server;
 
