@@ -7,26 +7,37 @@ use serde_json::{Value, json};
 pub fn any() -> impl Strategy<Value = Vec<String>> {
     vec(policy(), 1..5).prop_map(|specs| {
         let documents = specs.into_iter().enumerate();
-        documents.map(|(number, (clusterwide, spec))| text(number, clusterwide, &spec)).collect()
+        documents.map(|(number, own)| text(number, &own)).collect()
     })
 }
 
-fn text(number: usize, clusterwide: bool, spec: &Value) -> String {
-    let (kind, metadata) = if clusterwide {
+/// What a policy is made of.
+#[derive(Debug)]
+struct Parts {
+    clusterwide: bool,
+    audited: bool,
+    spec: Value,
+}
+
+fn text(number: usize, Parts { clusterwide, audited, spec }: &Parts) -> String {
+    let (kind, mut metadata) = if *clusterwide {
         ("CiliumClusterwideNetworkPolicy", json!({"name": format!("p{number}")}))
     } else {
         ("CiliumNetworkPolicy", json!({"name": format!("p{number}"), "namespace": "default"}))
     };
+    if *audited {
+        metadata["annotations"] = json!({"fqdnd.io/audit": "true"});
+    }
     let document = json!({
         "apiVersion": "cilium.io/v2", "kind": kind, "metadata": metadata, "spec": spec,
     });
     document.to_string()
 }
 
-fn policy() -> impl Strategy<Value = (bool, Value)> {
+fn policy() -> impl Strategy<Value = Parts> {
     let rules = (vec(allow(), 0..4), vec(deny(), 0..3));
-    let off = prop::bool::weighted(0.15);
-    (prop::bool::weighted(0.3), rules, off).prop_map(|(clusterwide, (egress, denied), off)| {
+    let marks = (prop::bool::weighted(0.3), prop::bool::weighted(0.4), prop::bool::weighted(0.15));
+    (marks, rules).prop_map(|((clusterwide, audited, off), (egress, denied))| {
         let mut spec = json!({
             "endpointSelector": {"matchLabels": {"app": "client"}},
             "egress": if egress.is_empty() { vec![json!({})] } else { egress },
@@ -37,7 +48,7 @@ fn policy() -> impl Strategy<Value = (bool, Value)> {
         if off {
             spec["enableDefaultDeny"] = json!({"egress": false});
         }
-        (clusterwide, spec)
+        Parts { clusterwide, audited, spec }
     })
 }
 

@@ -18,7 +18,10 @@ use model::{DropReason, EndpointId, EndpointName, Moment, Protocol, State};
 use nix::time::{ClockId, clock_gettime};
 use policy::Policy;
 
-use crate::places::{CLIENT, Cluster, DNS, ip};
+use crate::{
+    fate::Fate,
+    places::{CLIENT, Cluster, DNS, ip},
+};
 
 const SYN: u8 = 0x02;
 const TTL: u32 = 600;
@@ -31,9 +34,13 @@ pub struct Kernel {
     generation: u32,
     /// The next flow's port: no packet belongs to the flow of another.
     port: u16,
-    /// What was dropped so far, by reason.
-    drops: BTreeMap<(EndpointId, DropReason), u64>,
+    /// What was dropped so far, and what was audited.
+    drops: Counted,
+    audits: Counted,
 }
+
+/// Packets, by whose they were and why they were counted.
+type Counted = BTreeMap<(EndpointId, DropReason), u64>;
 
 impl Kernel {
     /// In a network namespace of the caller's own, whose loopback interface is up.
@@ -46,7 +53,8 @@ impl Kernel {
         let settings = Settings { tcp_idle: hour, ..Settings::default() };
         datapath.configure(&settings).unwrap();
         let state = datapath.dump().unwrap();
-        Self { datapath, pin, state, generation: 0, port: 1_024, drops: BTreeMap::new() }
+        let (drops, audits) = (Counted::new(), Counted::new());
+        Self { datapath, pin, state, generation: 0, port: 1_024, drops, audits }
     }
 
     /// What the maps hold.
@@ -81,20 +89,29 @@ impl Kernel {
         assert_eq!(self.state, desired, "what was written is what stands there");
     }
 
-    /// Sends the first packet of a new flow; if it does not pass, says why not.
-    pub fn send(&mut self, to: IpAddr, protocol: Protocol, port: u16) -> Option<DropReason> {
+    /// Sends the first packet of a new flow.
+    pub fn send(&mut self, to: IpAddr, protocol: Protocol, port: u16) -> Fate {
         self.port = self.port.checked_add(1).unwrap_or(1_024);
         let frame = frame(to, protocol, port, self.port);
         let program = self.datapath.program(Hook::FromEndpoint);
         let (answer, _) = bpf::test_run(program, &frame, &mut [0; 192], 1).unwrap();
-        let before = std::mem::replace(&mut self.drops, self.datapath.drops().unwrap());
-        let mut counted = self.drops.iter().filter(|(key, count)| before.get(key) != Some(count));
-        match (answer, counted.next(), counted.next()) {
-            (-1, None, None) => None,
-            (2, Some(((_, reason), _)), None) => Some(*reason),
+        let dropped = counted(&mut self.drops, self.datapath.drops().unwrap());
+        let audited = counted(&mut self.audits, self.datapath.audits().unwrap());
+        match (answer, dropped, audited) {
+            (-1, None, audited) => Fate::Passed(audited),
+            (2, Some(reason), None) => Fate::Dropped(reason),
             odd => panic!("{odd:?}: {to} {port}/{protocol}"),
         }
     }
+}
+
+/// For which reason one packet was counted since it was last looked.
+fn counted(last: &mut Counted, now: Counted) -> Option<DropReason> {
+    let mut risen = now.iter().filter(|(key, count)| last.get(key) != Some(count));
+    let reason = risen.next().map(|((_, reason), _)| *reason);
+    assert_eq!(risen.next(), None);
+    *last = now;
+    reason
 }
 
 impl Drop for Kernel {

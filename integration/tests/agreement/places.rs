@@ -8,10 +8,10 @@ use std::{
 
 use engine::Inventory;
 use model::{
-    CidrGroup, ClusterNode, DropReason, EndpointName, Interface, Label, Labels, Name, Objects, Pod,
-    Protocol, Ruling, Service, ServicePort, Source, Verdict,
+    Audited, CidrGroup, ClusterNode, DropReason, EndpointName, Interface, Label, Labels, Name,
+    Objects, Pod, Protocol, Ruling, Service, ServicePort, Source,
 };
-use policy::{Context, Destination, Packet, Policy, Rule, Wants, explain};
+use policy::{Context, Destination, Explanation, Packet, Policy, Rule, Wants, explain};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 pub const CLIENT: [&str; 2] = ["10.0.0.2", "fd00::2"];
@@ -96,10 +96,12 @@ pub fn judge(
     target: &Target,
     protocol: Protocol,
     port: u16,
-) -> Result<Option<Verdict>, DropReason> {
+) -> Result<Ruling, DropReason> {
     let ask = |destination| {
         let packet = Packet { destination, protocol, port, asks: None };
-        Ok(explain(rules, context, &packet).verdict)
+        let Explanation { verdict, audited, .. } = explain(rules, context, &packet);
+        let audited = Audited { deny_rule: !audited.is_empty(), default_deny: false };
+        Ok(Ruling { verdict, audited })
     };
     match &target.place {
         Place::Inside(labels) => ask(Destination::Inside(labels)),
@@ -113,9 +115,8 @@ pub fn judge(
                     .backends
                     .iter()
                     .map(|(backend, port)| judge(rules, context, backend, protocol, *port));
-                let each: Vec<Option<Verdict>> = each.collect::<Result<_, _>>()?;
-                let each = each.into_iter().map(|verdict| Ruling { verdict, ..Ruling::default() });
-                return Ok(each.reduce(Ruling::restrict).unwrap_or_default().verdict);
+                let each: Vec<Ruling> = each.collect::<Result<_, _>>()?;
+                return Ok(each.into_iter().reduce(Ruling::restrict).unwrap_or_default());
             }
             let Some(place) = otherwise else { return Err(DropReason::NoService) };
             let target = Target { address: target.address, place: (**place).clone() };
