@@ -42,6 +42,7 @@ function choice(policy, chosen) {
     h("span", { class: "mono" }, name),
     h("span", { class: "soft" }, [
       count(policy.endpoints.length, "pod"),
+      policy.audited && "audited",
       warned > 0 && count(warned, "warning"),
     ].filter(Boolean).join(" · "))));
 }
@@ -53,6 +54,7 @@ async function open(policy, place, line, scroll) {
     facts([
       ["Selects", policy.endpoints.map((own) => `${own.namespace}/${own.name}`).join(", ") || "no pod of this node"],
       ["Rules", policy.rules.map((rule) => `${rule.allows} allow, ${rule.denies} deny${rule.defaultDeny ? "; what none allows is denied" : ""}`).join(" · ")],
+      ["Audited", policy.audited && "what it alone would drop passes"],
     ]),
     policy.warnings.map((own) => h("p", { class: "note" }, `${own.line ? `line ${own.line}: ` : ""}${own.field ? `${own.field}: ` : ""}${own.message}`)),
   ].flat();

@@ -205,6 +205,23 @@ fn a_node_that_audits_enforces_nothing_and_says_so_everywhere() {
 }
 
 #[test]
+fn a_pod_that_is_not_known_yet_is_open_where_the_node_audits() {
+    const OTHER: &str = "default/other";
+    let unknown = ["--kubernetes-interfaces", "v*"];
+    let flags = [&unknown[..], &["--audit"]].concat();
+    let mut ground = Ground::with(LabOptions::default(), ONE_NAME, &flags);
+    ground.daemon.settle("nobody knows of it", || {
+        ground.lab.manifests().remove("pod-default-other").unwrap();
+    });
+    assert_eq!(ground.daemon.enforcement(OTHER), "absent");
+    assert_eq!(ground.lab.pod(OTHER).connect(ip(WWW), PLAIN), Reach::Open);
+    ground.daemon.restart_with(&unknown).unwrap();
+    assert_eq!(ground.lab.pod(OTHER).connect(ip(WWW), PLAIN), Reach::Silent);
+    ground.daemon.restart_with(&flags).unwrap();
+    assert_eq!(ground.lab.pod(OTHER).connect(ip(WWW), PLAIN), Reach::Open);
+}
+
+#[test]
 fn what_is_learned_while_a_policy_is_audited_lets_the_same_pass_when_it_is_enforced() {
     let nothing = policy("").replace("matchPattern: \"*\"", "matchName: nothing.example.com");
     let ground = Ground::new(&audited(&nothing));
