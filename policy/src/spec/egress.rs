@@ -109,47 +109,70 @@ struct Read {
 /// for absent where they are empty; here they select nothing too, but beside one that is not.
 const NOTHING_IF_EMPTY: &[&str] = &["toCIDR", "toCIDRSet", "toEndpoints", "toEntities", "toNodes"];
 
-fn peers(check: &mut Check, fields: &Fields<'_>, scope: Scope<'_>) -> Option<Read> {
-    let mut named: Option<(&str, Vec<At<'_>>)> = None;
-    let mut others = Vec::new();
-    let mut nothing = None;
+/// The fields that name destinations, with their items.
+type Named<'n> = Vec<(&'static str, At<'n>, Vec<At<'n>>)>;
+
+fn named<'n>(check: &mut Check, fields: &Fields<'n>) -> Option<Named<'n>> {
+    let mut named = Vec::new();
     for kind in KINDS {
-        let Some(at) = check.present(fields, kind) else { continue };
-        let items = check.list(&at)?;
-        if items.is_empty() && NOTHING_IF_EMPTY.contains(kind) {
-            nothing = nothing.or(Some(at));
-        }
-        match &named {
-            Some((_, known)) if !known.is_empty() => {
-                if !items.is_empty() {
-                    others.push(*kind);
-                }
-            }
-            _ => named = Some((kind, items)),
+        if let Some(at) = check.present(fields, kind) {
+            let items = check.list(&at)?;
+            named.push((*kind, at, items));
         }
     }
-    let Some((kind, items)) = named else {
+    Some(named)
+}
+
+fn peers(check: &mut Check, fields: &Fields<'_>, scope: Scope<'_>) -> Option<Read> {
+    let named = named(check, fields)?;
+    let (full, empty): (Named<'_>, Named<'_>) =
+        named.into_iter().partition(|(_, _, items)| !items.is_empty());
+    let Some((kind, at, items)) = full.first().or(empty.first()) else {
         return Some(Read { at: fields.itself().spot(), peers: Peers::All, unenforced: None });
     };
-    for other in others {
+    for (other, at, _) in full.iter().skip(1) {
         let message = format!("{kind} and {other} must not stand in one entry: write one for each");
-        check.problem(fields.at(other), message);
+        check.problem(at, message);
     }
-    let at = fields.at(kind);
-    let whole = |peers| Read { at: at.spot(), peers, unenforced: None };
-    let read = match kind {
-        "toEndpoints" => whole(Peers::Endpoints(each(&items, |own| endpoints(check, own, scope)))),
-        "toEntities" => whole(Peers::Entities(each(&items, |own| entity(check, own)))),
-        "toServices" => whole(Peers::Services(each(&items, |own| services::read(check, own)))),
-        "toNodes" => whole(Peers::Nodes(each(&items, |own| nodes(check, own)))),
-        "toCIDR" => whole(Peers::Prefixes(each(&items, |own| prefixes::plain(check, own)))),
-        "toCIDRSet" => whole(Peers::Prefixes(each(&items, |own| prefixes::set(check, own)))),
-        "toFQDNs" => whole(Peers::Names(each(&items, |own| names::selector(check, own)))),
-        _ => groups(check, at, &items, scope),
+    for (kind, at, _) in &empty {
+        let message = match NOTHING_IF_EMPTY.contains(kind) {
+            true => "is empty, so the entry selects nothing",
+            false if full.is_empty() => {
+                "is empty, so the entry selects nothing; Cilium would \
+                                         take it for absent"
+            }
+            false => continue,
+        };
+        check.warn(at, message);
+    }
+    let read = read_peers(check, kind, at, items, scope);
+    let nothing = empty.iter().find(|(kind, _, _)| NOTHING_IF_EMPTY.contains(kind));
+    match nothing.filter(|_| !items.is_empty()) {
+        Some((_, at, _)) => {
+            Some(Read { at: at.spot(), peers: Peers::Endpoints(Vec::new()), unenforced: None })
+        }
+        None => Some(read),
+    }
+}
+
+fn read_peers(
+    check: &mut Check,
+    kind: &str,
+    at: &At<'_>,
+    items: &[At<'_>],
+    scope: Scope<'_>,
+) -> Read {
+    let peers = match kind {
+        "toEndpoints" => Peers::Endpoints(each(items, |item| endpoints(check, item, scope))),
+        "toEntities" => Peers::Entities(each(items, |item| entity(check, item))),
+        "toServices" => Peers::Services(each(items, |item| services::read(check, item))),
+        "toNodes" => Peers::Nodes(each(items, |item| nodes(check, item))),
+        "toCIDR" => Peers::Prefixes(each(items, |item| prefixes::plain(check, item))),
+        "toCIDRSet" => Peers::Prefixes(each(items, |item| prefixes::set(check, item))),
+        "toFQDNs" => Peers::Names(each(items, |item| names::selector(check, item))),
+        _ => return groups(check, at, items, scope),
     };
-    let Some(empty) = nothing.filter(|_| !items.is_empty()) else { return Some(read) };
-    check.warn(&empty, format!("is empty, so the entry selects nothing, in spite of {kind}"));
-    Some(Read { at: empty.spot(), peers: Peers::Endpoints(Vec::new()), unenforced: None })
+    Read { at: at.spot(), peers, unenforced: None }
 }
 
 fn each<T>(items: &[At<'_>], read: impl FnMut(&At<'_>) -> Option<T>) -> Vec<T> {

@@ -43,6 +43,10 @@ pub(super) enum ExpressionError {
 pub(super) fn translate(text: &str) -> Result<String, ExpressionError> {
     let mut translator = Translator { rest: text.chars().peekable(), out: String::new() };
     translator.expression()?;
+    if translator.out.is_empty() {
+        // No text at all would be taken for an expression that is absent.
+        translator.out.push_str("(?:)");
+    }
     match Parser::new().parse(&translator.out) {
         Ok(_) => Ok(translator.out),
         Err(error) => Err(ExpressionError::Structure(error.kind().to_string())),
@@ -354,6 +358,7 @@ mod tests {
             ("(?P<a>x)(?<a>y)", "(x)(y)"),
             (r"\bx", r"(?-u:\b)x"),
             (r"\x{41}\x2e", r"A\."),
+            (r"\Q\E", "(?:)"),
         ] {
             assert_eq!(translate(text).as_deref(), Ok(expected), "{text}");
         }

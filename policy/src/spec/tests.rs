@@ -306,6 +306,7 @@ fn destinations_of_every_kind_are_read() {
         ("{toEntities: [host], authentication: {mode: disabled}}", "entities(host) ports(all)"),
         ("{toGroups: [{}]}", "prefixes() unenforced(toGroups) ports(all)"),
         ("{toGroups: []}", "prefixes() ports(all)"),
+        ("{toCIDR: [], toFQDNs: []}", "prefixes() ports(all)"),
         ("{toCIDR: [10.0.0.0/8], toEndpoints: []}", "pods() ports(all)"),
         ("{toEntities: [], toFQDNs: [{matchName: a}]}", "pods() ports(all)"),
         ("{toCIDR: [10.0.0.0/8], toFQDNs: []}", "prefixes(10.0.0.0/8) ports(all)"),
