@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use model::{EndpointId, Frontend, Identity, Prefix, Protocol, Ruling, Verdict};
+use model::{EndpointId, Frontend, Identity, PortPrefix, Prefix, Protocol, Ruling, Verdict};
 use policy::{DefaultDeny, L7};
 
 use crate::snapshot::{Snapshot, TableView, find};
@@ -91,10 +91,10 @@ impl Snapshot {
             let each =
                 backends.iter().map(|&(identity, port)| view.said(identity, port, [None; 2]));
             // With no ready backend there is nobody to say anything to.
-            return each.reduce(Said::and).unwrap_or(Said::Nothing);
+            return each.reduce(Said::and).unwrap_or_else(|| view.said_of_nothing(port));
         }
         match self.prefixes.longest(Prefix::host(address)) {
-            None | Some(&Identity::NO_SERVICE) => Said::Nothing,
+            None | Some(&Identity::NO_SERVICE) => view.said_of_nothing(port),
             Some(identity) if identity.is_outside() => {
                 view.said(*identity, port, resolved(address))
             }
@@ -104,6 +104,14 @@ impl Snapshot {
 }
 
 impl TableView {
+    /// What is said where nothing stands behind an address.
+    fn said_of_nothing(&self, port: u16) -> Said {
+        match self.ruling_of_nothing(PortPrefix::port(Protocol::TCP, port)).verdict {
+            Some(_) => Said::Denied,
+            None => Said::Nothing,
+        }
+    }
+
     /// What is said of a destination that has one identity, and these name sets.
     fn said(&self, identity: Identity, port: u16, sets: [Option<Identity>; 2]) -> Said {
         let levels = [identity, Identity::ANY];

@@ -10,11 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{
-    Audited, DropReason, EndpointId, Enforcement, Frontend, Identity, PortPrefix, Prefix, Protocol,
-    Row, Ruling, Scope, TableId, Way,
+    DropReason, EndpointId, Enforcement, Frontend, Identity, PortPrefix, Prefix, Protocol, Row,
+    Ruling, Scope, TableId, Way,
 };
-
-use policy::DefaultDeny;
 
 use crate::node::Node;
 use crate::snapshot::TableView;
@@ -98,9 +96,13 @@ impl Node {
             let own = told.get(&Row { table: old, identity, ports }).copied();
             let now = self.ledger.rows.get(&Row { table: new, identity, ports }).copied();
             let (own, now) = (own.unwrap_or_default(), now.unwrap_or_default());
-            fares_worse(own.union(unspoken(was)), now.union(unspoken(is)), ports)
+            fares_worse(
+                own.union(was.ruling_by_default()),
+                now.union(is.ruling_by_default()),
+                ports,
+            )
         }) || known.copied().any(|own| fares_otherwise((was, own), (is, own), false))
-            || fares_worse(unspoken(was), unspoken(is), PortPrefix::Any)
+            || fares_otherwise((was, Identity::NO_SERVICE), (is, Identity::NO_SERVICE), false)
     }
 
     fn is_late(&self, id: TableId) -> bool {
@@ -133,7 +135,8 @@ impl Node {
             let (mut was, mut is) =
                 (old.copied().unwrap_or_default(), new.copied().unwrap_or_default());
             if let Some((before, after)) = views.get(&row.table).filter(|_| is_service) {
-                (was, is) = (was.union(unspoken(before)), is.union(unspoken(after)));
+                (was, is) =
+                    (was.union(before.ruling_by_default()), is.union(after.ruling_by_default()));
             }
             if counts && fares_worse(was, is, row.ports) {
                 progress.stale.insert(row.table);
@@ -225,7 +228,11 @@ impl Node {
                 }
             };
             let ports = PortPrefix::port(frontend.protocol, frontend.port);
-            fares_worse(was.union(unspoken(before)), is.union(unspoken(after)), ports)
+            fares_worse(
+                was.union(before.ruling_by_default()),
+                is.union(after.ruling_by_default()),
+                ports,
+            )
         })
     }
 }
@@ -246,7 +253,7 @@ fn says_otherwise(was: &TableView, is: &TableView, anew: &BTreeSet<Identity>) ->
         let known = was.levels.keys().chain(is.levels.keys());
         return differs(Identity::ANY)
             || known.copied().any(differs)
-            || fares_worse(unspoken(was), unspoken(is), PortPrefix::Any);
+            || differs(Identity::NO_SERVICE);
     }
     anew.iter().copied().any(differs)
 }
@@ -267,7 +274,7 @@ fn fares_otherwise(
     ports.extend(spoken_of(after, new));
     ports.into_iter().any(|ports| {
         let said = |view: &TableView, identity| match identity {
-            Identity::NO_SERVICE => unspoken(view),
+            Identity::NO_SERVICE => view.ruling_of_nothing(ports),
             known => view.ruling_under(known, ports),
         };
         let (was, is) = (said(before, old), said(after, new));
@@ -295,13 +302,6 @@ fn protocols(ports: PortPrefix) -> Vec<Protocol> {
     }
 }
 
-/// What a table says of what nothing is known of, or no service stands behind: whether it passes
-/// because default deny is audited.
-fn unspoken(view: &TableView) -> Ruling {
-    let default_deny = view.table.rules().default_deny() == DefaultDeny::Audited;
-    Ruling { verdict: None, audited: Audited { default_deny, deny_rule: false } }
-}
-
 fn host(frontend: &Frontend) -> Prefix {
     Prefix::host(frontend.address)
 }
@@ -315,6 +315,6 @@ fn service_row(view: &TableView, frontend: &Frontend, identity: Identity) -> Row
 fn ruling_at(view: &TableView, frontend: &Frontend, identity: Option<&Identity>) -> Ruling {
     match identity.filter(|own| **own != Identity::NO_SERVICE) {
         Some(identity) => view.ruling(*identity, frontend.protocol, frontend.port),
-        None => unspoken(view),
+        None => view.ruling_of_nothing(PortPrefix::port(frontend.protocol, frontend.port)),
     }
 }

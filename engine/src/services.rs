@@ -11,9 +11,9 @@ use std::sync::Arc;
 use identity::Full;
 use model::{
     Audited, Changed, EndpointName, Frontend, Identity, Prefix, Protocol, Ruling, Service,
-    ServicePort, changes,
+    ServicePort, Verdict, changes,
 };
-use policy::{Subject, Table};
+use policy::Subject;
 
 use crate::inventory::Inventory;
 use crate::prefix_map::PrefixMap;
@@ -328,7 +328,7 @@ impl Behind {
     /// it audits default deny is what its rows for every destination say here too.
     pub(crate) fn ruling(&self, view: &TableView, port: u16) -> Ruling {
         if self.ready.is_empty() {
-            return self.unready_ruling(view.table.rules(), port);
+            return self.unready_ruling(view, port);
         }
         let each = self.ready.iter();
         let each = each.map(|&(identity, port)| view.ruling(identity, self.protocol, port));
@@ -336,10 +336,13 @@ impl Behind {
         Ruling { verdict, audited: Audited { default_deny: false, ..audited } }
     }
 
-    /// Nothing but what rules for the service itself say.
-    fn unready_ruling(&self, table: &Table, port: u16) -> Ruling {
-        let rows = table.rows(Subject::Service(&self.service));
-        find(&rows, self.protocol, port).map(|row| row.ruling).unwrap_or_default()
+    /// What rules for the service itself say, and what is denied wherever it goes.
+    fn unready_ruling(&self, view: &TableView, port: u16) -> Ruling {
+        let rows = view.table.rules().rows(Subject::Service(&self.service));
+        let own = find(&rows, self.protocol, port).map(|row| row.ruling).unwrap_or_default();
+        let Ruling { verdict, audited } = view.ruling(Identity::ANY, self.protocol, port);
+        let verdict = verdict.filter(|own| *own == Verdict::Deny);
+        own.union(Ruling { verdict, audited: Audited { default_deny: false, ..audited } })
     }
 }
 

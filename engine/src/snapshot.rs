@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use model::{
-    EndpointId, Frontend, Identity, NameRef, PortPrefix, Prefix, Protocol, Ruling, TableId,
-    Transport, Verdict,
+    Audited, EndpointId, Frontend, Identity, NameRef, PortPrefix, Prefix, Protocol, Ruling,
+    TableId, Transport, Verdict,
 };
 use policy::{DefaultDeny, NameFilter, SelectorId, Subject, TableRow};
 
@@ -97,7 +97,8 @@ impl Snapshot {
             return Judgement::Allowed(endpoint);
         }
         let ruling = self.ruling_at(view, question, |address| resolved(endpoint, address));
-        match (allowed, ruling.verdict, view.table.rules().default_deny()) {
+        let default_deny = view.table.rules().default_deny();
+        match (allowed, ruling.verdict, default_deny) {
             (true, ..) if ruling.audited.deny_rule => Judgement::Audited(endpoint),
             (true, ..) => Judgement::Allowed(endpoint),
             (false, Some(Verdict::Deny), _) => Judgement::Refused(endpoint),
@@ -194,10 +195,13 @@ impl Snapshot {
         if let Some(service) = self.frontends.get(&Frontend { address, protocol, port }) {
             let backends = self.backends.get(service).map_or(&[][..], |backends| &**backends);
             let each = backends.iter().map(|(own, port)| view.ruling(*own, protocol, *port));
-            return each.reduce(Ruling::restrict).unwrap_or_default();
+            let ports = PortPrefix::port(protocol, port);
+            return each.reduce(Ruling::restrict).unwrap_or_else(|| view.ruling_of_nothing(ports));
         }
         match self.prefixes.longest(Prefix::host(address)) {
-            None | Some(&Identity::NO_SERVICE) => Ruling::default(),
+            None | Some(&Identity::NO_SERVICE) => {
+                view.ruling_of_nothing(PortPrefix::port(protocol, port))
+            }
             Some(identity) if identity.is_outside() => {
                 let named = view.ruling_by_lease(resolved(address), protocol, port);
                 view.ruling(*identity, protocol, port).union(named)
@@ -306,6 +310,23 @@ impl TableView {
             covering.max_by_key(|row| row.ports.len())
         });
         rows.map(|row| row.ruling).reduce(Ruling::union).unwrap_or_default()
+    }
+
+    /// What is said where nothing is known of a destination, or no service stands behind it:
+    /// whether it passes because default deny is audited. What is denied everywhere does not.
+    pub(crate) fn ruling_of_nothing(&self, ports: PortPrefix) -> Ruling {
+        match self.ruling_under(Identity::ANY, ports).verdict {
+            Some(Verdict::Deny) => Verdict::Deny.into(),
+            None | Some(Verdict::Unruled | Verdict::Proxy | Verdict::Allow | Verdict::Dns) => {
+                self.ruling_by_default()
+            }
+        }
+    }
+
+    /// What holds where no row speaks of a packet.
+    pub(crate) fn ruling_by_default(&self) -> Ruling {
+        let default_deny = self.table.rules().default_deny() == DefaultDeny::Audited;
+        Ruling { verdict: None, audited: Audited { default_deny, deny_rule: false } }
     }
 
     fn ruling_by_lease(

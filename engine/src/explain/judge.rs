@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{DropReason, Labels, Name, NameRef, Protocol, Verdict};
-use policy::{Context, DefaultDeny, Egress, Entity, Packet, Peers, Rule, Wants};
+use policy::{Context, DefaultDeny, Direction, Egress, Entity, Packet, Peers, Rule, Wants};
 
 use super::place::{Destination, Place, Port};
 use super::{Judged, Outcome, Reason, unique};
@@ -36,7 +36,7 @@ impl Judge<'_> {
         };
         judged(match &to.place {
             Place::Frontend(port) => self.frontend(port, asked),
-            Place::NoService => self.by_default(DropReason::NoService),
+            Place::NoService => self.no_service(asked),
             place => self.place(place, asked),
         })
     }
@@ -44,6 +44,20 @@ impl Judge<'_> {
     /// The pod's interface is closed: no rule is asked.
     pub fn dropped(&self, to: &Destination, reason: DropReason) -> Judged {
         Answer::dropped(reason).judged(to)
+    }
+
+    /// What is denied wherever it goes is dropped there too.
+    fn no_service(&self, asked: Asked<'_>) -> Answer {
+        let denies =
+            only(self.rules, |direction, entry| direction == Direction::Deny && !is_narrow(entry));
+        let enforced: Vec<Arc<Rule>> = denies.into_iter().filter(|rule| !rule.audited).collect();
+        let Asked { protocol, port, name: asks } = asked;
+        let destination = policy::Destination::Inside(&Labels::default());
+        let packet = Packet { destination, protocol, port, asks };
+        match policy::explain(&enforced, self.context, &packet).verdict {
+            Some(Verdict::Deny) => Answer::dropped(DropReason::NoService),
+            None | Some(_) => self.by_default(DropReason::NoService),
+        }
     }
 
     /// What no rule speaks of is dropped for this reason, unless it is only told.
@@ -83,7 +97,7 @@ impl Judge<'_> {
             // What stands behind a service is never a service again; of such an address, only
             // rules for every destination speak.
             Place::Frontend(_) | Place::NoService => {
-                let rules = only(rules, |entry| !is_narrow(entry));
+                let rules = only(rules, |_, entry| !is_narrow(entry));
                 explain(&rules, policy::Destination::Inside(&Labels::default()))
             }
         }
@@ -112,10 +126,14 @@ impl Judge<'_> {
         }
     }
 
-    /// With no ready backend, only what rules for the service itself say counts.
+    /// With no ready backend, only what rules for the service itself say counts, and what is denied
+    /// wherever it goes.
     fn unready(&self, port: &Port, asked: Asked<'_>) -> Answer {
         let label = std::iter::once(Wants::service_label(&port.service)).collect();
-        let rules = only(self.rules, |entry| matches!(entry.peers, Peers::Services(_)));
+        let rules = only(self.rules, |direction, entry| match direction {
+            Direction::Allow => matches!(entry.peers, Peers::Services(_)),
+            Direction::Deny => matches!(entry.peers, Peers::Services(_)) || !is_narrow(entry),
+        });
         let answer = self.place_by(&rules, &label, asked);
         Answer { behind: Some("no ready backend".to_owned()), ..answer }
     }
@@ -148,11 +166,11 @@ fn is_narrow(entry: &Egress) -> bool {
 }
 
 /// The rules with some of their entries.
-fn only(rules: &[Arc<Rule>], keep: impl Fn(&Egress) -> bool) -> Vec<Arc<Rule>> {
+fn only(rules: &[Arc<Rule>], keep: impl Fn(Direction, &Egress) -> bool) -> Vec<Arc<Rule>> {
     let less = |rule: &Arc<Rule>| {
         let mut rule = Rule::clone(rule);
-        rule.egress.retain(&keep);
-        rule.denied.retain(&keep);
+        rule.egress.retain(|entry| keep(Direction::Allow, entry));
+        rule.denied.retain(|entry| keep(Direction::Deny, entry));
         Arc::new(rule)
     };
     rules.iter().map(less).collect()

@@ -2,8 +2,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use model::{
-    ClusterNode, Frontend, Identity, Interface, Label, Labels, Pod, Prefix, Row, Service,
-    ServicePort, State, Verdict,
+    Audited, ClusterNode, Frontend, Identity, Interface, Label, Labels, Pod, Prefix, Row, Ruling,
+    Service, ServicePort, State, Verdict, Way,
 };
 use policy::{Document, Policy};
 
@@ -63,18 +63,30 @@ fn service(full: &str, addresses: &[&str], port: u16, backends: &[&str]) -> Serv
     }
 }
 
-impl Cluster {
-    /// With one policy of `prod` for `app: web`, whose `spec` goes on with this text.
-    fn new(spec: &str) -> Self {
-        let indented: String = spec.lines().map(|line| format!("  {line}\n")).collect();
-        Self::with(&format!(
-            "apiVersion: cilium.io/v2
+/// The metadata of a policy that is audited.
+const AUDITED: &str = "name: web, annotations: {fqdnd.io/audit: 'true'}";
+
+fn document(metadata: &str, spec: &str) -> String {
+    let indented: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+    format!(
+        "apiVersion: cilium.io/v2
 kind: CiliumNetworkPolicy
-metadata: {{name: web, namespace: prod}}
+metadata: {{namespace: prod, {metadata}}}
 spec:
   endpointSelector: {{matchLabels: {{app: web}}}}
 {indented}"
-        ))
+    )
+}
+
+impl Cluster {
+    /// With one policy of `prod` for `app: web`, whose `spec` goes on with this text.
+    fn new(spec: &str) -> Self {
+        Self::with(&document("name: web", spec))
+    }
+
+    /// The same, of an audited policy.
+    fn audited(spec: &str) -> Self {
+        Self::with(&document(AUDITED, spec))
     }
 
     fn with(policies: &str) -> Self {
@@ -507,8 +519,13 @@ fn explanations_say_what_the_kernel_does() {
         "30443/TCP",
     ];
     let mut compared = 0;
-    for spec in LANGUAGE {
-        let cluster = Cluster::new(spec);
+    let beside = document("name: more", "egress: [{toCIDR: [203.0.113.0/24]}]");
+    let clusters = |spec: &&'static str| {
+        let audited = document(AUDITED, spec);
+        let both = Cluster::with(&format!("{audited}---\n{beside}"));
+        [Cluster::new(spec), Cluster::with(&audited), both].map(|cluster| (*spec, cluster))
+    };
+    for (spec, cluster) in LANGUAGE.iter().flat_map(clusters) {
         let mut node = Node::new(cluster.settings.clone());
         node.plan(&cluster.inventory).unwrap();
         let kernel = node.desired();
@@ -526,7 +543,7 @@ fn explanations_say_what_the_kernel_does() {
             }
         }
     }
-    assert_eq!(compared, LANGUAGE.len() * addresses.len() * (ports.len() + 1));
+    assert_eq!(compared, 3 * LANGUAGE.len() * addresses.len() * (ports.len() + 1));
 }
 
 /// What the programs do by these maps.
@@ -542,26 +559,71 @@ fn judged(kernel: &State, question: &Question) -> (Outcome, Reason) {
         let longest = rows.max_by_key(|(Row { ports, .. }, _)| ports.len());
         longest.map(|(_, ruling)| *ruling).unwrap_or_default()
     };
-    let dropped = |reason| (Outcome::Deny, Reason::Dropped(reason));
-    let ruling = match kernel.frontends.get(&Frontend { address, protocol, port }) {
-        Some(service) => row(*service),
+    let any = row(Identity::ANY);
+    let (ruling, unspoken) = match kernel.frontends.get(&Frontend { address, protocol, port }) {
+        Some(service) => (row(*service).union(default_deny_of(any)), DropReason::PolicyDenied),
         None => {
             let covering = kernel.prefixes.iter().filter(|(prefix, _)| prefix.covers(address));
             let (_, identity) = covering.max_by_key(|(prefix, _)| prefix.length()).unwrap();
-            if *identity == Identity::NO_SERVICE {
-                return dropped(DropReason::NoService);
+            match *identity {
+                Identity::NO_SERVICE if any.verdict == Some(Verdict::Deny) => {
+                    (Ruling::default(), DropReason::NoService)
+                }
+                Identity::NO_SERVICE => (default_deny_of(any), DropReason::NoService),
+                identity => (row(identity).union(any), DropReason::PolicyDenied),
             }
-            row(*identity).union(row(Identity::ANY))
         }
     };
-    match ruling.verdict {
-        Some(Verdict::Allow | Verdict::Unruled) => (Outcome::Allow, Reason::AllowRule),
-        Some(Verdict::Proxy) if protocol == Protocol::TCP => (Outcome::Redirect, Reason::L7Rule),
-        Some(Verdict::Proxy) if protocol == Protocol::UDP => dropped(DropReason::QuicNotInspected),
-        Some(Verdict::Proxy) => dropped(DropReason::PolicyDenied),
-        Some(Verdict::Dns) if protocol == Protocol::ICMP => dropped(DropReason::PolicyDenied),
-        Some(Verdict::Dns) => (Outcome::Redirect, Reason::DnsRule),
-        Some(Verdict::Deny) => dropped(DropReason::DenyRule),
-        None => dropped(DropReason::PolicyDenied),
+    let fate = ruling.fate(protocol, unspoken);
+    match (fate.way, fate.reason.map(Reason::Dropped)) {
+        (Way::Direct, None) => (Outcome::Allow, Reason::AllowRule),
+        (Way::DnsProxy, None) => (Outcome::Redirect, Reason::DnsRule),
+        (Way::L7Proxy, None) => (Outcome::Redirect, Reason::L7Rule),
+        (Way::Direct | Way::DnsProxy | Way::L7Proxy, Some(reason)) => (Outcome::Audit, reason),
+        (Way::Dropped, reason) => (Outcome::Deny, reason.expect("what is dropped has a reason")),
     }
+}
+
+/// Whether default deny is audited, alone of what is said of every destination.
+fn default_deny_of(any: Ruling) -> Ruling {
+    let audited = Audited { deny_rule: false, ..any.audited };
+    Ruling { verdict: None, audited }
+}
+
+#[test]
+fn what_passes_because_it_is_audited_names_what_would_deny_it() {
+    let spec = "egress:
+- toCIDR: [203.0.113.0/24]
+  toPorts: [{ports: [{port: '443', protocol: TCP}]}]
+egressDeny:
+- toCIDR: [203.0.113.8/29]";
+    let cluster = Cluster::audited(spec);
+    assert_eq!(cluster.said("203.0.113.1", "443/TCP"), "allow allow-rule 7");
+    assert_eq!(cluster.said("203.0.113.9", "443/TCP"), "audit deny-rule 10");
+    assert_eq!(cluster.said("203.0.113.1", "80/TCP"), "audit policy-denied");
+    assert_eq!(cluster.said("10.96.7.7", "80/TCP"), "audit no-service");
+    let told = cluster.ask("203.0.113.1", "80/TCP", &[]);
+    assert_eq!((told.default_deny, told.audited), (DefaultDeny::Audited, vec!["prod/web".into()]));
+    let enforced = Cluster::new(spec);
+    for to in ["203.0.113.1", "203.0.113.9"] {
+        let changes = cluster.changes(to, "80/TCP");
+        assert_eq!(changes, enforced.changes(to, "80/TCP"), "what would help if it were enforced");
+        assert!(!changes.is_empty());
+    }
+}
+
+#[test]
+fn a_name_that_is_audited_is_told_with_the_rule_that_lacks_it() {
+    let spec = format!("egress:\n{DNS_RULE}");
+    let asked = |cluster: &Cluster, name: &str| {
+        let question =
+            Question { asks: Some(name.parse().unwrap()), ..question("10.96.0.10", "53/UDP", &[]) };
+        let Explanation { outcome, reason, .. } = explain(cluster.known(), &question).unwrap();
+        (outcome, reason)
+    };
+    let audited = Cluster::audited(&spec);
+    assert_eq!(asked(&audited, "a.com"), (Outcome::Redirect, Reason::DnsRule));
+    assert_eq!(asked(&audited, "b.com"), (Outcome::Audit, Reason::NameRefused));
+    let open = Cluster::new(&format!("{spec}enableDefaultDeny: {{egress: false}}"));
+    assert_eq!(asked(&open, "b.com"), (Outcome::Redirect, Reason::DnsRule));
 }

@@ -289,6 +289,9 @@ impl Bench {
                 let ruling = levels.into_iter().map(said).reduce(Ruling::union);
                 (ruling.unwrap_or_default(), DropReason::PolicyDenied)
             }
+            Err(reason) if said(Identity::ANY).verdict == Some(Verdict::Deny) => {
+                (Ruling::default(), reason)
+            }
             Err(reason) => (default, reason),
         }
     }

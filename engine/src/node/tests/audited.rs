@@ -134,6 +134,25 @@ fn a_service_is_closed_by_an_enforced_deny_rule_for_one_of_its_backends() {
 }
 
 #[test]
+fn what_is_denied_wherever_it_goes_goes_nowhere() {
+    let denied = "  egressDeny: [{toPorts: [{ports: [{port: '53'}]}]}]
+  enableDefaultDeny: {egress: false}";
+    let mut bench = bench(&[(AUDITED, RULES), ("", denied)]);
+    bench.dns_service(&[]);
+    bench.commit();
+    for (to, reason) in [
+        ("10.96.7.7:53", DropReason::NoService),
+        ("10.96.0.10:53", DropReason::DenyRule),
+        ("203.0.113.9:53", DropReason::DenyRule),
+    ] {
+        assert_eq!(bench.sent(to), Fate::dropped(reason), "{to}");
+        assert!(matches!(bench.judge(to, "a.example.com"), Judgement::Refused(_)), "{to}");
+        assert!(matches!(bench.conversation(to), L7Judgement::Refused(_)), "{to}");
+    }
+    assert_eq!(bench.sent("10.96.7.7:80"), Fate::audited(DropReason::NoService));
+}
+
+#[test]
 fn flows_are_judged_again_where_what_was_audited_is_enforced_and_only_there() {
     let mut bench = bench(&[(AUDITED, RULES)]);
     let begun = bench.generation(7);
