@@ -50,7 +50,7 @@ Examples:
   fqdnctl cache list -e prod/web       the addresses that one endpoint has resolved
   fqdnctl observe -f --verdict drop    drops as they happen, with their reasons
   fqdnctl top                          endpoints, names and drops, live
-  fqdnctl policy check policies/*.yaml   whether policies are valid, before they are applied
+  fqdnctl policy check policies/       whether policies are valid, before they are applied
   fqdnctl policy explain --from prod/web --to api.example.com --port 443/TCP
                                        why a connection passes or does not
   fqdnctl policy learn prod/web > web.yaml   the policy that allows what a pod was seen to do

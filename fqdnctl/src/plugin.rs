@@ -20,7 +20,7 @@ const CONTAINER: &str = "fqdnd";
 
 /// Look into the fqdnd of a node, from anywhere that kubectl works.
 #[derive(Debug, Parser)]
-#[command(name = "kubectl fqdn", version, max_term_width = 100)]
+#[command(name = "kubectl fqdn", bin_name = "kubectl fqdn", version, max_term_width = 100)]
 #[command(after_long_help = "\
 Commands are fqdnctl's own: `kubectl fqdn help` lists them. Those that need no daemon, such as
 `policy check`, run on this machine.

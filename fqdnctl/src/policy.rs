@@ -20,7 +20,7 @@ use crate::output::Output;
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  fqdnctl policy check policies/*.yaml
+  fqdnctl policy check policies/
   fqdnctl policy explain --from prod/web --to api.example.com --port 443/TCP
   fqdnctl policy learn prod/web > web.yaml
   fqdnctl policy get")]

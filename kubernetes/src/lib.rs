@@ -44,7 +44,7 @@ pub use cluster::{
     Watched,
 };
 pub use inventory::{FileState, Inventory, Skipped};
-pub use once::ReadError;
+pub use once::{ReadError, manifests_below};
 pub use runtime::{RuntimeError, RuntimeSource, Sandboxes};
 pub use secret::{Secret, meant};
 pub use watch::{Manifests, Options, WatchError};

@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use policy::Problem;
 use thiserror::Error;
 
 use crate::inventory::Inventory;
@@ -33,6 +34,12 @@ impl Inventory {
     }
 }
 
+/// The files below a directory that are read as manifests, and what kept from looking at all of it.
+pub fn manifests_below(directory: &Path) -> (Vec<PathBuf>, Vec<Problem>) {
+    let scan = Scan::new(&[directory.to_owned()]);
+    (scan.files.into_keys().collect(), scan.problems)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +54,8 @@ mod tests {
         let inventory = Inventory::read(&roots, policy::Options::default()).unwrap();
         assert_eq!(inventory.pods.len(), 1);
         assert_eq!(inventory.problems[0].file.as_ref(), broken);
+        fs::write(directory.path().join("notes.txt"), "no manifest").unwrap();
+        assert_eq!(manifests_below(directory.path()), (vec![broken, pod], vec![]));
     }
 
     #[test]

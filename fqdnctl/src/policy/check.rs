@@ -19,7 +19,7 @@ use crate::source::{self, Place, Sources};
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  fqdnctl policy check policies/*.yaml
+  fqdnctl policy check policies/
   kubectl get cnp -A -o yaml | fqdnctl policy check -
   fqdnctl policy check -o json web.yaml | jq '.[] | select(.ok | not)'
 
@@ -28,7 +28,7 @@ Exit codes:
   1  one is rejected, or a file cannot be read
   2  wrong usage")]
 pub(crate) struct Check {
-    /// The files; `-` for standard input.
+    /// The files; `-` for standard input. A directory stands for the manifests below it.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Where a toEndpoints selector without a namespace looks for pods, as the daemon is
@@ -75,7 +75,7 @@ impl Check {
     pub fn run(&self, output: &Output) -> anyhow::Result<ExitCode> {
         let (mut verdicts, mut sources) = (Vec::new(), Sources::default());
         let mut unreadable = false;
-        for path in &self.files {
+        for path in &self.expanded(&mut unreadable) {
             let shown = path.display().to_string();
             match source::read(path) {
                 Ok(text) => {
@@ -94,9 +94,30 @@ impl Check {
             let mut text = output.text();
             verdicts.iter().for_each(|verdict| verdict.show(&mut text, &mut sources));
             text.print()?;
+            if verdicts.is_empty() && !unreadable {
+                eprintln!("No policies found.");
+            }
         }
         let accepted = !unreadable && verdicts.iter().all(|verdict| verdict.ok);
         Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// The files, with directories read as the daemon reads them.
+    fn expanded(&self, unreadable: &mut bool) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for path in &self.files {
+            if !path.is_dir() {
+                files.push(path.clone());
+                continue;
+            }
+            let (below, problems) = kubernetes::manifests_below(path);
+            files.extend(below);
+            for problem in problems {
+                eprintln!("Error: {problem}");
+                *unreadable = true;
+            }
+        }
+        files
     }
 
     fn check(&self, path: &Path, text: &str) -> Vec<Verdict> {

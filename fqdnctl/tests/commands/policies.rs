@@ -53,6 +53,20 @@ fn standard_input_is_checked_and_a_missing_file_does_not_hide_the_others() {
 }
 
 #[test]
+fn a_directory_is_checked_as_the_daemon_reads_it() {
+    let output = run(&["policy", "check", "cluster", "-o", "json"]);
+    let checked: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(!checked.is_empty());
+    assert!(checked.iter().all(|own| own["file"] == "cluster/policies.yaml"), "{checked:#?}");
+    let empty = tempfile::tempdir().unwrap();
+    let output = run(&["policy", "check", empty.path().to_str().unwrap()]);
+    assert_eq!(
+        (output.status.code(), stdout(&output), stderr(&output)),
+        (Some(0), String::new(), "No policies found.\n".into())
+    );
+}
+
+#[test]
 fn explanations_show_the_lines_that_decide() {
     for (name, from, arguments) in [
         ("allowed", "prod/web", &["--to", "service:prod/db", "--port", "5432/TCP"][..]),
