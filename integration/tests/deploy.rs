@@ -15,27 +15,12 @@ use std::{
 
 use hickory_proto::rr::RecordType;
 use integration::{
-    Daemon, DnsServer, Lab, LabOptions, Pod, Reach, Resolver, Transfer, fresh_addresses, soon,
+    Daemon, DnsServer, FRESH_NAMES, Lab, LabOptions, Pod, Reach, Resolver, Transfer,
+    fresh_addresses, soon,
 };
 use serde_json::Value;
 
 const CLIENT: &str = "default/client";
-const POLICY: &str = r#"
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata: {name: names, namespace: default}
-spec:
-  endpointSelector: {matchLabels: {app: client}}
-  egress:
-  - toEndpoints:
-    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}
-    toPorts:
-    - ports: [{port: "53", protocol: ANY}]
-      rules: {dns: [{matchPattern: "**.fresh.example"}]}
-  - toFQDNs: [{matchPattern: "**.fresh.example"}]
-    toPorts:
-    - ports: [{port: "80", protocol: TCP}]
-"#;
 
 /// A daemon beside the lab's own, on the same pins, with sockets of its own as another pod has.
 /// It is killed when this is dropped.
@@ -151,7 +136,7 @@ fn is_answered(resolver: Resolver, name: &str) -> bool {
 fn a_daemon_that_stands_by_takes_over_when_the_one_before_it_ends() {
     for killed in [false, true] {
         let lab = Lab::new(LabOptions::default()).unwrap();
-        lab.policy("names", POLICY).unwrap();
+        lab.policy("names", FRESH_NAMES).unwrap();
         let mut first = Daemon::start(&lab, &[]).unwrap();
         let client = lab.pod(CLIENT);
         let resolver = Resolver::new(lab.dns_service()[0]);
@@ -233,8 +218,8 @@ fn a_cache_on_the_node_is_asked_by_prefix_and_teaches_once_it_is_named() {
     let _server = DnsServer::start(lab.node(), &[cache]).unwrap();
     let asked = "- toEndpoints:
     - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}";
-    let policy = POLICY.replace(asked, "- toCIDR: [169.254.20.10/32]");
-    assert_ne!(policy, POLICY);
+    let policy = FRESH_NAMES.replace(asked, "- toCIDR: [169.254.20.10/32]");
+    assert_ne!(policy, FRESH_NAMES);
     lab.policy("names", &policy).unwrap();
     let mut daemon = Daemon::start(&lab, &[]).unwrap();
     let client = lab.pod(CLIENT);
