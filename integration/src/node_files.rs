@@ -16,6 +16,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, setns, unshare},
     sys::signal::{Signal, kill},
@@ -88,7 +89,11 @@ fn uncover(place: &str) -> io::Result<()> {
     let below = |path: &&str| Path::new(path).starts_with(place);
     let paths = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(below);
     for path in paths.collect::<Vec<_>>().into_iter().rev() {
-        umount2(path, MntFlags::MNT_DETACH)?;
+        match umount2(path, MntFlags::MNT_DETACH) {
+            // It goes here, too, as soon as its place goes on the machine.
+            Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(())
 }

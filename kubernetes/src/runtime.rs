@@ -44,7 +44,7 @@ pub enum RuntimeError {
         source: Box<tonic::Status>,
     },
     /// The socket cannot be connected.
-    #[error("the container runtime at {}: {source}", socket.display())]
+    #[error("the container runtime at {}: {}", socket.display(), root(source))]
     Connect {
         /// The socket.
         socket: PathBuf,
@@ -64,6 +64,11 @@ pub enum RuntimeError {
     /// It takes too long.
     #[error("the runtime's record could not be read within {}s", PATIENCE.as_secs())]
     Slow,
+}
+
+/// What an error comes from: the transport's own words say no more than that it is one.
+fn root(error: &dyn std::error::Error) -> &dyn std::error::Error {
+    error.source().map_or(error, root)
 }
 
 /// The network namespaces of pods, by the pods' uid.
@@ -163,6 +168,14 @@ pub(crate) async fn follow(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_runtime_that_is_away_is_told_of_with_the_systems_reason() {
+        let socket = PathBuf::from("/nowhere/containerd.sock");
+        let told = cri::Cri::new(socket).read().await.unwrap_err().to_string();
+        let reason = "the container runtime at /nowhere/containerd.sock: No such file or directory";
+        assert!(told.starts_with(reason), "{told}");
+    }
 
     #[test]
     fn a_record_counts_for_the_pod_of_its_name_and_uid_alone() {

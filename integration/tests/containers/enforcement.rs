@@ -49,6 +49,30 @@ fn a_pods_life(network: PodNetwork) {
 }
 
 #[test]
+fn a_pod_whose_sandbox_is_made_anew_is_enforced_on_its_new_interface() {
+    let node = Node::new(PodNetwork::PointToPoint);
+    let daemon = node.daemon(&[]);
+    node.api.put(yaml(POLICY)).unwrap();
+    let first = node.run(CLIENT, "uid-1");
+    node.tell(CLIENT, "uid-1", &first);
+    becomes(&daemon, CLIENT, "enforced");
+    let before = daemon.endpoint(CLIENT)["interface"].clone();
+    node.fetches(&first, "www.example.com");
+
+    // As after the sandbox's end: the pod is the same, and the kubelet tells of its new addresses
+    // last.
+    node.containerd.end(&first).unwrap();
+    let second = node.run(CLIENT, "uid-1");
+    let interface = node.interface(&second);
+    assert_ne!(before, interface);
+    soon("it is bound anew", || daemon.endpoint(CLIENT)["interface"] == interface);
+    node.tell(CLIENT, "uid-1", &second);
+    becomes(&daemon, CLIENT, "enforced");
+    node.fetches(&second, "www.example.com");
+    node.fetches_nothing(&second, BESIDE);
+}
+
+#[test]
 fn what_is_enforced_stands_while_the_runtime_is_away_and_its_pods_are_found_again() {
     let mut node = Node::new(PodNetwork::PointToPoint);
     let daemon = node.daemon(&[]);
@@ -63,6 +87,8 @@ fn what_is_enforced_stands_while_the_runtime_is_away_and_its_pods_are_found_agai
     node.lab.node().ip("link add hint type bridge\n").unwrap();
     let told = || daemon.problems().iter().any(|own| own.contains("containerd.sock"));
     soon("it is told", told);
+    let told = daemon.problems();
+    assert!(told.iter().any(|own| own.contains("containerd.sock: No such file")), "{told:?}");
     assert_eq!(daemon.enforcement(CLIENT), "enforced");
     node.containerd.resume().unwrap();
     node.fetches(&client, WEB);

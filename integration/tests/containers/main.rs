@@ -4,3 +4,4 @@
 mod daemon_set;
 mod enforcement;
 mod ground;
+mod leftovers;

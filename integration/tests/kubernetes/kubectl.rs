@@ -6,7 +6,6 @@ use std::{
 };
 
 use kubernetes::{Cluster, Reports};
-use serde_json::json;
 
 use crate::ground::{Ground, PATIENCE, policy};
 
@@ -138,8 +137,9 @@ async fn kubectl_is_told_the_field_that_the_schema_refuses() {
 #[tokio::test]
 async fn our_definitions_and_examples_are_applied_by_kubectl_and_taken_away() {
     let ground = Ground::bare().await;
-    let items = kubernetes::crd::definitions();
-    let definitions = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+    let fqdnctl = std::env::current_exe().unwrap().with_file_name("../fqdnctl");
+    let printed = Command::new(fqdnctl).args(["crd", "print"]).output().unwrap();
+    let definitions = String::from_utf8(printed.stdout).unwrap();
     let server_side = ["apply", "--server-side", "-f", "-"];
     let applied = ground.kubectl_prints(&server_side, &definitions).await;
     assert_eq!(applied.lines().count(), 3, "{applied}");
