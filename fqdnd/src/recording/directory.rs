@@ -26,7 +26,7 @@ use crate::reconcile::Reconciler;
 
 /// How many look-ups are kept.
 const KEPT: usize = 8192;
-/// How long to wait before the meanings of identities are read again because one is not known.
+/// How long to wait before reading again because something is not known.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Who has which number or address.
@@ -37,8 +37,8 @@ pub struct Directory {
     /// The pods that have each address. One that several have is nobody's.
     addresses: HashMap<IpAddr, Vec<EndpointName>>,
     meanings: FxHashMap<Identity, Known>,
-    /// When endpoints and meanings were last read because one was missing.
-    asked: Option<Instant>,
+    /// When endpoints, and meanings, were last read because one was missing.
+    asked: (Option<Instant>, Option<Instant>),
     found: FxHashMap<(IpAddr, Option<Identity>), Arc<Who>>,
     pub(super) conversations: Conversations,
     node: Arc<host::Node>,
@@ -69,7 +69,7 @@ impl Directory {
             inventory: Arc::default(),
             addresses: HashMap::new(),
             meanings: FxHashMap::default(),
-            asked: None,
+            asked: (None, None),
             found: FxHashMap::default(),
             conversations: FxHashMap::default(),
             node,
@@ -156,25 +156,31 @@ impl Directory {
         self.conversations.clear();
     }
 
-    /// Reads what is missing, unless that was done a moment ago.
-    fn ask(&mut self) {
-        if self.asked.is_some_and(|asked| asked.elapsed() < PATIENCE) {
-            return;
+    /// Takes in what has changed although events from before may still come, unless that was done
+    /// a moment ago.
+    fn ask_for_endpoints(&mut self) {
+        if is_due(&mut self.asked.0) {
+            let shared = Arc::clone(&self.shared);
+            let reconciler = shared.reconciler.blocking_lock();
+            self.follow_pods();
+            self.follow_revision(&reconciler);
         }
-        self.asked = Some(Instant::now());
-        let shared = Arc::clone(&self.shared);
-        let reconciler = shared.reconciler.blocking_lock();
-        self.follow_pods();
-        self.follow_revision(&reconciler);
-        let known = reconciler.node().identities().into_iter();
-        self.meanings =
-            known.filter_map(|(own, meaning)| Some((own, Known::of(meaning)?))).collect();
+    }
+
+    /// Reads what identities stand for, unless that was done a moment ago.
+    fn ask_for_meanings(&mut self) {
+        if is_due(&mut self.asked.1) {
+            let reconciler = self.shared.reconciler.blocking_lock();
+            let known = reconciler.node().identities().into_iter();
+            self.meanings =
+                known.filter_map(|(own, meaning)| Some((own, Known::of(meaning)?))).collect();
+        }
     }
 
     /// An endpoint of this node.
     pub fn endpoint(&mut self, endpoint: EndpointId) -> Arc<Who> {
         if self.local(endpoint).is_none() {
-            self.ask();
+            self.ask_for_endpoints();
         }
         let unknown = || Arc::new(Who { endpoint: Some(endpoint), ..Who::default() });
         self.local(endpoint).map_or_else(unknown, |local| Arc::clone(&local.who))
@@ -234,7 +240,7 @@ impl Directory {
 
     fn known(&mut self, identity: Identity) -> Option<&Known> {
         if !self.meanings.contains_key(&identity) {
-            self.ask();
+            self.ask_for_meanings();
         }
         self.meanings.get(&identity)
     }
@@ -253,6 +259,15 @@ impl Directory {
         self.interfaces.insert(interface, Arc::clone(&name));
         Some(name)
     }
+}
+
+/// Whether it is time to ask again; if so it has been done.
+fn is_due(asked: &mut Option<Instant>) -> bool {
+    let is_due = asked.is_none_or(|asked| asked.elapsed() >= PATIENCE);
+    if is_due {
+        *asked = Some(Instant::now());
+    }
+    is_due
 }
 
 /// The revision in force, with pods' labels as the manifests have them.

@@ -14,7 +14,8 @@ async fn gets(request: &GetFlowsRequest) -> Vec<u64> {
 
 async fn gets_of(recorded: &Recorded, request: &GetFlowsRequest) -> Vec<u64> {
     let query = Query::new(request).unwrap();
-    let mut cursor = query.start(recorded, recorded.look(Ring::newest)).await;
+    let asked = Asked::now(recorded);
+    let mut cursor = query.start(recorded, asked, asked.newest).await;
     let all = std::iter::from_fn(|| recorded.look(|ring| ring.next(&mut cursor)));
     let wanted = all.filter(|entry| query.admits(entry));
     let limit = query.limit().map_or(usize::MAX, |limit| limit as usize);
@@ -74,6 +75,19 @@ async fn following_begins_with_what_comes_unless_more_is_asked_for() {
     assert!(gets(&follow).await.is_empty());
     assert_eq!(gets(&GetFlowsRequest { number: 1, ..follow.clone() }).await, [6]);
     assert_eq!(gets(&GetFlowsRequest { since: at(5), ..follow }).await, [5, 6]);
+}
+
+#[tokio::test]
+async fn following_begins_when_it_was_asked_for_though_the_ring_learns_of_it_later() {
+    let follow = GetFlowsRequest { follow: true, ..Default::default() };
+    let query = Query::new(&follow).unwrap();
+    let recorded = Recorded::new(15, [entry(dropped(1))]);
+    let time = Time::from_nanos(3_000_000_000);
+    let asked = Asked { time, newest: recorded.look(Ring::newest) };
+    recorded.add([2, 3, 4].map(|second| entry(dropped(second))));
+    let mut cursor = query.start(&*recorded, asked, recorded.look(Ring::newest)).await;
+    let first = recorded.look(|ring| ring.next(&mut cursor)).unwrap();
+    assert_eq!(first.time(), time);
 }
 
 #[test]

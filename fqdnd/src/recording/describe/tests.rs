@@ -74,7 +74,7 @@ fn pod(name: &str, label: (&str, &str), address: &str) -> Pod {
         extra_sources: Vec::new(),
         attachment: None,
         host_network: false,
-        ports: [].into(),
+        ports: Default::default(),
     }
 }
 
