@@ -352,6 +352,7 @@ fn subject(
         }
     };
     let mut written = selector::read(check, &at)?;
+    written.warn_of_labels_left_out(check, &at);
     let Some(namespace) = namespace else { return Some(written.into_selector()) };
     let own = Requirement::label(&format!("k8s:{}", Labels::NAMESPACE), namespace);
     let other = |requirement: &Requirement| requirement.key == own.key && *requirement != own;

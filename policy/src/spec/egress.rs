@@ -181,7 +181,9 @@ fn each<T>(items: &[At<'_>], read: impl FnMut(&At<'_>) -> Option<T>) -> Vec<T> {
 
 /// An item of `toEndpoints`, with the namespaces that it means.
 fn endpoints(check: &mut Check, at: &At<'_>, scope: Scope<'_>) -> Option<EndpointPeer> {
-    let written = selector::read(check, at)?.into_selector();
+    let written = selector::read(check, at)?;
+    written.warn_of_labels_left_out(check, at);
+    let written = written.into_selector();
     let is_pod = || Requirement::new(&namespace_key(), Operator::Exists);
     let as_written = |selector| Some(EndpointPeer { selector, unscoped: None });
     if written.requirements().any(|own| own.source == Source::Reserved) {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use model::{Labels, Source};
+
 use crate::selector::{LabelSelector, Operator, Requirement};
 use crate::spec::fields::{At, Check};
 
@@ -14,7 +16,44 @@ pub(super) struct Written {
     pub expressions: Vec<Requirement>,
 }
 
+/// What the keys of labels begin with that Cilium leaves out of identities unless it is told
+/// otherwise.
+const LEFT_OUT: &[&str] = &[
+    "annotation",
+    "apps.kubernetes.io/pod-index",
+    "batch.kubernetes.io/controller-uid",
+    "batch.kubernetes.io/job-completion-index",
+    "controller-revision-hash",
+    "controller-uid",
+    "etcd_node",
+    "io.kubernetes",
+    "k8s.io",
+    "kubernetes.io",
+    "pod-template-generation",
+    "pod-template-hash",
+    "statefulset.kubernetes.io/pod-name",
+    "topology.kubernetes.io",
+];
+
 impl Written {
+    /// Warns of labels of pods that mean something here and nothing in Cilium.
+    pub(super) fn warn_of_labels_left_out(&self, check: &mut Check, at: &At<'_>) {
+        let is_left_out = |own: &&Requirement| {
+            matches!(own.source, Source::Any | Source::Kubernetes)
+                && !own.key.starts_with(Labels::NAMESPACE)
+                && (LEFT_OUT.iter().any(|known| own.key.starts_with(known))
+                    || own.key.contains("beta.kubernetes.io"))
+        };
+        if let Some(own) = self.labels.iter().chain(&self.expressions).find(is_left_out) {
+            let message = format!(
+                "asks for `{}`, which Cilium leaves out of pods' labels unless told otherwise: \
+                 there no pod has it",
+                own.key
+            );
+            check.warn(at, message);
+        }
+    }
+
     pub(super) fn into_selector(self) -> LabelSelector {
         self.labels.into_iter().chain(self.expressions).collect()
     }

@@ -386,6 +386,22 @@ fn what_is_not_enforced_is_a_warning_and_is_listed() {
 }
 
 #[test]
+fn warns_of_labels_that_no_pod_has_in_cilium() {
+    let warned = |selector: &str| {
+        warnings(&policy(&format!(
+            "{{endpointSelector: {selector}, egress: [{{toEndpoints: [{selector}]}}]}}"
+        )))
+    };
+    let own = warned("{matchExpressions: [{key: 'k8s:pod-template-hash', operator: Exists}]}");
+    let expected = "asks for `pod-template-hash`, which Cilium leaves out of pods' labels unless \
+                    told otherwise: there no pod has it";
+    assert!(own.len() == 2 && own.iter().all(|own| own.ends_with(expected)), "{own:?}");
+    for known in ["io.kubernetes.pod.namespace", "app.kubernetes.io/name", "app"] {
+        assert_eq!(warned(&format!("{{matchLabels: {{{known}: prod}}}}")), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn warns_of_tls_that_the_proxy_will_refuse() {
     let warned = |item: &str| -> Vec<String> {
         let policy = policy(&format!(
