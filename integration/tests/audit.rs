@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use hickory_proto::rr::RecordType;
 use integration::{
-    Daemon, Lab, LabOptions, Ports, Reach, Resolver, Topology, Transfer, begun, go_on, ip, soon,
+    Daemon, Lab, LabOptions, ONE_NAME, Ports, Reach, Resolver, Topology, Transfer, begun, go_on,
+    ip, soon,
 };
 use serde_json::Value;
 
@@ -165,6 +166,34 @@ fn a_deny_rule_that_becomes_enforced_ends_what_it_covers() {
     go_on(&others);
     assert!(daemon.dropped(CLIENT, "deny-rule") > 0);
     assert_eq!(daemon.audits(CLIENT), counts(&[("deny-rule", 2)]));
+}
+
+#[test]
+fn lookups_pass_by_a_proxy_that_is_gone_and_go_to_it_when_it_is_back() {
+    for (topology, attach) in [(Topology::Routed, "tcx"), (Topology::Bridged, "clsact")] {
+        let lab = Lab::new(LabOptions::with_topology(topology)).unwrap();
+        let mut daemon = Daemon::start(&lab, &["--bpf-attach", attach, "--audit"]).unwrap();
+        daemon.settle("the policy", || lab.policy("one-name", ONE_NAME).unwrap());
+        let client = lab.pod(CLIENT);
+        let ask = |server: usize, name: &str| {
+            let resolver = Resolver::new(lab.dns_service()[server]);
+            client.ask(resolver, name, RecordType::A).addresses
+        };
+        daemon.kill9().unwrap();
+        for server in [0, 1] {
+            assert_eq!(ask(server, "www.example.com"), [ip("203.0.113.10")], "{topology:?}");
+        }
+        daemon.restart().unwrap();
+        assert_eq!(daemon.audits(CLIENT), counts(&[("proxy-unavailable", 2)]));
+        assert_eq!(daemon.learned(CLIENT).len(), 0);
+        assert_eq!(ask(0, "www.example.com"), [ip("203.0.113.10")]);
+        let www = ("www.example.com.".to_owned(), ip("203.0.113.10"));
+        assert_eq!(daemon.learned(CLIENT), [www].into());
+        assert_eq!(connect(&lab, WEB, Ports::HTTP), [Reach::Open; 2]);
+        let audits = counts(&[("policy-denied", 1), ("proxy-unavailable", 2)]);
+        assert_eq!(daemon.audits(CLIENT), audits, "the address that was not looked up");
+        assert_eq!(daemon.drops(CLIENT), counts(&[]));
+    }
 }
 
 #[test]
