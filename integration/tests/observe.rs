@@ -369,7 +369,7 @@ fn what_the_daemon_does_not_understand_is_wrong_usage() {
         (&["--dns-query", "("], "`(` is no regular expression"),
         (&["--protocol", "carrier-pigeon"], "`carrier-pigeon`"),
         (&["--port", "https"], "`https` is no port"),
-        (&["--verdict", "perhaps"], "'perhaps' for '--verdict'"),
+        (&["--verdict", "perhaps"], "'perhaps' for '--verdict <VERDICT>'"),
         (&["-f", "-o", "table"], "--follow"),
     ] {
         let output = daemon.ctl_output(&[&["observe"], flags].concat()).unwrap();

@@ -229,7 +229,7 @@ fn scripts_get_one_frame_as_text_or_json() {
 
     for (flags, reason) in [
         (&["top"][..], "standard output is no terminal"),
-        (&["top", "-o", "json"], "with -o json use --once"),
+        (&["top", "-o", "json"], "with -o json or yaml use --once"),
         (&["top", "--once", "--interval", "1h"], "write 100ms to 1m"),
         (&["top", "--once", "--sort", "colour"], "colour"),
     ] {
