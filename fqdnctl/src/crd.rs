@@ -58,7 +58,7 @@ impl Crd {
     pub fn run(&self, output: &Output) -> anyhow::Result<ExitCode> {
         match &self.command {
             CrdCommand::Print(_) => print(output),
-            CrdCommand::Install(install) => install.run(),
+            CrdCommand::Install(install) => install.run(output),
         }
     }
 }
@@ -71,13 +71,11 @@ fn print(output: &Output) -> anyhow::Result<ExitCode> {
 }
 
 impl Install {
-    fn run(&self) -> anyhow::Result<ExitCode> {
+    fn run(&self, output: &Output) -> anyhow::Result<ExitCode> {
         let access = self.kubeconfig.clone().map_or(Access::InCluster, Access::Kubeconfig);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let installed = runtime.block_on(crd::install(&access))?;
-        for own in &installed {
-            println!("{}: {}", own.name, own.outcome);
-        }
+        output.lines(installed.iter().map(|own| format!("{}: {}", own.name, own.outcome)))?;
         let fit = installed.iter().all(|own| own.outcome != Outcome::Unfit);
         Ok(if fit { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::client::Client;
-use crate::output::Output;
+use crate::output::{Output, unless_closed};
 
 /// Show whether the daemon does its work, as probes ask.
 ///
@@ -30,14 +30,11 @@ pub(crate) struct Health {
 impl Health {
     pub fn run(&self, client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
         let health: api::Health = client.read(api::path::HEALTH)?;
-        if output.is_data() {
-            output.data(&health)?;
-        } else {
-            println!("{}", line(&health));
-            for reason in &health.reasons {
-                println!("  {reason}");
-            }
-        }
+        let reasons = health.reasons.iter().map(|reason| format!("  {reason}"));
+        unless_closed(match output.is_data() {
+            true => output.data(&health),
+            false => output.lines(std::iter::once(line(&health)).chain(reasons)),
+        })?;
         let good = if self.live { health.live } else { health.ready };
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

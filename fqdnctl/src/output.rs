@@ -294,6 +294,15 @@ pub(crate) fn duration(seconds: i64) -> String {
     }
 }
 
+/// Printing that ends early because whoever read has seen enough, as `head` has, is no failure: for
+/// commands whose exit code tells more.
+pub(crate) fn unless_closed(printed: io::Result<()>) -> io::Result<()> {
+    match printed {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
 fn wants_color() -> bool {
     let unset = |key| std::env::var_os(key).is_none_or(|value| value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");

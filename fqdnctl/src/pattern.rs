@@ -6,7 +6,7 @@ use clap::Args;
 use model::Name;
 use serde::Serialize;
 
-use crate::output::Output;
+use crate::output::{Output, unless_closed};
 
 /// Tell whether a matchPattern matches names.
 ///
@@ -49,13 +49,12 @@ impl Pattern {
                 return Ok(ExitCode::from(2));
             }
         };
-        if output.is_data() {
-            output.data(&answers)?;
-        } else {
-            output.lines(answers.iter().map(|answer| {
-                format!("{} {}", if answer.matches { "yes" } else { "no" }, answer.name)
-            }))?;
-        }
+        let said =
+            |own: &Answer<'_>| format!("{} {}", if own.matches { "yes" } else { "no" }, own.name);
+        unless_closed(match output.is_data() {
+            true => output.data(&answers),
+            false => output.lines(answers.iter().map(said)),
+        })?;
         let all = answers.iter().all(|answer| answer.matches);
         Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

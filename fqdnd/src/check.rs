@@ -45,8 +45,14 @@ pub fn run(args: &Args) -> ExitCode {
         Output::Table => print_table(&lines),
         Output::Json => print_json(&lines),
     };
+    if let Err(error) = printed.map_err(anyhow::Error::from)
+        && !crate::is_broken_pipe(&error)
+    {
+        eprintln!("fqdnd: {error}");
+        return ExitCode::FAILURE;
+    }
     let missing = lines.iter().any(|line| line.status == MISSING);
-    if printed.is_err() || missing { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 const OK: &str = "ok";

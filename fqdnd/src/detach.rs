@@ -1,5 +1,6 @@
 //! `fqdnd detach`: takes everything away again.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -30,6 +31,6 @@ pub fn run(args: Args) -> Result<()> {
     let removed = bpf::remove(pin)
         .with_context(|| format!("what is pinned at {} cannot be removed", pin.display()))?;
     let (interfaces, maps) = (removed.interfaces.len(), removed.maps);
-    println!("detached: {interfaces} interfaces, {maps} maps; nothing is enforced any more");
-    Ok(())
+    let told = "nothing is enforced any more";
+    Ok(writeln!(io::stdout(), "detached: {interfaces} interfaces, {maps} maps; {told}")?)
 }

@@ -30,10 +30,12 @@ mod source;
 mod takeover;
 mod teaching;
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use fqdnd::config;
 use fqdnd::config::{Config, Keys};
@@ -109,7 +111,7 @@ Examples:
   source <(fqdnd completion bash)")]
     Completion {
         /// The shell.
-        shell: clap_complete::Shell,
+        shell: Shell,
     },
     /// Write the manual's pages into a directory.
     #[command(hide = true)]
@@ -125,21 +127,30 @@ fn main() -> ExitCode {
         None => run(cli.config.as_deref(), cli.keys),
         Some(Command::Check(args)) => return check::run(&args),
         Some(Command::Detach(args)) => detach::run(*args),
-        Some(Command::Completion { shell }) => {
-            clap_complete::generate(shell, &mut Cli::command(), "fqdnd", &mut std::io::stdout());
-            Ok(())
-        }
+        Some(Command::Completion { shell }) => complete(shell),
         Some(Command::Manual { directory }) => {
             manual::write(Cli::command(), manual::DAEMONS, &directory).map_err(Into::into)
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fqdnd: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether whoever read the output has seen enough, as `head` has.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn complete(shell: Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "fqdnd", &mut script);
+    Ok(io::stdout().write_all(&script)?)
 }
 
 /// An error with its causes, each told once: some errors tell theirs themselves.

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use policy::{Options, Problem, Report, SelectorScope};
 use serde::Serialize;
 
-use crate::output::{Output, Text, Tone};
+use crate::output::{Output, Text, Tone, unless_closed};
 use crate::source::{self, Place, Sources};
 
 /// Tell whether policies are valid, as the daemon reads them.
@@ -89,11 +89,11 @@ impl Check {
             }
         }
         if output.is_data() {
-            output.data(&verdicts)?;
+            unless_closed(output.data(&verdicts))?;
         } else {
             let mut text = output.text();
             verdicts.iter().for_each(|verdict| verdict.show(&mut text, &mut sources));
-            text.print()?;
+            unless_closed(text.print())?;
             if verdicts.is_empty() && !unreadable {
                 eprintln!("No policies found.");
             }

@@ -301,6 +301,19 @@ fn a_closed_pipe_ends_it_quietly() {
     child.stdout.take().unwrap().read_exact(&mut first).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+
+    let health = api::Health {
+        phase: api::Phase::InCharge,
+        ready: false,
+        live: true,
+        reasons: vec!["a reason".into()],
+    };
+    let daemon = Daemon::answering(&health);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let child = daemon.command(&["health"]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output)), (Some(1), String::new()));
 }
 
 #[test]
