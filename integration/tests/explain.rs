@@ -61,6 +61,41 @@ fn what_is_explained_is_what_packets_meet() {
 }
 
 #[test]
+fn an_audited_policy_is_named_by_what_passes_because_of_it() {
+    let lab = Lab::cluster().unwrap();
+    let audited =
+        HEADER.replace("name: rules,", "name: rules, annotations: {fqdnd.io/audit: 'true'},");
+    assert_ne!(audited, HEADER);
+    let rules =
+        "  egress: [{toCIDR: [203.0.113.0/24]}]\n  egressDeny: [{toCIDR: [203.0.113.200/32]}]\n";
+    lab.policy("rules", &format!("{audited}{rules}")).unwrap();
+    let daemon = Daemon::start(&lab, &[]).unwrap();
+    let directory = lab.manifests().directory().display().to_string();
+    for (to, verdict, reason) in [
+        ("203.0.113.10", "allow", "allow-rule"),
+        ("203.0.113.200", "audit", "deny-rule"),
+        ("192.0.2.77", "audit", "policy-denied"),
+    ] {
+        for more in [&[][..], &["--manifests", &directory]] {
+            let said = explain(&daemon, more, to, 80);
+            assert_eq!((&said["verdict"], &said["reason"]), (&json!(verdict), &json!(reason)));
+            assert_eq!(
+                (&said["defaultDeny"], &said["enforced"]),
+                (&json!("audited"), &json!(false))
+            );
+            assert_eq!(said["audited"], json!(["prod/rules"]));
+        }
+    }
+    assert_eq!(lab.pod(BACKEND).connect(ip("203.0.113.200"), 80), Reach::Open);
+    let text = daemon
+        .ctl(&["policy", "explain", "--from", BACKEND, "--to", "203.0.113.200", "--port", "80/TCP"])
+        .unwrap();
+    for part in ["audit (deny-rule)", "would be denied by prod/rules", "prod/rules (audited)"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
 fn what_a_pod_has_resolved_counts_for_it() {
     let lab = Lab::cluster().unwrap();
     lab.policy("rules", &format!("{HEADER}{NAMES}")).unwrap();

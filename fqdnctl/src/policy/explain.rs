@@ -103,6 +103,9 @@ struct Cluster {
     /// The node has no proxy for HTTP, Kafka and TLS.
     #[arg(long, requires = "manifests")]
     without_l7: bool,
+    /// The node audits every policy.
+    #[arg(long, requires = "manifests")]
+    audit: bool,
 }
 
 /// A port and protocol, as people write them.
@@ -143,7 +146,7 @@ impl Explain {
         let options = policy::Options {
             selector_scope: cluster.selector_scope.into(),
             l7: !cluster.without_l7,
-            ..policy::Options::default()
+            audit: cluster.audit,
         };
         let read = kubernetes::Inventory::read(&self.manifests, options)?;
         for problem in &read.problems {
