@@ -103,7 +103,7 @@ pub struct Settings {
     pub udp_idle: Duration,
     /// How many events of dropped packets an endpoint may cause.
     pub drop_events: EventBudget,
-    /// How many of first packets of flows.
+    /// How many of first packets of flows, and of audited packets.
     pub flow_events: EventBudget,
     /// The proxy's UDP ports, one for each worker, the same on 127.0.0.1 and ::1.
     pub udp_ports: Vec<u16>,

@@ -29,7 +29,7 @@ pub const ENDPOINT_PROBES: u32 = 8;
 pub const EVENT_KINDS: usize = 2;
 /// The kind of events that tell of drops.
 pub const EVENT_DROP: usize = 0;
-/// The kind of events that tell of flows' first packets.
+/// The kind of events that tell of flows' first packets, and of audited ones.
 pub const EVENT_FLOW: usize = 1;
 /// Added to a v4 prefix's length: the bits of `::ffff:0:0/96`.
 pub const V4_BITS: u32 = 96;
