@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dnsproxy::{
-    Address, Authority, Judgement, LearnError, Options, Proxy, Query, Refusal, Stats, TcpOptions,
+    Address, Authority, Breach, Judgement, LearnError, Options, Proxy, Query, Refusal, Settled,
+    Stats, TcpOptions,
 };
 use hickory_proto::op::{Message, Query as Question, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
@@ -23,21 +24,25 @@ use server::{Asked, read_framed, write_framed};
 const SERVER: &str = "192.0.2.53:53";
 const ADDRESSES: [&str; 2] = ["192.0.2.53", "2001:db8::53"];
 
-/// Allows everything but what is under `denied.test.` or `over.test.`, and notes what it learns,
-/// which is nothing for names that begin with `lie.`.
+/// Allows everything but what is under `denied.test.` or `over.test.`, audits what is under
+/// `audited.test.`, and notes what it learns, which is nothing for names that begin with `lie.`,
+/// and what is against queries that went upstream all the same.
 #[derive(Default)]
 struct Judge {
     learned: Mutex<Vec<String>>,
+    breaches: Mutex<Vec<(String, Breach)>>,
 }
 
 impl Authority for Judge {
     fn judge(&self, query: &Query<'_>) -> Judgement {
-        let [denied, over] = ["denied.test.", "over.test."].map(|own| Name::from_str(own).unwrap());
+        let zones = ["denied.test.", "over.test.", "audited.test."];
+        let [denied, over, audited] = zones.map(|own| Name::from_str(own).unwrap());
         let name = Name::from_str(&query.name.to_string()).unwrap();
         match query.client.ip().to_string().as_str() {
             "10.0.0.9" => Judgement::Unknown,
             _ if denied.zone_of(&name) => Judgement::Refuse(EndpointId(7)),
             _ if over.zone_of(&name) => Judgement::OverLimit(EndpointId(7)),
+            _ if audited.zone_of(&name) => Judgement::Audit(EndpointId(7), Breach::Policy),
             _ => Judgement::Forward(EndpointId(7)),
         }
     }
@@ -60,6 +65,11 @@ impl Authority for Judge {
             self.learned.lock().unwrap().push(format!("{} {ip} {ttl}", query.name));
         }
         Ok(())
+    }
+
+    fn note(&self, settled: &Settled<'_>) {
+        let name = settled.query.name.to_string();
+        self.breaches.lock().unwrap().extend(settled.breach.map(|breach| (name, breach)));
     }
 }
 
@@ -206,6 +216,22 @@ fn a_query_over_a_limit_never_leaves_and_is_refused_whatever_refusals_are() {
     }
     assert_eq!(scene.asked.names(), Vec::<String>::new());
     assert_eq!((scene.stats().over_query_limit, scene.stats().allowed), (2, 0));
+}
+
+#[test]
+fn an_audited_query_is_answered_and_learned_and_noted_with_what_is_against_it() {
+    let scene = Scene::new(options());
+    for way in ["+notcp", "+tcp"] {
+        for name in ["some.audited.test", "www.example.com"] {
+            let answer = scene.dig(&format!("@192.0.2.53 {way} {name}"));
+            assert!(answer.contains("status: NOERROR"), "{answer}");
+        }
+    }
+    assert_eq!(scene.learned().len(), 4);
+    let noted = ("some.audited.test.".to_owned(), Breach::Policy);
+    assert_eq!(*scene.judge.breaches.lock().unwrap(), [noted.clone(), noted]);
+    let stats = scene.stats();
+    assert_eq!((stats.audited, stats.allowed, stats.answered), (2, 2, 4));
 }
 
 #[test]
