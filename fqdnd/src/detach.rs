@@ -30,7 +30,11 @@ pub fn run(args: Args) -> Result<()> {
     runtime.block_on(redirect.remove()).context("rules and routes cannot be removed")?;
     let removed = bpf::remove(pin)
         .with_context(|| format!("what is pinned at {} cannot be removed", pin.display()))?;
-    let (interfaces, maps) = (removed.interfaces.len(), removed.maps);
-    let told = "nothing is enforced any more";
-    Ok(writeln!(io::stdout(), "detached: {interfaces} interfaces, {maps} maps; {told}")?)
+    let interfaces = counted(removed.interfaces.len(), "interface");
+    let (maps, told) = (counted(removed.maps, "map"), "nothing is enforced any more");
+    Ok(writeln!(io::stdout(), "detached: {interfaces}, {maps}; {told}")?)
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

@@ -5,7 +5,7 @@ use std::{
     io::Write as _,
     net::IpAddr,
     os::unix::fs::{FileTypeExt, MetadataExt},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use hickory_proto::rr::RecordType;
@@ -266,6 +266,35 @@ fn check_tells_that_this_machine_has_what_is_needed() {
     for line in lines {
         assert!(matches!(line["status"].as_str(), Some("ok" | "note")), "{line}");
         assert!(!line["subject"].as_str().unwrap().is_empty(), "{line}");
+    }
+}
+
+#[test]
+fn the_daemons_pages_have_every_flag_and_a_closed_pipe_is_no_fault() {
+    let (_lab, daemon) = begin();
+    let directory = tempfile::tempdir().unwrap();
+    let written = daemon.plain_command().unwrap().arg("manual").arg(directory.path()).output();
+    assert_eq!(erred(&written.unwrap()), "");
+    let page = fs::read_to_string(directory.path().join("fqdnd.8")).unwrap();
+    for wanted in [".SH FILES\n", ".SH EXAMPLES\n", ".SH \"EXIT CODES\"\n", "fqdnd\\-detach(8)"] {
+        assert!(page.contains(wanted), "{wanted} is not in:\n{page}");
+    }
+    let help = daemon.plain_command().unwrap().arg("--help").output().unwrap();
+    let flags = said(&help);
+    let flags = flags.lines().filter_map(|line| line.trim().strip_prefix("--"));
+    let flags: Vec<&str> = flags.filter_map(|line| line.split([' ', '[']).next()).collect();
+    assert!(flags.len() > 80, "{flags:?}");
+    for flag in flags {
+        let written = format!("\\-\\-{}", flag.replace('-', "\\-"));
+        assert!(page.contains(&written), "{flag} is not in:\n{page}");
+    }
+    for arguments in [&["completion", "bash"][..], &["check"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = daemon.plain_command().unwrap();
+        let output = command.args(arguments).stdout(writer).stderr(Stdio::piped()).spawn();
+        let output = output.unwrap().wait_with_output().unwrap();
+        assert_eq!((output.status.code(), erred(&output)), (Some(0), String::new()));
     }
 }
 
