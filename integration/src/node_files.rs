@@ -13,6 +13,7 @@ use std::{
     process::Command,
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use nix::{
@@ -23,7 +24,10 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::undo::Undo;
+use crate::{undo::Undo, wait::wait_until};
+
+/// How long ended processes may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A mount namespace that lives as long as this value.
 #[derive(Debug)]
@@ -98,20 +102,29 @@ fn uncover(place: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Ends the processes that see these files, and waits until none is left to write any.
 fn end_processes_in(namespace: &File) {
     let Ok(namespace) = namespace.metadata() else { return };
-    let Ok(processes) = fs::read_dir("/proc") else { return };
-    for process in processes.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<i32>().ok())
-        else {
-            continue;
-        };
-        let inside = fs::metadata(process.path().join("ns/mnt"))
-            .is_ok_and(|own| (own.dev(), own.ino()) == (namespace.dev(), namespace.ino()));
-        if inside {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    let ended = wait_until("the processes on the node end", PATIENCE, || {
+        let living = processes_in((namespace.dev(), namespace.ino()));
+        for pid in &living {
+            let _ = kill(*pid, Signal::SIGKILL);
         }
+        living.is_empty()
+    });
+    if let Err(error) = ended {
+        eprintln!("{error}");
     }
+}
+
+fn processes_in(namespace: (u64, u64)) -> Vec<Pid> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let inside = processes.filter(|process| {
+        let own = fs::metadata(process.path().join("ns/mnt"));
+        own.is_ok_and(|own| (own.dev(), own.ino()) == namespace)
+    });
+    let pids = inside.filter_map(|process| process.file_name().to_str()?.parse().ok());
+    pids.map(Pid::from_raw).collect()
 }
 
 #[cfg(test)]
@@ -127,7 +140,7 @@ mod tests {
         files.show_to(&mut command);
         let mut child = command.spawn().unwrap();
         let said = || fs::read_to_string(files.run().join("said")).is_ok_and(|own| own == "here\n");
-        crate::wait_until("it has spoken", std::time::Duration::from_secs(10), said).unwrap();
+        wait_until("it has spoken", PATIENCE, said).unwrap();
         assert!(!Path::new("/run/said").exists());
         drop(files);
         assert!(!child.wait().unwrap().success());
