@@ -244,14 +244,14 @@ impl Node {
         let late = self.tables.values().filter(|table| table.is_late()).map(|own| own.table().id());
         let late: BTreeSet<TableId> = late.collect();
         let leads = self.leads.as_ref();
+        let is_known = |row: &Row| {
+            leads.is_none_or(|leads| leads.to(row))
+                && !entered.contains(&row.table)
+                && !progress.fresh.contains(&row.identity)
+        };
+        let begins = |row: &Row| progress.inherited.contains_key(&(row.table, row.identity));
         let led = |row: &Row| match () {
-            () if leads.is_some_and(|leads| !leads.to(row)) => Led::Nowhere,
-            () if entered.contains(&row.table) => Led::Nowhere,
-            () if progress.fresh.contains(&row.identity)
-                && !progress.inherited.contains_key(&(row.table, row.identity)) =>
-            {
-                Led::Nowhere
-            }
+            () if !is_known(row) && !begins(row) => Led::Nowhere,
             () if !in_use.contains(&row.table) || !self.is_met(row.identity) => Led::Away,
             () if late.contains(&row.table) => Led::Late,
             () => Led::On,

@@ -52,17 +52,18 @@ impl Node {
         }
     }
 
-    /// Notes what tables that go on to other rules say now of the addresses of new destinations.
+    /// Notes what tables that go on to other rules say now of the addresses of new destinations, of
+    /// which nothing stands that a failed write left.
     fn inherit(&self, fresh: &[Identity], progress: &mut Progress) {
         let altered = progress.altered.keys().filter_map(|key| self.tables.get(key));
-        for table in altered.filter(|_| self.in_force) {
-            let Some(was) = &table.was else { continue };
+        for id in altered.map(|table| table.table().id()) {
             for prefix in &progress.moved {
                 let new = self.ledger.prefixes.get(prefix).filter(|own| fresh.contains(own));
                 let old = self.realised_prefixes.longest(*prefix);
                 let (Some(&new), Some(&old)) = (new, old) else { continue };
-                let rows = was.rows(old).iter().map(|row| (row.ports, row.ruling)).collect();
-                progress.inherited.insert((table.table().id(), new), rows);
+                if self.ledger.level(id, new).was.is_empty() {
+                    progress.inherited.insert((id, new), self.ledger.level(id, old).was);
+                }
             }
         }
     }

@@ -498,6 +498,32 @@ fn shown(snapshot: &crate::Snapshot) -> BTreeSet<String> {
     clients.chain(frontends).chain(backends).chain(levels).collect()
 }
 
+#[test]
+fn after_a_failed_write_new_destinations_begin_with_what_was_said_of_them() {
+    let mut bench = Bench::new();
+    bench.pod("prod/db", &[("app", "db")], &["10.0.0.20"], None);
+    let db = bench.inventory.pods.get_mut(&full("prod/db")).unwrap();
+    let ports = [("web".to_owned(), vec![(Protocol::TCP, 80)])];
+    *db = Arc::new(Pod {
+        ports: ports.into_iter().collect::<BTreeMap<_, _>>().into(),
+        ..Pod::clone(db)
+    });
+    let apply = |bench: &mut Bench, spec| {
+        let policy = policy(0, spec, "client", false);
+        bench.inventory.policies.insert(policy.key.clone(), Arc::new(policy));
+        bench.log.clear();
+        bench.commit();
+    };
+    apply(&mut bench, SPECS[3]);
+    bench.node.plan(&bench.inventory).unwrap();
+    bench.node.resync(&bench.kernel);
+    let (before, was) = (bench.kernel.clone(), ways(&bench));
+    apply(&mut bench, SPECS[17]);
+    let written = bench.log.clone();
+    bench.check_the_way(&before, &was, &written);
+    bench.check_against_a_fresh_node();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
