@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use integration::{BACKEND, Daemon, Lab, Reach, WebServer, python, take_over};
+use hickory_proto::{op::ResponseCode, rr::RecordType};
+use integration::{BACKEND, Daemon, Lab, Reach, Resolver, WebServer, python, take_over};
 use serde_json::json;
 
 use crate::{
@@ -54,6 +55,23 @@ fn requests_pass_by_method_path_and_header_and_others_get_403_on_the_same_connec
     assert_eq!(ground.output(&arguments[1..]), "100");
     let passed = ["GET /v1/users?all=1", "POST /upload", "GET /v1/x", "GET /v1/a", "GET /v1/b"];
     assert_eq!(ground.web.requests(), passed);
+}
+
+#[test]
+fn where_nothing_asks_for_default_deny_requests_and_lookups_are_read_and_none_is_refused() {
+    let rules = policy(RULES).replace(r#"matchPattern: "*""#, "matchName: www.example.com");
+    let open = rules.replace("spec:\n", "spec:\n  enableDefaultDeny: {egress: false}\n");
+    let ground = Ground::new(&open);
+    let resolver = Resolver::new(ground.lab.dns_service()[0]);
+    let ask = || ground.client().ask(resolver, "secret.example.org", RecordType::A).code;
+    let url = |path: &str| format!("http://{WWW}:{PLAIN}{path}");
+    assert_eq!(ground.status(&[&url("/v2/x")]), 200);
+    assert_eq!(ground.told("/v2/x")["verdict"], "FORWARDED");
+    assert_eq!(ask(), ResponseCode::NoError);
+    // The same rules in a policy that asks for it.
+    ground.change(&rules);
+    assert_eq!(ground.status(&[&url("/v2/x")]), 403);
+    assert_eq!(ask(), ResponseCode::Refused);
 }
 
 #[test]
