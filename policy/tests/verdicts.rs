@@ -93,8 +93,8 @@ fn letter(rules: &[Arc<Rule>], place: &str, (protocol, port): (Protocol, u16)) -
 
 fn labels_of(place: &str) -> Labels {
     match place {
-        "x" => with_ports(pod("default", &[("a", "x")]), &[("TCP", 80), ("UDP", 53)]),
-        "y" => with_ports(pod("default", &[("a", "y"), ("b", "x")]), &[("TCP", 8080)]),
+        "x" => with_ports(&pod("default", &[("a", "x")]), &[("TCP", 80), ("UDP", 53)]),
+        "y" => with_ports(&pod("default", &[("a", "y"), ("b", "x")]), &[("TCP", 8080)]),
         "other" => {
             let key = format!("{}.team", Labels::NAMESPACE_LABELS);
             pod("other", &[("a", "x"), ("b", "y"), (&key, "z")])
@@ -141,7 +141,7 @@ fn pod(namespace: &str, own: &[(&str, &str)]) -> Labels {
     derived.iter().chain(own).map(|(key, value)| Label::kubernetes(*key, *value)).collect()
 }
 
-fn with_ports(labels: Labels, ports: &[(&str, u16)]) -> Labels {
+fn with_ports(labels: &Labels, ports: &[(&str, u16)]) -> Labels {
     let named = ports.iter().map(|(protocol, port)| {
         let protocol = if *protocol == "TCP" { Protocol::TCP } else { Protocol::UDP };
         Wants::port_label("web", protocol, *port)
