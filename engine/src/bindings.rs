@@ -153,7 +153,7 @@ mod tests {
             extra_sources: Vec::new(),
             attachment: Some(Attachment::Interface(interface.into())),
             host_network: false,
-            ports: BTreeMap::new(),
+            ports: Default::default(),
         }
     }
 

@@ -142,7 +142,7 @@ mod tests {
             extra_sources: Vec::new(),
             attachment: None,
             host_network: false,
-            ports: BTreeMap::new(),
+            ports: Default::default(),
         };
         inventory.pods.insert(name(path), Arc::new(pod));
     }

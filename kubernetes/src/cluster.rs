@@ -5,6 +5,7 @@
 //! What was read is kept in a state directory, so that it stands over a restart, too.
 
 mod access;
+mod alike;
 mod condition;
 mod feed;
 mod gathering;

@@ -192,7 +192,7 @@ impl Pod {
             extra_sources: self.extra_sources.clone(),
             attachment: self.attachment.clone(),
             host_network: self.host_network,
-            ports: self.ports.clone(),
+            ports: Arc::new(self.ports.clone()),
         }
     }
 }

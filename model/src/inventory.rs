@@ -60,8 +60,8 @@ pub struct Pod {
     pub attachment: Option<Attachment>,
     /// Whether it shares its node's network namespace (its addresses are the node's).
     pub host_network: bool,
-    /// Named container ports.
-    pub ports: BTreeMap<String, Vec<(Protocol, u16)>>,
+    /// Named container ports; pods alike have them in common.
+    pub ports: Arc<BTreeMap<String, Vec<(Protocol, u16)>>>,
 }
 
 /// The runtime's record of which interface is a pod's.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 /// Where a label comes from; the part before the colon in `k8s:app=web`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,9 +29,9 @@ pub struct Label {
     pub value: String,
 }
 
-/// A set of labels, ordered by key.
+/// A set of labels, ordered by key. A clone is the same set until one of the two is changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(BTreeSet<Label>);
+pub struct Labels(Arc<BTreeSet<Label>>);
 
 impl Source {
     /// Splits `k8s:app` into its source and key; a key without a colon is of source `any`.
@@ -81,7 +82,7 @@ impl Labels {
 
     /// Adds a label.
     pub fn insert(&mut self, label: Label) {
-        self.0.insert(label);
+        Arc::make_mut(&mut self.0).insert(label);
     }
 
     /// The values that stand under `key`, from `source` ([`Source::Any`]: from all).
@@ -107,11 +108,16 @@ impl Labels {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Whether a clone of it is still somewhere.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
 }
 
 impl FromIterator<Label> for Labels {
     fn from_iter<I: IntoIterator<Item = Label>>(labels: I) -> Self {
-        Self(labels.into_iter().collect())
+        Self(Arc::new(labels.into_iter().collect()))
     }
 }
 

@@ -3,7 +3,6 @@
 //! The rules are of all kinds: pods by labels, prefixes, names, entities. Every tenth is another
 //! policy, and every other one brings a selector that no rule had before.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -208,7 +207,7 @@ fn pod(name: &str, app: &str, number: u32) -> Pod {
         extra_sources: Vec::new(),
         attachment: None,
         host_network: false,
-        ports: BTreeMap::new(),
+        ports: Arc::default(),
     }
 }
 

@@ -39,7 +39,7 @@ fn pod(full: &str, labels: &[(&str, &str)], addresses: &[&str]) -> Pod {
         extra_sources: Vec::new(),
         attachment: None,
         host_network: false,
-        ports: [("sql".to_owned(), vec![(Protocol::TCP, 5432)])].into(),
+        ports: Arc::new([("sql".to_owned(), vec![(Protocol::TCP, 5432)])].into()),
     }
 }
 

@@ -93,7 +93,7 @@ impl Bench {
             extra_sources: Vec::new(),
             attachment: index.map(|index| Attachment::Interface(format!("veth{index}"))),
             host_network: false,
-            ports: BTreeMap::new(),
+            ports: Default::default(),
         };
         if let Some(index) = index {
             self.inventory.bindings.bound.insert(name.clone(), Interface(index));

@@ -313,7 +313,7 @@ impl Day {
                 extra_sources: Vec::new(),
                 attachment: interface.map(|index| Attachment::Interface(format!("veth{index}"))),
                 host_network: false,
-                ports: BTreeMap::new(),
+                ports: Arc::default(),
             };
             self.inventory.pods.insert(name, Arc::new(pod));
         }

@@ -161,7 +161,7 @@ impl Cluster {
             let [v4, v6] = pod_addresses(number);
             let mut pod = pod(name.clone(), labels, [&v4, &v6]);
             if let Some((named, protocol, port)) = random.port {
-                pod.ports.insert(named.to_owned(), vec![(protocol, port)]);
+                Arc::make_mut(&mut pod.ports).insert(named.to_owned(), vec![(protocol, port)]);
             }
             inventory.pods.insert(name, pod.into());
         }
@@ -361,7 +361,7 @@ fn pod(name: EndpointName, labels: Labels, addresses: [&str; 2]) -> Pod {
         extra_sources: Vec::new(),
         attachment: None,
         host_network: false,
-        ports: BTreeMap::new(),
+        ports: Arc::default(),
     }
 }
 

@@ -80,7 +80,7 @@ status:
     assert_eq!(pod.attachment, Some(Attachment::Interface("lxc1".into())));
     assert!(!pod.host_network);
     let ports = [("http".to_owned(), vec![(Protocol::TCP, 80), (Protocol::UDP, 8080)])];
-    assert_eq!(pod.ports, ports.into());
+    assert_eq!(*pod.ports, ports.into());
 }
 
 #[test]

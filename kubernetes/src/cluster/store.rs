@@ -16,10 +16,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use model::{Attachment, EndpointName, Label, Labels, Pod};
+use model::{Attachment, EndpointName, Label, Labels, Pod, Protocol};
 use policy::{Policy, PolicyKey, Problem};
 
 use crate::backends::Slice;
+use crate::cluster::alike::Alike;
 use crate::cluster::health::{WatchState, Watched};
 use crate::cluster::journal::{Changes, Names};
 use crate::cluster::kind::Kind;
@@ -45,6 +46,8 @@ pub(crate) enum Update {
     Fares(Watched),
 }
 
+type NamedPorts = Arc<BTreeMap<String, Vec<(Protocol, u16)>>>;
+
 /// The watched objects.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
@@ -57,6 +60,9 @@ pub(crate) struct Store {
     /// Pods by list: labels without or with those of their namespace.
     local: HashMap<EndpointName, Held>,
     remote: HashMap<EndpointName, Held>,
+    /// What the pods of one workload have in common.
+    labels: Alike<Labels>,
+    ports: Alike<NamedPorts>,
     sandboxes: Sandboxes,
     /// Whether the runtime's record was read once.
     recorded: bool,
@@ -414,7 +420,8 @@ impl Store {
             return;
         };
         let mut pod = (*held.pod).clone();
-        pod.labels = in_namespace(&pod.labels, namespace);
+        pod.labels = self.labels.share(in_namespace(&pod.labels, namespace));
+        pod.ports = self.ports.share(pod.ports);
         if local.is_some() && !pod.host_network {
             let record = self.sandboxes.of(name, &pod.uid, held.mirrored.as_deref());
             pod.attachment = record.cloned().map(Attachment::Namespace);

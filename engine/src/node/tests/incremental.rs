@@ -157,7 +157,7 @@ impl Step {
                     extra_sources: Vec::new(),
                     attachment: None,
                     host_network: false,
-                    ports: ports.into_iter().collect(),
+                    ports: Arc::new(ports.into_iter().collect()),
                 };
                 inventory.pods.insert(name.clone(), Arc::new(pod));
                 if *bound {

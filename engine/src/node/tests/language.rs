@@ -202,7 +202,7 @@ fn a_named_port_is_each_pod_s_own() {
     assert_eq!(bench.tcp("10.0.0.20:15432"), Err(DropReason::PolicyDenied));
     let name = EndpointName { namespace: "prod".into(), name: "db".into() };
     let pod = Arc::make_mut(bench.inventory.pods.get_mut(&name).unwrap());
-    pod.ports.insert("postgres".into(), vec![(Protocol::TCP, 15432)]);
+    Arc::make_mut(&mut pod.ports).insert("postgres".into(), vec![(Protocol::TCP, 15432)]);
     bench.commit();
     assert_eq!(bench.tcp("10.0.0.20:15432"), Ok(Verdict::Allow));
     assert_eq!(bench.tcp("10.0.0.20:5432"), Err(DropReason::PolicyDenied));
