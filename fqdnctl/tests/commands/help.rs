@@ -1,7 +1,8 @@
 //! What is said of the commands themselves: help, manual pages, completions.
 
 use std::fs;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::{fqdnctl, stderr, stdout};
 
@@ -17,6 +18,61 @@ fn every_command_has_a_manual_page_with_an_example() {
         assert!(text.contains(".SH EXAMPLES\n.nf\n  "), "{:?}:\n{text}", page.file_name());
         assert!(text.contains("GLOBAL OPTIONS"), "{:?}:\n{text}", page.file_name());
     }
+}
+
+#[test]
+fn every_command_line_in_the_manual_is_understood() {
+    let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fqdnctl"), directory.path().join("fqdnctl"))
+        .unwrap();
+    let lines = command_lines();
+    assert!(lines.len() > 80, "{lines:#?}");
+    for line in lines {
+        let mut command = Command::new("bash");
+        command.args(["-c", &line]).current_dir(directory.path()).stdin(Stdio::null());
+        let path = format!("{}:/usr/bin:/bin", directory.path().display());
+        let output = command.env("PATH", path).env("FQDND_SOCKET", "none.sock").output().unwrap();
+        // There is no daemon here, no terminal, no cluster, and none of the files.
+        let said = stderr(&output);
+        assert!(!said.starts_with("error:") && !said.starts_with("bash:"), "{line}: {said}");
+    }
+}
+
+/// The command lines of fqdnctl in its manual pages, the user's manual and the README.
+fn command_lines() -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    fqdnctl().arg("manual").arg(directory.path()).status().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let files = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let pages = files(directory.path()).map(|path| plain(&fs::read_to_string(path).unwrap()));
+    let examples = pages.flat_map(|page| lines_of(&page, |line| line.starts_with("  ")));
+    let documents = files(&root.join("docs")).chain([root.join("README.md")]);
+    let documents = documents.filter(|path| path.extension().is_some_and(|own| own == "md"));
+    let blocks = documents.flat_map(|path| {
+        let text = plain(&fs::read_to_string(path).unwrap());
+        let blocks = text.split("```").skip(1).step_by(2);
+        blocks.flat_map(|block| lines_of(block, |_| true)).collect::<Vec<_>>()
+    });
+    examples.chain(blocks).collect()
+}
+
+fn lines_of(text: &str, is_code: impl Fn(&str) -> bool) -> Vec<String> {
+    text.lines().filter(|line| is_code(line)).filter_map(command_line).collect()
+}
+
+/// A text without roff's escapes, in which a line that goes on in the next one is one.
+fn plain(text: &str) -> String {
+    let escapes = [("\\-", "-"), ("\\*(Aq", "'"), ("\\\\", "\\"), ("\\\n", " ")];
+    escapes.iter().fold(text.to_owned(), |text, (escape, meant)| text.replace(escape, meant))
+}
+
+/// The line's first command without what stands behind it, if it is one of fqdnctl.
+fn command_line(line: &str) -> Option<String> {
+    let line = line.trim();
+    let line = line.strip_prefix("$ ").unwrap_or(line);
+    line.starts_with("fqdnctl ").then_some(())?;
+    let ends = [" | ", " > ", " && ", "  # ", "   "].iter().filter_map(|end| line.find(end)).min();
+    Some(line[..ends.unwrap_or(line.len())].to_owned())
 }
 
 #[test]
