@@ -45,8 +45,9 @@ impl Protocol {
 
     /// A request of HTTP begins with a line of three words, of which the last is the version.
     fn by_line(stream: &[u8]) -> Option<Self> {
+        let stream = &stream[..stream.len().min(MAX_LINE)];
         let end = stream.iter().position(|byte| *byte == b'\n');
-        let line = &stream[..end.unwrap_or(stream.len()).min(MAX_LINE)];
+        let line = &stream[..end.unwrap_or(stream.len())];
         let mut words = line.split(|byte| *byte == b' ');
         let method = words.next().unwrap_or_default();
         let (_, version, more) = (words.next(), words.next(), words.next());
@@ -66,6 +67,8 @@ impl Protocol {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn whole(stream: &[u8], protocol: Protocol) {
@@ -101,5 +104,26 @@ mod tests {
     fn a_line_without_an_end_is_not_waited_for_for_ever() {
         assert_eq!(Protocol::of(&[b'a'; MAX_LINE - 1]), None);
         assert_eq!(Protocol::of(&[b'a'; MAX_LINE]), Some(Protocol::Other));
+        let late = [&b"GET /"[..], &[b'a'; MAX_LINE], b" HTTP/1.1\r\n"].concat();
+        assert_eq!(Protocol::of(&late), Some(Protocol::Other));
+    }
+
+    fn piece() -> impl Strategy<Value = Vec<u8>> {
+        const WORDS: [&[u8]; 6] = [b"GET", b" ", b"HTTP/", b"1.1", b"\r\n", b"\0"];
+        let word = prop::sample::select(&WORDS[..]);
+        prop_oneof![word.prop_map(<[u8]>::to_vec), prop::collection::vec(any::<u8>(), 0..4)]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_known_of_a_stream_stays_so_whatever_comes(
+            pieces in prop::collection::vec(piece(), 0..9),
+        ) {
+            let stream = pieces.concat();
+            for end in 0..stream.len() {
+                let early = Protocol::of(&stream[..end]);
+                prop_assert!(early.is_none() || early == Protocol::of(&stream));
+            }
+        }
     }
 }
