@@ -60,3 +60,35 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::ready;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_cannot_be_had_is_told_and_the_others_are_served() {
+        let holder = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let taken = holder.local_addr().unwrap();
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listeners = Listeners::open(&[taken, free], "a test").await;
+        let [first, second] = &listeners.told()[..] else { panic!("{listeners:?}") };
+        assert_eq!(first.address, taken.to_string());
+        assert!(first.failure.as_deref().is_some_and(|own| own.starts_with("cannot listen: ")));
+        assert_eq!(second.failure, None);
+        assert_eq!(listeners.into_open().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_cannot_be_accepted_keeps_no_other_away() {
+        let tries = Cell::new(0);
+        let accept = || {
+            tries.set(tries.get() + 1);
+            ready(if tries.get() < 3 { Err(io::ErrorKind::Other.into()) } else { Ok(("it", ())) })
+        };
+        assert_eq!(next("a test", accept).await, "it");
+        assert_eq!(tries.get(), 3);
+    }
+}
