@@ -206,8 +206,6 @@ fn application(secret: &Value) -> Value {
         "dns": list(name_selector(false)),
         "http": list(http),
         "kafka": list(kafka),
-        "l7proto": text(),
-        "l7": list(anything()),
     }))
 }
 

@@ -329,6 +329,8 @@ fn is_group_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -399,6 +401,15 @@ mod tests {
             "a|*",
         ] {
             assert!(translate(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in r"(\[|\]|\\|\(|\?|\{|\}|:|,|-|\^|[QEpPxdb01aé]|\PC){0,30}") {
+            if let Ok(translated) = translate(&text) {
+                prop_assert!(Parser::new().parse(&translated).is_ok());
+            }
         }
     }
 }
