@@ -25,6 +25,7 @@ mod map;
 mod moving;
 mod options;
 mod others;
+mod patience;
 mod pins;
 mod programs;
 mod remove;

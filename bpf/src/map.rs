@@ -10,6 +10,7 @@ use std::path::Path;
 
 use bpf_abi::Layout;
 
+use crate::patience::patiently;
 use crate::{Error, sys};
 
 /// A pinned map with keys `K` and values `V`.
@@ -57,14 +58,25 @@ impl<K: Layout, V: Layout> Map<K, V> {
 
     /// Puts a value.
     pub fn put(&self, key: &K, value: &V) -> io::Result<()> {
+        let (map, value) = (self.fd.as_fd(), sys::value_address(value));
         // SAFETY: `new` has compared the sizes.
-        unsafe { sys::map_update(self.fd.as_fd(), key, sys::value_address(value), 0) }
+        patiently(|| unsafe { sys::map_update(map, key, value, 0) })
     }
 
     /// Puts several values at once. On failure, says how many were put.
     pub fn put_all(&self, keys: &[K], values: &[V]) -> Result<(), (usize, io::Error)> {
-        // SAFETY: `new` has compared the sizes.
-        unsafe { sys::map_update_batch(self.fd.as_fd(), keys, values) }
+        let mut put = 0;
+        let done = patiently(|| {
+            let (keys, values) = (&keys[put..], &values[put..]);
+            // SAFETY: `new` has compared the sizes.
+            let done = unsafe { sys::map_update_batch(self.fd.as_fd(), keys, values) };
+            done.map_err(|(more, error)| {
+                // A count that is left as it was says that none was put.
+                put += if more < keys.len() { more } else { 0 };
+                error
+            })
+        });
+        done.map_err(|error| (put, error))
     }
 
     /// Reads a value.
