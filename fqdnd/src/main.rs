@@ -15,6 +15,7 @@ mod health;
 mod l7;
 mod listening;
 mod logs;
+mod memory;
 mod metering;
 mod metrics;
 mod names;
@@ -122,6 +123,7 @@ Examples:
 }
 
 fn main() -> ExitCode {
+    memory::keep_together();
     let cli = Cli::parse();
     let result = match cli.command {
         None => run(cli.config.as_deref(), cli.keys),
