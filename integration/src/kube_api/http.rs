@@ -175,9 +175,14 @@ fn failure(error: &ApiError, retry_after: Option<u32>) -> Response {
 }
 
 fn json_response(code: u16, value: &Value) -> Response {
-    let mut response = Response::new(Body::from(value.to_string()));
+    let mut response = json_body(Body::from(value.to_string()));
     *response.status_mut() =
         StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+}
+
+fn json_body(body: Body) -> Response {
+    let mut response = Response::new(body);
     let json = header::HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
@@ -299,7 +304,7 @@ fn watch(
         Err(error) if gone_as_code => return Err(error),
         Err(error) => {
             let event = json!({"type": "ERROR", "object": error.status(None)});
-            return Ok(Response::new(Body::from(format!("{event}\n"))));
+            return Ok(json_body(Body::from(format!("{event}\n"))));
         }
     };
     let seconds = parameter(parameters, "timeoutSeconds").parse().unwrap_or(WATCH);
@@ -317,7 +322,7 @@ fn watch(
         let line: String = sent.recv().await?;
         Some((Ok::<_, Infallible>(Bytes::from(line)), sent))
     });
-    Ok(Response::new(Body::from_stream(stream)))
+    Ok(json_body(Body::from_stream(stream)))
 }
 
 /// A watch, from its request to its end.

@@ -100,3 +100,18 @@ fn age(time: &str) -> String {
         _ => format!("{}d", passed / 86_400),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_told_in_its_largest_unit() {
+        let ago = |seconds| {
+            let then = SystemTime::now() - Duration::from_secs(seconds);
+            age(&humantime::format_rfc3339_micros(then).to_string())
+        };
+        assert_eq!([ago(5), ago(300), ago(7_300), ago(200_000)], ["5s", "5m", "2h", "2d"]);
+        assert_eq!(age("never"), "<unknown>");
+    }
+}

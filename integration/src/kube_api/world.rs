@@ -133,12 +133,7 @@ impl World {
         shuffled: bool,
     ) -> Result<Value, ApiError> {
         let mut snapshot = if token.is_empty() {
-            let mut items: VecDeque<Value> = self
-                .all(&resource.plural)
-                .iter()
-                .map(|own| event::shown(resource, own))
-                .filter(|own| selection.selects(own))
-                .collect();
+            let mut items: VecDeque<Value> = self.selected(resource, selection).collect();
             if shuffled {
                 items.make_contiguous().reverse();
                 let middle = items.len() / 2;
@@ -168,10 +163,17 @@ impl World {
         }))
     }
 
-    /// The version that a watch begins at, or that it is forgotten.
+    fn selected(&self, resource: &Resource, selection: &Selection) -> impl Iterator<Item = Value> {
+        let all = self.objects.iter().filter(|(key, _)| key.0 == resource.plural);
+        let shown = all.map(|(_, object)| event::shown(resource, object));
+        shown.filter(|object| selection.selects(object))
+    }
+
+    /// The version that a watch begins at, or that it is forgotten; 0 where it begins with what is
+    /// there.
     pub fn begin(&self, version: &str) -> Result<u64, ApiError> {
         match version.parse::<u64>().unwrap_or(0) {
-            0 => Ok(self.version),
+            0 => Ok(0),
             old if old < self.oldest => Err(ApiError::new(
                 410,
                 format!("too old resource version: {old} ({})", self.oldest),
@@ -187,7 +189,10 @@ impl World {
         resource: &Resource,
         selection: &Selection,
     ) -> Result<(Vec<Value>, u64), ApiError> {
-        self.begin(&version.to_string())?;
+        if self.begin(&version.to_string())? == 0 {
+            let added = |object| json!({"type": "ADDED", "object": object});
+            return Ok((self.selected(resource, selection).map(added).collect(), self.version));
+        }
         let later = self.happened.iter().filter(|own| own.version > version);
         let shown = |object: &Option<Value>| {
             let object = object.as_ref().map(|own| event::shown(resource, own));

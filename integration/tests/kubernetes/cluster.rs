@@ -103,7 +103,7 @@ async fn these_tests_use_the_cluster_that_is_named_and_say_so() {
     }
     let ground = Ground::bare().await;
     let mut tests = std::process::Command::new(std::env::current_exe().unwrap());
-    let kubectl = ["kubectl::kubectl_is_told", "kubectl::what_became"];
+    let kubectl = ["kubectl::a_watch", "kubectl::kubectl_is_told", "kubectl::what_became"];
     let shared = [&["cluster::", "secrets::", "admission::the_schema"], &kubectl[..]].concat();
     tests.args(shared).args(["--nocapture", "--test-threads=1"]);
     tests.env(NAMED, &ground.kubeconfig);
@@ -111,7 +111,7 @@ async fn these_tests_use_the_cluster_that_is_named_and_say_so() {
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
     let named = format!("cluster: the one of {}", ground.kubeconfig.display());
-    assert_eq!(told.matches(&named).count(), 7, "{told}");
+    assert_eq!(told.matches(&named).count(), 8, "{told}");
     assert!(!told.contains("the lab's own"), "{told}");
     let left = ground.api().all("namespaces");
     assert_eq!(left.len(), 1, "each test has taken its namespace away: {left:?}");

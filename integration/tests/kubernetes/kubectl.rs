@@ -1,10 +1,16 @@
 //! The cluster as kubectl shows it and writes to it, whichever version of kubectl this machine has.
 
 use std::{
-    io::Write,
-    process::{Command, Output, Stdio},
+    io::{BufRead, BufReader, Write},
+    process::{Child, Command, Output, Stdio},
 };
 
+use futures::StreamExt;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{
+    Api, ResourceExt,
+    api::{WatchEvent, WatchParams},
+};
 use kubernetes::{Cluster, Reports};
 
 use crate::ground::{Ground, PATIENCE, policy};
@@ -17,13 +23,18 @@ struct Said {
 }
 
 impl Ground {
-    /// Runs kubectl, and gives it a document to read.
-    async fn kubectl(&self, arguments: &[&str], document: &str) -> Said {
+    fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
         command.arg("--kubeconfig").arg(&self.kubeconfig);
         // What it remembers of servers is this one's alone.
         command.arg("--cache-dir").arg(self.directory.path().join("kubectl"));
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs kubectl, and gives it a document to read.
+    async fn kubectl(&self, arguments: &[&str], document: &str) -> Said {
+        let mut command = self.kubectl_command(arguments);
         let document = document.to_owned();
         let ran = tokio::task::spawn_blocking(move || -> std::io::Result<Output> {
             let mut child = command.spawn()?;
@@ -71,6 +82,32 @@ impl Ground {
     }
 }
 
+/// A kubectl that goes on printing until this is dropped.
+struct Watching(Child);
+
+impl Watching {
+    fn start(ground: &Ground, arguments: &[&str]) -> Self {
+        Self(ground.kubectl_command(arguments).spawn().unwrap())
+    }
+
+    async fn comes_to_print(&mut self, part: &'static str) {
+        let mut lines = BufReader::new(self.0.stdout.take().unwrap()).lines();
+        let found = tokio::task::spawn_blocking(move || {
+            lines.any(|line| line.is_ok_and(|line| line.contains(part)))
+        });
+        let found = tokio::time::timeout(PATIENCE, found).await;
+        assert!(found.is_ok_and(|found| found.unwrap()), "it did not come to print {part}");
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        // One that has ended already is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The words of a table's row that begins with this name.
 fn row(table: &str, name: &str) -> Vec<String> {
     let row = table.lines().find(|line| line.split_whitespace().next() == Some(name));
@@ -94,7 +131,12 @@ async fn what_became_of_policies_stands_in_the_columns_events_and_descriptions_o
     let bad = policy(&namespace, "bad", "203.0.113.1/32") + "    toEntities: [world]\n";
     ground.kubectl_prints(&["apply", "--server-side", "-f", "-"], &bad).await;
 
+    let mut watching = Watching::start(&ground, &["get", "cnp", "-n", &namespace, "-w"]);
     let _reporting = ground.report().await;
+    let wait = ["wait", "--for=condition=Valid", "cnp/good", "-n", &namespace, "--timeout=60s"];
+    let waited = ground.kubectl_prints(&wait, "").await;
+    assert!(waited.contains("condition met"), "{waited}");
+    watching.comes_to_print("True").await;
     let wide = ["get", "cnp", "-n", &namespace, "-o", "wide"];
     let table = ground.kubectl_comes_to_print(&wide, &["True", "spec.egress[0].toEntities"]).await;
     let header = row(&table, "NAME");
@@ -131,6 +173,23 @@ async fn kubectl_is_told_the_field_that_the_schema_refuses() {
     ground.dry_run(&policy(namespace, "good", "203.0.113.1/32")).await.unwrap();
     let none = ground.kubectl(&["get", "cnp", "-n", namespace], "").await;
     assert!(none.err.contains("No resources found"), "{}{}", none.out, none.err);
+    ground.end().await;
+}
+
+/// kubectl takes what a watch of one object begins with for what it has shown already.
+#[tokio::test]
+async fn a_watch_that_names_no_version_begins_with_what_is_there() {
+    let ground = Ground::any().await;
+    let namespace = ground.namespace.clone();
+    let slice = format!(
+        "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: there, \
+         namespace: {namespace}}}, addressType: IPv4, endpoints: []}}"
+    );
+    ground.apply(&slice).await;
+    let api: Api<EndpointSlice> = Api::namespaced(ground.client.clone(), &namespace);
+    let events = api.watch(&WatchParams::default(), "0").await.unwrap();
+    let first = events.boxed().next().await.unwrap().unwrap();
+    assert!(matches!(first, WatchEvent::Added(own) if own.name_any() == "there"));
     ground.end().await;
 }
 
