@@ -274,13 +274,7 @@ fn is_due(asked: &mut Option<Instant>) -> bool {
 fn revision(reconciler: &Reconciler, names: &Names, inventory: &kubernetes::Inventory) -> Revision {
     let local = reconciler.endpoints().iter().map(|(id, local)| {
         let labels = inventory.pods.get(&local.name).map(|pod| pod.labels.clone());
-        let who = Who {
-            endpoint: Some(*id),
-            identity: local.identity,
-            pod: Some(local.name.clone()),
-            labels: labels.unwrap_or_default(),
-        };
-        (*id, Local { who: Arc::new(who), table: local.table.clone() })
+        (*id, Local::new(*id, local, labels))
     });
     Revision {
         number: reconciler.revisions().1,

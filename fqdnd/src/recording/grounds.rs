@@ -22,9 +22,9 @@ use std::time::Instant;
 
 use engine::explain::{Known, Outcome, Question, Resolved, Target, explain};
 use engine::rebinding::Guard;
-use engine::{Inventory, Settings, Snapshot, VerdictTable};
+use engine::{Inventory, LocalEndpoint, Settings, Snapshot, VerdictTable};
 use flows::{Side, Who};
-use model::{EndpointId, EndpointName, Identity, Name, Protocol, TableId, Transport};
+use model::{EndpointId, EndpointName, Identity, Labels, Name, Protocol, TableId, Transport};
 use policy::SelectorId;
 use rustc_hash::FxHashMap;
 
@@ -120,6 +120,19 @@ struct Memory {
 struct Explained {
     outcome: Outcome,
     policies: Policies,
+}
+
+impl Local {
+    /// An endpoint with its pod's labels, if that is still known.
+    pub fn new(id: EndpointId, own: &LocalEndpoint, labels: Option<Labels>) -> Self {
+        let who = Who {
+            endpoint: Some(id),
+            identity: own.identity,
+            pod: Some(own.name.clone()),
+            labels: labels.unwrap_or_default(),
+        };
+        Self { who: Arc::new(who), table: own.table.clone() }
+    }
 }
 
 impl Explainer {

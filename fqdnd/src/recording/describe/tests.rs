@@ -198,13 +198,7 @@ fn revision(node: &mut Node, inventory: &Inventory) -> Revision {
     node.applied(&plan);
     let local = plan.endpoints.iter().map(|(id, local)| {
         let labels = inventory.pods.get(&local.name).map(|pod| pod.labels.clone());
-        let who = Who {
-            endpoint: Some(*id),
-            identity: local.identity,
-            pod: Some(local.name.clone()),
-            labels: labels.unwrap_or_default(),
-        };
-        (*id, Local { who: Arc::new(who), table: local.table.clone() })
+        (*id, Local::new(*id, local, labels))
     });
     Revision {
         number: plan.revision.0,
