@@ -58,6 +58,9 @@ struct Verdict {
     namespace: String,
     name: String,
     ok: bool,
+    /// What it alone would drop passes, and is told.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    audited: bool,
     errors: Vec<Finding>,
     warnings: Vec<Finding>,
 }
@@ -149,6 +152,7 @@ impl Verdict {
             file: path.display().to_string(),
             document: report.document,
             ok: report.is_accepted(),
+            audited: report.policy.as_ref().is_some_and(|policy| policy.audited),
             errors: findings(&report.problems),
             warnings: findings(&report.warnings),
             kind: report.kind,
@@ -166,6 +170,9 @@ impl Verdict {
         let slash = if namespace.is_empty() { "" } else { "/" };
         let kind = if kind.is_empty() { "document" } else { kind };
         text.plain(format!("  {file}#{document}  {kind} {namespace}{slash}{name}").trim_end());
+        if self.audited {
+            text.plain("  ").put(Tone::Warning, "audited: it drops nothing");
+        }
         text.plain("\n");
         let errors = self.errors.iter().map(|own| (Tone::Bad, "error", own));
         let warnings = self.warnings.iter().map(|own| (Tone::Warning, "warning", own));

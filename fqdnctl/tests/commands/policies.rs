@@ -53,6 +53,21 @@ fn standard_input_is_checked_and_a_missing_file_does_not_hide_the_others() {
 }
 
 #[test]
+fn what_is_audited_is_said_to_drop_nothing() {
+    let policy = r#"{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {name: web, annotations:
+        {fqdnd.io/audit: "true"}}, spec: {endpointSelector: {}, egress: [{}]}}"#;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audited.yaml");
+    std::fs::write(&path, policy).unwrap();
+    let file = path.to_str().unwrap();
+    let said = stdout(&run(&["policy", "check", file]));
+    assert!(said.ends_with("CiliumNetworkPolicy web  audited: it drops nothing\n"), "{said}");
+    let told: Value =
+        serde_json::from_slice(&run(&["policy", "check", "-o", "json", file]).stdout).unwrap();
+    assert_eq!(told[0]["audited"], true);
+}
+
+#[test]
 fn a_directory_is_checked_as_the_daemon_reads_it() {
     let output = run(&["policy", "check", "cluster", "-o", "json"]);
     let checked: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
