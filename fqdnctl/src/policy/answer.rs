@@ -21,7 +21,10 @@ pub(super) fn print(
     answer.verdict(query, explanation);
     answer.destinations(&explanation.destinations);
     for rule in &explanation.rules {
-        answer.rule(&format!("{} by {}", deed(&explanation.verdict, &explanation.reason), rule.policy), rule);
+        answer.rule(
+            &format!("{} by {}", deed(&explanation.verdict, &explanation.reason), rule.policy),
+            rule,
+        );
     }
     // A rule that lacks a name is the one that sent the question to the proxy.
     let near = explanation.near.iter().filter(|near| !explanation.rules.contains(&near.rule));
