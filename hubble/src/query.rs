@@ -32,22 +32,6 @@ enum Past {
     None,
 }
 
-/// When a request came.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked {
-    /// The time.
-    pub time: Time,
-    /// Behind the newest entry that the ring had.
-    pub newest: Cursor,
-}
-
-impl Asked {
-    /// Now.
-    pub fn now<R: Recording>(recording: &R) -> Self {
-        Self { newest: recording.look(Ring::newest), time: recording::now() }
-    }
-}
-
 /// Why a request is none.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
@@ -90,8 +74,9 @@ impl Query {
         })
     }
 
-    /// Where to start reading, if it was `asked`, and `end` is where the past ends.
-    pub async fn start<R: Recording>(&self, recording: &R, asked: Asked, end: Cursor) -> Cursor {
+    /// Where to start reading, if the ring had come to `asked` when that was asked for, and `end` is
+    /// where the past ends.
+    pub async fn start<R: Recording>(&self, recording: &R, asked: Cursor, end: Cursor) -> Cursor {
         let since = recording.look(|ring| ring.since(self.since)).min(end);
         match self.past {
             Past::All | Past::First(_) => since,
@@ -100,8 +85,7 @@ impl Query {
                 // What has left the ring meanwhile was not there any more when reading began.
                 start.max(recording.look(Ring::oldest))
             }
-            // What comes is what happens from when it was asked for, wherever that was in the ring.
-            Past::None => recording.look(|ring| ring.since(asked.time)).clamp(asked.newest, end),
+            Past::None => asked,
         }
     }
 

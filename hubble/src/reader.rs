@@ -17,7 +17,7 @@ use crate::proto::flow::Flow;
 use crate::proto::observer::{
     GetFlowsRequest, GetFlowsResponse, get_flows_response::ResponseTypes,
 };
-use crate::query::{Asked, Query, QueryError};
+use crate::query::{Query, QueryError};
 use crate::recording::{self, Recording};
 
 /// The flows that a request asks for, as they are taken.
@@ -45,7 +45,7 @@ impl<R: Recording> Reader<R> {
     /// A reader at the place where the query starts.
     pub async fn new(recording: Arc<R>, query: Query) -> Self {
         let added = recording.added();
-        let asked = Asked::now(&*recording);
+        let asked = recording.look(Ring::newest);
         recording.catch_up().await;
         let end = recording.look(Ring::newest);
         let cursor = query.start(&*recording, asked, end).await;

@@ -14,8 +14,8 @@ async fn gets(request: &GetFlowsRequest) -> Vec<u64> {
 
 async fn gets_of(recorded: &Recorded, request: &GetFlowsRequest) -> Vec<u64> {
     let query = Query::new(request).unwrap();
-    let asked = Asked::now(recorded);
-    let mut cursor = query.start(recorded, asked, asked.newest).await;
+    let asked = recorded.look(Ring::newest);
+    let mut cursor = query.start(recorded, asked, asked).await;
     let all = std::iter::from_fn(|| recorded.look(|ring| ring.next(&mut cursor)));
     let wanted = all.filter(|entry| query.admits(entry));
     let limit = query.limit().map_or(usize::MAX, |limit| limit as usize);
@@ -82,12 +82,11 @@ async fn following_begins_when_it_was_asked_for_though_the_ring_learns_of_it_lat
     let follow = GetFlowsRequest { follow: true, ..Default::default() };
     let query = Query::new(&follow).unwrap();
     let recorded = Recorded::new(15, [entry(dropped(1))]);
-    let time = Time::from_nanos(3_000_000_000);
-    let asked = Asked { time, newest: recorded.look(Ring::newest) };
-    recorded.add([2, 3, 4].map(|second| entry(dropped(second))));
+    let asked = recorded.look(Ring::newest);
+    recorded.add([2, 3].map(|second| entry(dropped(second))));
     let mut cursor = query.start(&*recorded, asked, recorded.look(Ring::newest)).await;
     let first = recorded.look(|ring| ring.next(&mut cursor)).unwrap();
-    assert_eq!(first.time(), time);
+    assert_eq!(first, entry(dropped(2)));
 }
 
 #[test]
