@@ -92,7 +92,8 @@ impl<'a> Kubectl<'a> {
     fn fqdn(&self, arguments: &[&str]) -> Output {
         let mut command = self.node.lab.node().command("kubectl");
         command.env("PATH", &self.path).env("KUBECONFIG", &self.node.kubeconfig);
-        command.env("KUBECACHEDIR", self.node.lab.directory().join("kubectl"));
+        // What kubectl remembers of servers goes with this one.
+        command.env("HOME", self.node.lab.directory());
         command.arg("fqdn").args(arguments).output().unwrap()
     }
 }
