@@ -99,14 +99,13 @@ fn a_filter_that_goes_on_with_another_program_does_what_that_one_does() {
         let pin = fixture.options.pin.join("first");
         sys::object_pin(first.as_fd(), &pin).unwrap();
         fixture.datapath().attach(lab.interface).unwrap();
-        let line = format!(
-            "filter add dev pod0 ingress prio 7 bpf direct-action object-pinned {}",
-            pin.display()
-        );
-        run("tc", &line.split(' ').collect::<Vec<_>>());
+        let mut tc = std::process::Command::new("tc");
+        let line = "filter add dev pod0 ingress prio 7 bpf direct-action object-pinned";
+        let output = tc.args(line.split(' ')).arg(&pin).output().unwrap();
+        std::fs::remove_file(&pin).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let line = "filter add dev pod0 egress prio 7 protocol ip u32 match u32 0 0";
         run("tc", &line.split(' ').collect::<Vec<_>>());
-        std::fs::remove_file(&pin).unwrap();
 
         let mut survey = fixture.datapath().survey().unwrap();
         let found = survey.look([lab.interface]).unwrap().others;

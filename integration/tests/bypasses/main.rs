@@ -11,7 +11,10 @@ use std::{
 
 use aya::{
     Ebpf,
-    programs::{LinkOrder, SchedClassifier, TcAttachType, tc::TcAttachOptions},
+    programs::{
+        LinkOrder, SchedClassifier, TcAttachType,
+        tc::{self, NlOptions, TcAttachOptions},
+    },
 };
 use integration::{Daemon, Lab, LabOptions, Ports, Reach, soon, wait_until};
 use nix::net::if_::if_nametoindex;
@@ -80,7 +83,7 @@ fn a_program_that_hands_packets_into_a_pod_is_named_and_answers_are_dropped_for_
     );
 
     for interface in ["uplink", backend.host_interface()] {
-        tc(&lab, &format!("filter delete dev {interface} ingress"));
+        delete_filters(&lab, interface);
     }
     soon("the program is gone", || told(&daemon).iter().all(|own| own.kind != "into-pod"));
     assert_eq!(Reach::tcp(web, inbound).unwrap(), Reach::Open);
@@ -154,18 +157,26 @@ fn connect_and_end(lab: &Lab, to: SocketAddr) {
     lab.pod(CLIENT).namespace().run(work).unwrap();
 }
 
-/// Attaches the program behind what a CNI's stands behind, too.
+/// Attaches the program as a CNI does; it stays for as long as its interface.
 fn attach_filter(lab: &Lab, interface: &str, object: &Path) {
-    tc(lab, &format!("qdisc add dev {interface} clsact"));
-    let object = object.display();
-    let program = format!("bpf direct-action object-file {object} section classifier");
-    tc(lab, &format!("filter add dev {interface} ingress prio 5 {program}"));
+    let mut object = Ebpf::load(&fs::read(object).unwrap()).unwrap();
+    let program: &mut SchedClassifier = object.program_mut("to_pod").unwrap().try_into().unwrap();
+    program.load().unwrap();
+    let attach = || {
+        tc::qdisc_add_clsact(interface).unwrap();
+        let filter = TcAttachOptions::Netlink(NlOptions { priority: 5, ..NlOptions::default() });
+        let id = program.attach_with_options(interface, TcAttachType::Ingress, filter).unwrap();
+        // Dropped in another namespace, it would be looked for there.
+        std::mem::forget(program.take_link(id).unwrap());
+    };
+    lab.node().run(attach).unwrap();
 }
 
-fn tc(lab: &Lab, line: &str) {
-    let output = lab.node().command("tc").args(line.split(' ')).output().unwrap();
+fn delete_filters(lab: &Lab, interface: &str) {
+    let arguments = ["filter", "delete", "dev", interface, "ingress"];
+    let output = lab.node().command("tc").args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "tc {line}: {said}");
+    assert!(output.status.success(), "tc {arguments:?}: {said}");
 }
 
 /// Compiles the program that hands what comes for an address to the other end of an interface.
