@@ -80,7 +80,7 @@ pub use odd_server::OddServer;
 pub use packet::{Capture, Packet, Part};
 pub use pins::Pins;
 pub use plan::{Binding, LabOptions, OutsideSpec, PodSpec, Topology};
-pub use policies::{ECHO, FRESH_NAMES, ONE_NAME};
+pub use policies::{ECHO, FRESH_NAMES, ONE_NAME, WWW};
 pub use probe::{Reach, Transfer};
 pub use python::python;
 pub use service::ServiceSpec;

@@ -26,6 +26,22 @@ spec:
       - {port: "80", protocol: TCP}
 "#;
 
+/// The client may look up www.example.com and no other name, and connect to it on any port.
+pub const WWW: &str = r#"
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: one-name, namespace: default}
+spec:
+  endpointSelector: {matchLabels: {app: client}}
+  egress:
+  - toEndpoints:
+    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}
+    toPorts:
+    - ports: [{port: "53", protocol: ANY}]
+      rules: {dns: [{matchName: www.example.com}]}
+  - toFQDNs: [{matchName: www.example.com}]
+"#;
+
 /// The client may look up fresh names, and connect to them on port 80.
 pub const FRESH_NAMES: &str = r#"
 apiVersion: cilium.io/v2

@@ -249,7 +249,7 @@ fn an_interface_that_is_not_found_is_told_and_the_others_are_not_touched() {
     });
     assert!(daemon.enforcement("default/ghost").starts_with("denied ("));
     let counts = &daemon.ctl_json(&["status"]).unwrap()["endpoints"];
-    assert_eq!(*counts, serde_json::json!({"open": 2, "enforced": 2, "denied": 1}));
+    assert_eq!(*counts, serde_json::json!({"open": 2, "enforced": 2, "audited": 0, "denied": 1}));
     assert_eq!(daemon.endpoint(CLIENT)["id"], number);
     assert_eq!(lab.pod(CLIENT).connect(ip(WEB), 80), Reach::Open);
     lab.manifests().remove("ghost").unwrap();

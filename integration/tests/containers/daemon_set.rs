@@ -9,10 +9,10 @@ use std::{
     process::{Command, Output},
 };
 
-use integration::{Container, ContainerSpec, Exposed, KubeApi, Pins, PodNetwork, soon};
+use integration::{Container, ContainerSpec, Exposed, KubeApi, Pins, PodNetwork, WWW, soon};
 use serde_json::{Value, json};
 
-use crate::ground::{BESIDE, CLIENT, INTERFACES, NODE, Node, POLICY, WEB, yaml};
+use crate::ground::{BESIDE, CLIENT, INTERFACES, NODE, Node, WEB, yaml};
 
 const IMAGE: &str = "lab.invalid/fqdnd:1";
 const DAEMON: &str = "kube-system/fqdnd-here";
@@ -30,7 +30,7 @@ fn kubectl_fqdn_asks_the_daemon_that_enforces_from_a_pod_as_it_is_shipped() {
         node.exec(&daemon, &probe).code == 0
     });
 
-    node.api.put(yaml(POLICY)).unwrap();
+    node.api.put(yaml(WWW)).unwrap();
     let client = node.run(CLIENT, "uid-1");
     // Closed until the API server tells of it.
     node.fetches_nothing(&client, WEB);

@@ -1,8 +1,8 @@
 //! What holds for a pod from the moment its interface appears, whatever becomes of the runtime.
 
-use integration::{PodNetwork, soon};
+use integration::{PodNetwork, WWW, soon};
 
-use crate::ground::{BESIDE, CLIENT, Node, POLICY, WEB, becomes, yaml};
+use crate::ground::{BESIDE, CLIENT, Node, WEB, becomes, yaml};
 
 #[test]
 fn a_container_behind_a_bridge_reaches_what_its_policy_names_from_its_first_packet_on() {
@@ -17,7 +17,7 @@ fn a_container_on_a_routed_veth_reaches_what_its_policy_names_from_its_first_pac
 fn a_pods_life(network: PodNetwork) {
     let node = Node::new(network);
     let daemon = node.daemon(&[]);
-    node.api.put(yaml(POLICY)).unwrap();
+    node.api.put(yaml(WWW)).unwrap();
     let first = node.run(CLIENT, "uid-1");
     // Closed until the API server tells of it.
     node.fetches_nothing(&first, WEB);
@@ -52,7 +52,7 @@ fn a_pods_life(network: PodNetwork) {
 fn a_pod_whose_sandbox_is_made_anew_is_enforced_on_its_new_interface() {
     let node = Node::new(PodNetwork::PointToPoint);
     let daemon = node.daemon(&[]);
-    node.api.put(yaml(POLICY)).unwrap();
+    node.api.put(yaml(WWW)).unwrap();
     let first = node.run(CLIENT, "uid-1");
     node.tell(CLIENT, "uid-1", &first);
     becomes(&daemon, CLIENT, "enforced");
@@ -80,7 +80,7 @@ fn a_pod_whose_sandbox_is_made_anew_is_enforced_on_its_new_interface() {
 fn what_is_enforced_stands_while_the_runtime_is_away_and_its_pods_are_found_again() {
     let mut node = Node::new(PodNetwork::PointToPoint);
     let daemon = node.daemon(&[]);
-    node.api.put(yaml(POLICY)).unwrap();
+    node.api.put(yaml(WWW)).unwrap();
     let client = node.run(CLIENT, "uid-1");
     node.tell(CLIENT, "uid-1", &client);
     becomes(&daemon, CLIENT, "enforced");
@@ -110,7 +110,7 @@ fn what_is_enforced_stands_while_the_runtime_is_away_and_its_pods_are_found_agai
 fn a_container_is_found_by_its_cgroup_where_the_runtime_is_not_asked() {
     let node = Node::new(PodNetwork::Bridge);
     let daemon = node.daemon(&["--kubernetes-runtime", "cgroups"]);
-    node.api.put(yaml(POLICY)).unwrap();
+    node.api.put(yaml(WWW)).unwrap();
     let client = node.run(CLIENT, "uid-1");
     node.tell(CLIENT, "uid-1", &client);
     becomes(&daemon, CLIENT, "enforced");

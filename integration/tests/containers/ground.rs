@@ -15,21 +15,6 @@ pub const BESIDE: &str = "203.0.113.20";
 /// How the plugins' interfaces are named.
 pub const INTERFACES: &str = "veth*";
 
-pub const POLICY: &str = r#"
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata: {name: one-name, namespace: default}
-spec:
-  endpointSelector: {matchLabels: {app: client}}
-  egress:
-  - toEndpoints:
-    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}
-    toPorts:
-    - ports: [{port: "53", protocol: ANY}]
-      rules: {dns: [{matchName: www.example.com}]}
-  - toFQDNs: [{matchName: www.example.com}]
-"#;
-
 /// A node with containerd, and an API server that tells of its pods. The fields' order is the order
 /// of the end; a daemon ends before.
 pub struct Node {

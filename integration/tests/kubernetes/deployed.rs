@@ -5,11 +5,11 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-use integration::{Daemon, DaemonError, Lab, Reach, soon};
+use integration::{Daemon, DaemonError, Lab, Reach, WWW, soon};
 use serde_json::Value;
 
 use crate::ground::{policy, yaml};
-use crate::node::{CLIENT, Node, POLICY};
+use crate::node::{CLIENT, Node};
 
 const WEB: &str = "203.0.113.10";
 
@@ -42,7 +42,7 @@ fn the_rights_of_the_manifests_are_enough_to_enforce_what_the_cluster_says() {
 
     let node =
         Node::begin(&[], |lab, flags| Daemon::start_with_rights(lab, flags, &rights).unwrap());
-    node.api.put(yaml(POLICY)).unwrap();
+    node.api.put(yaml(WWW)).unwrap();
     let refused = policy("default", "bad", "203.0.113.1/32") + "    toEntities: [world]\n";
     node.api.put(yaml(&refused)).unwrap();
     soon("the policy is enforced", || node.enforcement(CLIENT) == "enforced");

@@ -7,8 +7,8 @@ use std::process::{Child, Command};
 
 use hickory_proto::rr::RecordType;
 use integration::{
-    ContainerRuntime, Daemon, KubeApi, Lab, LabOptions, Pod, PodSpec, Reach, Resolver, ip, soon,
-    wait_until,
+    ContainerRuntime, Daemon, KubeApi, Lab, LabOptions, Pod, PodSpec, Reach, Resolver, WWW, ip,
+    soon, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -17,21 +17,6 @@ use crate::ground::{NODE, PATIENCE, yaml};
 pub const CLIENT: &str = "default/client";
 const OTHER: &str = "default/other";
 const WEB: &str = "203.0.113.10";
-
-pub const POLICY: &str = r#"
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata: {name: one-name, namespace: default}
-spec:
-  endpointSelector: {matchLabels: {app: client}}
-  egress:
-  - toEndpoints:
-    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}
-    toPorts:
-    - ports: [{port: "53", protocol: ANY}]
-      rules: {dns: [{matchName: www.example.com}]}
-  - toFQDNs: [{matchName: www.example.com}]
-"#;
 
 /// A node whose pods a cluster and a runtime tell of.
 pub struct Node {
@@ -143,7 +128,7 @@ fn a_policy_of_the_cluster_is_enforced_on_the_pod_that_the_runtime_binds() {
     for path in [CLIENT, OTHER] {
         soon("the pod is bound", || node.enforcement(path) == "open");
     }
-    node.api.put(yaml(POLICY)).unwrap();
+    node.api.put(yaml(WWW)).unwrap();
     soon("the policy is enforced", || node.enforcement(CLIENT) == "enforced");
     soon("its status says so", || {
         let policies = node.api.all("ciliumnetworkpolicies");
@@ -207,7 +192,7 @@ fn an_interface_that_leads_into_a_pod_is_closed_until_its_pod_is_known() {
 #[test]
 fn a_new_pod_of_an_old_ones_name_and_address_has_nothing_that_the_old_one_learned() {
     let node = Node::new(&["--kubernetes-interfaces", "v*"]);
-    node.api.put(yaml(POLICY)).unwrap();
+    node.api.put(yaml(WWW)).unwrap();
     soon("the policy is enforced", || node.enforcement(CLIENT) == "enforced");
     let client = node.lab.pod(CLIENT);
     node.resolves(CLIENT);
@@ -268,7 +253,7 @@ fn a_pod_is_bound_by_the_process_in_its_cgroup_where_no_runtime_is_asked() {
     let flags = ["--kubernetes-runtime", "cgroups", "--kubernetes-interfaces", "v*"];
     let node = Node::new(&flags);
     let client = node.lab.pod(CLIENT);
-    node.api.put(yaml(POLICY)).unwrap();
+    node.api.put(yaml(WWW)).unwrap();
     soon("its interface is closed", || client.connect(ip(WEB), 80) == Reach::Silent);
     // Another pod's cgroup, with the same process inside, binds nobody.
     let foreign = Cgroup::new(client, "uid-of-another");
@@ -288,7 +273,7 @@ fn a_pod_is_bound_by_the_process_in_its_cgroup_where_no_runtime_is_asked() {
 #[test]
 fn a_restart_while_the_server_is_away_goes_on_under_the_rules_as_they_were() {
     let mut node = Node::new(&["--kubernetes-interfaces", "v*"]);
-    node.api.put(yaml(POLICY)).unwrap();
+    node.api.put(yaml(WWW)).unwrap();
     soon("the policy is enforced", || node.enforcement(CLIENT) == "enforced");
     let journal = node.daemon.state_directory().join("cluster/journal");
     soon("it is kept", || {
@@ -356,7 +341,7 @@ impl Drop for Next {
 #[test]
 fn a_daemon_that_is_refused_the_lists_stands_by_and_is_not_ready() {
     let node = Node::new(&[]);
-    node.api.put(yaml(POLICY)).unwrap();
+    node.api.put(yaml(WWW)).unwrap();
     soon("the policy is enforced", || node.enforcement(CLIENT) == "enforced");
     let journal = node.daemon.state_directory().join("cluster/journal");
     soon("it is kept", || {
