@@ -243,13 +243,6 @@ pub enum Unenforced {
     Kafka,
 }
 
-impl Policy {
-    /// Whether everything the document asks for is enforced.
-    pub fn is_enforced_whole(&self) -> bool {
-        self.unenforced.is_empty()
-    }
-}
-
 impl Rule {
     /// Whether the rule is about an endpoint with these labels.
     pub fn selects(&self, labels: &Labels) -> bool {

@@ -262,7 +262,7 @@ fn requests_and_topics_are_judged_by_the_proxy() {
             "spec.egress[1].toPorts[0].rules",
         ]
     );
-    assert!(policy.is_enforced_whole());
+    assert!(policy.unenforced.is_empty());
     let table = table(&policy);
     let world = Subject::Outside { prefix: Prefix::all_ipv4(), labels: &Labels::default() };
     assert_eq!(shown(&table.rows(world)), ["443/TCP proxy", "443/UDP proxy"]);
