@@ -24,7 +24,11 @@ pub struct Status {
     /// Whether the configuration has every policy audited: nothing is enforced.
     #[serde(default)]
     pub audit: bool,
-    /// The revision of the policies that were read last.
+    /// Grows with each change of policies, pods, services and nodes that was read, and only with
+    /// those; the policy revision counts the node's own links and addresses as well.
+    #[serde(default)]
+    pub read_revision: u64,
+    /// The last revision of what is to be enforced; what was read up to `read_revision` is in it.
     pub policy_revision: u64,
     /// The revision that the kernel enforces.
     pub applied_revision: u64,

@@ -45,6 +45,8 @@ pub struct Reconciler {
     /// Which device each index meant when it was last looked at.
     incarnations: BTreeMap<Interface, u64>,
     problems: Vec<String>,
+    /// The revision of the manifests that were taken in last.
+    read: u64,
     planned: u64,
     applied: u64,
     applied_at: SystemTime,
@@ -76,6 +78,7 @@ impl Reconciler {
             audits: false,
             incarnations: BTreeMap::new(),
             problems: Vec::new(),
+            read: 0,
             planned: 0,
             applied: 0,
             applied_at: SystemTime::UNIX_EPOCH,
@@ -173,6 +176,7 @@ impl Reconciler {
                 .unwrap_or_else(|| Err(format!("{} was not looked at", path.display()))),
         };
         self.forget_replaced(node);
+        self.read = manifests.revision;
         if manifests.lost.is_empty() {
             self.pending.clear();
         }
@@ -461,6 +465,11 @@ impl Reconciler {
     /// What is wrong with the inventory, or with the last revision.
     pub fn problems(&self) -> &[String] {
         &self.problems
+    }
+
+    /// The revision of the manifests that the last revision was decided by.
+    pub fn read(&self) -> u64 {
+        self.read
     }
 
     /// The last revision decided, and the last one in force.

@@ -45,6 +45,7 @@ pub fn status(
         kernel: shared.kernel.clone(),
         attach_mode: shared.attach_mode(),
         audit: shared.audits,
+        read_revision: reconciler.read(),
         policy_revision,
         applied_revision,
         endpoints: counts(reconciler),

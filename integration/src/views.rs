@@ -138,16 +138,17 @@ impl Daemon {
     /// # Panics
     /// The daemon does not answer, or does not take the change up within 10 s.
     pub fn settle(&self, what: &str, change: impl FnOnce()) -> Duration {
-        let revisions = || {
-            let status = self.ctl_json(&["status"]).unwrap_or_else(|error| panic!("{error}"));
-            (status["policyRevision"].as_u64(), status["appliedRevision"].as_u64())
-        };
-        let (before, _) = revisions();
+        let (before, _) = self.read_revision();
         change();
-        soon(what, || {
-            let (read, applied) = revisions();
-            read > before && applied >= read
-        })
+        soon(what, || matches!(self.read_revision(), (read, true) if read > before))
+    }
+
+    /// The revision of what was read, and whether all of it is in force. The node's own links make
+    /// policy revisions too, so those do not tell that a change was read.
+    fn read_revision(&self) -> (u64, bool) {
+        let status = self.ctl_json(&["status"]).unwrap_or_else(|error| panic!("{error}"));
+        let is_in_force = status["policyRevision"] == status["appliedRevision"];
+        (status["readRevision"].as_u64().expect("a revision"), is_in_force)
     }
 
     /// The rows of these maps, as `fqdnctl map dump` shows them.

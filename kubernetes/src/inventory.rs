@@ -15,6 +15,8 @@ use crate::secret::Secret;
 /// Everything that the manifests describe at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
+    /// Grows with each change of what is read.
+    pub revision: u64,
     /// Pods that have not run to their end.
     pub pods: Objects<EndpointName, Pod>,
     /// Services with their ready backends.

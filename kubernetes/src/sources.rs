@@ -44,6 +44,8 @@ pub(crate) struct Sources {
     kept: bool,
     policies: policy::Options,
     hasher: RandomState,
+    /// How often something has changed.
+    revision: u64,
 }
 
 /// A file as it was when it was read.
@@ -107,6 +109,7 @@ impl Sources {
         changed |= self.scan_problems != scan.problems;
         self.scan_problems = scan.problems;
         changed |= self.see(&scan.partial);
+        self.revision += u64::from(changed);
         changed
     }
 
@@ -128,6 +131,7 @@ impl Sources {
     /// What the files give together.
     pub fn inventory(&self) -> Inventory {
         let mut inventory = self.catalogue.inventory();
+        inventory.revision = self.revision;
         inventory.problems.extend(self.scan_problems.iter().cloned());
         let kept = self.last_good.iter().flat_map(LastGood::problems);
         inventory.problems.extend(kept.cloned());

@@ -31,9 +31,11 @@ async fn a_new_a_changed_and_a_removed_file_are_seen() {
 #[tokio::test]
 async fn a_file_renamed_into_place_is_seen() {
     let mut watched = Watched::with(&[("a.yaml", &service("a"))]).await;
+    let first = watched.now().revision;
     watched.write(".a.yaml.tmp", &service("b"));
     fs::rename(watched.path(".a.yaml.tmp"), watched.path("a.yaml")).unwrap();
-    watched.until("a file renamed over another", services(&["b"])).await;
+    let renamed = watched.until("a file renamed over another", services(&["b"])).await;
+    assert_eq!(renamed.revision, first + 1, "a draft is not read, so it changes nothing");
     fs::rename(watched.path("a.yaml"), watched.path("a.yaml.off")).unwrap();
     watched.until("a file renamed away", services(&[])).await;
 }

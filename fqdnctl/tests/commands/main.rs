@@ -379,6 +379,7 @@ fn status() -> Status {
         kernel: "6.18.0".into(),
         attach_mode: AttachMode::Tcx,
         audit: false,
+        read_revision: 5,
         policy_revision: 7,
         applied_revision: 6,
         endpoints: EndpointCounts { open: 1, enforced: 2, audited: 0, denied: 1 },

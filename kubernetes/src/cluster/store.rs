@@ -156,6 +156,7 @@ impl Store {
         self.inventory.problems = self.interruptions().chain(flat(&self.problems)).collect();
         self.inventory.warnings = flat(&self.warnings).collect();
         self.inventory.verdicts = self.verdicts.clone();
+        self.inventory.revision += 1;
         let unknown =
             self.unknown.iter().map(|kind| Arc::from(std::path::Path::new(kind.as_str())));
         self.inventory.lost = self.lost.values().cloned().chain(unknown).collect();
