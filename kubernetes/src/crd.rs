@@ -5,6 +5,7 @@
 //! does not know: an API server that took a mistyped `toPorts` out would widen the rule without a
 //! word, while the daemon refuses the policy and names the field.
 
+mod descriptions;
 mod install;
 mod schema;
 
@@ -31,7 +32,7 @@ pub fn definitions() -> Vec<Value> {
             &["ccnp"],
             false,
         ),
-        definition(&Names {
+        definition(Names {
             kind: "CiliumCIDRGroup",
             plural: "ciliumcidrgroups",
             singular: "ciliumcidrgroup",
@@ -48,7 +49,7 @@ fn policies(kind: &str, plural: &str, short: &[&str], namespaced: bool) -> Value
     let condition =
         |kind: &str, field: &str| format!(".status.conditions[?(@.type=='{kind}')].{field}");
     let column = |name: &str, path: String, priority: u8| json!({"name": name, "type": "string", "jsonPath": path, "priority": priority});
-    definition(&Names {
+    definition(Names {
         kind,
         plural,
         singular: &kind.to_lowercase(),
@@ -77,8 +78,9 @@ struct Names<'a> {
     columns: Value,
 }
 
-fn definition(names: &Names<'_>) -> Value {
-    let Names { kind, plural, singular, short, namespaced, schema, status, columns } = names;
+fn definition(names: Names<'_>) -> Value {
+    let Names { kind, plural, singular, short, namespaced, mut schema, status, columns } = names;
+    descriptions::describe(kind, &mut schema);
     let mut version = json!({
         "name": "v2",
         "served": true,
@@ -86,7 +88,7 @@ fn definition(names: &Names<'_>) -> Value {
         "schema": {"openAPIV3Schema": schema},
         "additionalPrinterColumns": columns,
     });
-    if *status {
+    if status {
         version["subresources"] = json!({"status": {}});
     }
     json!({
@@ -98,7 +100,7 @@ fn definition(names: &Names<'_>) -> Value {
         },
         "spec": {
             "group": "cilium.io",
-            "scope": if *namespaced { "Namespaced" } else { "Cluster" },
+            "scope": if namespaced { "Namespaced" } else { "Cluster" },
             "names": {
                 "kind": kind,
                 "listKind": format!("{kind}List"),
