@@ -318,8 +318,11 @@ impl World {
     fn admit(&self, resource: &Resource, object: &mut Value) -> Result<(), ApiError> {
         object["apiVersion"] = resource.api_version().into();
         object["kind"] = resource.kind.clone().into();
-        let Some(served) = self.definition(resource) else { return Ok(()) };
-        let wrong = schema::check(&served["schema"]["openAPIV3Schema"], object);
+        let wrong = match self.definition(resource) {
+            Some(served) => schema::check(&served["schema"]["openAPIV3Schema"], object),
+            None if resource.group == "events.k8s.io" => event::wrong(object),
+            None => Vec::new(),
+        };
         if wrong.is_empty() {
             return Ok(());
         }

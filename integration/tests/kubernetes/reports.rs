@@ -65,6 +65,51 @@ async fn one_node_writes_what_became_of_each_policy_and_what_is_refused_is_an_ev
     drop((one, two));
 }
 
+#[tokio::test]
+async fn a_status_or_an_event_that_is_refused_keeps_no_other_from_being_told() {
+    let ground = Ground::own().await;
+    let namespace = ground.namespace.clone();
+    for name in ["a", "b", "c"] {
+        let broken = policy(&namespace, name, "203.0.113.1/32") + "    toEntities: [world]\n";
+        ground.api().put(yaml(&broken)).unwrap();
+    }
+    // As a webhook does, and a namespace that is going away.
+    let refused = "/ciliumnetworkpolicies/a/status";
+    ground.api().fault(|faults| {
+        faults.refuse(refused, 422, None);
+        faults.refuse("/events", 403, None);
+    });
+    let _node = reporting(&ground, "one").await;
+    let status = |name: &str| condition(&ground, name).map(|own| own["status"].clone());
+    until("the others", || {
+        ["b", "c"].iter().all(|name| status(name).is_some_and(|own| own == "False"))
+    })
+    .await;
+    assert!(status("a").is_none());
+    ground.api().put(yaml(&policy(&namespace, "d", "203.0.113.1/32"))).unwrap();
+    until("a later one", || status("d").is_some_and(|own| own == "True")).await;
+    let asked = ground.api().requests("PATCH", refused);
+    assert_eq!(asked, 1, "it is not asked again at once");
+
+    // Another generation is another try.
+    ground.api().fault(|faults| faults.refusals.clear());
+    ground.api().put(yaml(&policy(&namespace, "a", "203.0.113.1/32"))).unwrap();
+    until("the one that was refused", || status("a").is_some_and(|own| own == "True")).await;
+}
+
+#[tokio::test]
+async fn the_longest_names_and_reasons_are_told_as_well() {
+    let ground = Ground::own().await;
+    let name = format!("{}.{}", "a".repeat(240), "b".repeat(12));
+    let broken = policy(&ground.namespace, &name, "203.0.113.1/32");
+    let broken = broken + &format!("    toEntities: [world]\n    {}: []\n", "ß".repeat(900));
+    ground.apply(&broken).await;
+    let _node = reporting(&ground, &"n".repeat(253)).await;
+    until("its status", || condition(&ground, &name).is_some()).await;
+    until("its event", || !ground.api().all("events").is_empty()).await;
+    assert_eq!(ground.api().all("events")[0]["regarding"]["name"], name.as_str());
+}
+
 /// Has a node tell that all it knows is in force.
 fn enforce(cluster: &Cluster) {
     let inventory = cluster.subscribe().borrow().clone();

@@ -7,7 +7,9 @@
 //! there are changes more often than anything else of a policy: that alone is written one policy a
 //! second on average.
 
+mod event;
 mod lease;
+mod refused;
 mod words;
 
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::cluster::tally::Tally;
 use crate::cluster::verdict::{Verdict, Verdicts};
 use crate::inventory::Inventory;
 use lease::{Lease, RENEWED};
+use refused::Refused;
 use words::Words;
 
 pub(crate) use words::tell;
@@ -101,6 +104,7 @@ struct Reporter<'a> {
     inventory: watch::Receiver<Arc<Inventory>>,
     lease: Lease,
     words: Words,
+    refused: Refused,
     tally: Option<Tally>,
     /// When what nodes say is read again, and when numbers of nodes may be written.
     read_at: Instant,
@@ -114,9 +118,19 @@ impl<'a> Reporter<'a> {
         verdicts: watch::Receiver<Verdicts>,
         inventory: watch::Receiver<Arc<Inventory>>,
     ) -> Self {
-        let (lease, words, now) = (Lease::default(), Words::default(), Instant::now());
-        let (tally, read_at, recount_at) = (None, now, now);
-        Self { client, reports, verdicts, inventory, lease, words, tally, read_at, recount_at }
+        let now = Instant::now();
+        Self {
+            client,
+            reports,
+            verdicts,
+            inventory,
+            lease: Lease::default(),
+            words: Words::default(),
+            refused: Refused::default(),
+            tally: None,
+            read_at: now,
+            recount_at: now,
+        }
     }
 
     /// Writes until nobody judges policies any more.
@@ -138,6 +152,7 @@ impl<'a> Reporter<'a> {
     /// Writes what is not said yet, as long as the lease is ours.
     async fn write_all(&mut self) -> Result<(), Fault> {
         let verdicts = self.verdicts.borrow_and_update().clone();
+        self.refused.keep(&verdicts);
         self.count(&verdicts).await?;
         let recounts = Instant::now() >= self.recount_at;
         let (mut recounted, mut waits) = (0, false);
@@ -153,6 +168,9 @@ impl<'a> Reporter<'a> {
                 Due::Sometime if recounts => recounted += 1,
                 Due::Sometime | Due::Not => continue,
             }
+            if self.refused.holds(key, verdict) {
+                continue;
+            }
             if !self.lease.is_ours() {
                 self.lease.hold(&self.client, self.reports).await?;
                 if !self.lease.is_ours() {
@@ -160,9 +178,10 @@ impl<'a> Reporter<'a> {
                 }
             }
             match self.write(key, verdict, &conditions).await {
-                Ok(()) => {}
+                Ok(()) => self.refused.forget(key),
                 // It is gone, or there is a newer one, which is judged anew.
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+                Err(error) if is_of_one_object(&error) => self.refused.note(key, verdict, &error),
                 Err(error) => return Err(error.into()),
             }
             sleep(PAUSE).await;
@@ -213,45 +232,38 @@ impl<'a> Reporter<'a> {
         let request = request
             .patch_subresource("status", &key.name, &parameters, &Patch::Apply(&policy))
             .map_err(kube::Error::BuildRequest)?;
-        self.client.request::<Value>(request).await?;
+        // Once the status says so, nobody comes here again for this generation.
         if !verdict.problems.is_empty() {
             self.tell(&policy, verdict).await?;
         }
-        Ok(())
+        self.client.request::<Value>(request).await.map(drop)
     }
 
-    /// An event, once for each generation of a policy that is refused.
+    /// An event, once for each generation of a policy that is refused. A cluster that takes none,
+    /// as in a namespace that is going away, is still told by the status.
     async fn tell(&self, policy: &Value, verdict: &Verdict) -> Result<(), kube::Error> {
-        let metadata = &policy["metadata"];
-        let namespace = metadata["namespace"].as_str().unwrap_or("default");
-        let name = metadata["name"].as_str().unwrap_or_default();
-        let uid: String = verdict.uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
-        let event = json!({
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {
-                "name": format!("{name}.{uid}-{}", verdict.generation),
-                "namespace": namespace,
-            },
-            "eventTime": humantime::format_rfc3339_micros(SystemTime::now()).to_string(),
-            "reportingController": "fqdnd",
-            "reportingInstance": self.reports.node,
-            "action": "Read",
-            "reason": "PolicyRefused",
-            "type": "Warning",
-            "note": verdict.message(),
-            "regarding": {
-                "apiVersion": policy["apiVersion"], "kind": policy["kind"],
-                "name": name, "namespace": metadata["namespace"], "uid": verdict.uid,
-            },
-        });
+        let now = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+        let event = event::of_refused(policy, verdict, &self.reports.node, &now);
+        let namespace = event["metadata"]["namespace"].as_str().unwrap_or_default();
         let request = Request::new(format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"));
         let event = serde_json::to_vec(&event).map_err(kube::Error::SerdeError)?;
         let request = request.create(&PostParams::default(), event);
         let created = self.client.request::<Value>(request.map_err(kube::Error::BuildRequest)?);
         match created.await {
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(error) if is_of_one_object(&error) => {
+                tracing::warn!(reason = reason(&error), "an event is refused");
+                Ok(())
+            }
             created => created.map(drop),
         }
+    }
+}
+
+/// Whether the server refuses what was written, and not whoever writes.
+fn is_of_one_object(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => matches!(status.code, 400 | 403 | 404 | 409 | 413 | 422),
+        _ => false,
     }
 }
