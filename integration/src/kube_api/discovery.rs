@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use prost::Message;
 use serde_json::{Map, Value, json};
 
 use super::{resources::Resource, world::World};
 
 const VERBS: [&str; 7] = ["create", "delete", "get", "list", "patch", "update", "watch"];
-const SCHEMA: &str = "x-kubernetes-group-version-kind";
+/// Where a schema says what kind it is of.
+pub(super) const PLACE: &str = "x-kubernetes-group-version-kind";
+pub(super) const TITLE: &str = "Kubernetes";
+pub(super) const VERSION: &str = "v1.34.0";
 
 /// What stands at a path, if the server tells of itself there.
 pub(crate) fn answer(world: &World, path: &str) -> Option<Value> {
@@ -45,32 +47,6 @@ pub(crate) fn answer(world: &World, path: &str) -> Option<Value> {
         }
         _ => None,
     }
-}
-
-const TITLE: &str = "Kubernetes";
-const VERSION: &str = "v1.34.0";
-
-/// The second version's description in the form in which older clients take it alone. It has no
-/// schemas: such clients leave what they find none for to the server.
-pub(crate) fn described() -> Vec<u8> {
-    let info = Info { title: TITLE.to_owned(), version: VERSION.to_owned() };
-    Document { swagger: "2.0".to_owned(), info: Some(info) }.encode_to_vec()
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Document {
-    #[prost(string, tag = "1")]
-    swagger: String,
-    #[prost(message, optional, tag = "2")]
-    info: Option<Info>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Info {
-    #[prost(string, tag = "1")]
-    title: String,
-    #[prost(string, tag = "2")]
-    version: String,
 }
 
 fn groups(world: &World) -> BTreeSet<&str> {
@@ -139,8 +115,8 @@ fn schemas(world: &World, version: &str) -> Value {
         let place = json!({"group": own.group, "version": own.version, "kind": own.kind});
         let defined = world.definition(own).map(|served| &served["schema"]["openAPIV3Schema"]);
         let mut schema = defined.cloned().unwrap_or_else(|| json!({"type": "object"}));
-        schema[SCHEMA] = json!([place]);
-        let operation = json!({SCHEMA: place, "parameters": [
+        schema[PLACE] = json!([place]);
+        let operation = json!({PLACE: place, "parameters": [
             {"name": "fieldValidation", "in": "query", "schema": {"type": "string"}},
             {"name": "dryRun", "in": "query", "schema": {"type": "string"}},
         ]});

@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
 use super::{
-    KubeApiError, Shared, discovery,
+    KubeApiError, Shared, described, discovery,
     error::ApiError,
     exec::{self, PodCommand, Upgrading},
     resources::{Resource, Target},
@@ -31,8 +31,6 @@ const WATCH: u64 = 300;
 const WAITING: usize = 16;
 /// How much a client may send.
 const BODY: usize = 3 << 20;
-/// The form of the second version's description that older clients take alone.
-const DESCRIBED: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Serves until it is told to stop; while it is away, nobody listens.
 pub(super) fn serve(
@@ -196,9 +194,9 @@ fn answer(
     body: &Bytes,
 ) -> Result<Response, ApiError> {
     if uri.path() == "/openapi/v2" && text(headers, header::ACCEPT).contains("protobuf") {
-        let mut response = Response::new(Body::from(discovery::described()));
-        let described = header::HeaderValue::from_static(DESCRIBED);
-        response.headers_mut().insert(header::CONTENT_TYPE, described);
+        let mut response = Response::new(Body::from(described::answer(&shared.world())));
+        let form = header::HeaderValue::from_static(described::FORM);
+        response.headers_mut().insert(header::CONTENT_TYPE, form);
         return Ok(response);
     }
     if let Some(said) = discovery::answer(&shared.world(), uri.path()) {

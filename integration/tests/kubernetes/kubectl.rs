@@ -74,6 +74,12 @@ impl Ground {
         printed.unwrap_or_else(|_| panic!("{arguments:?} did not come to print {parts:?}"))
     }
 
+    /// What kubectl says of a field, without the breaks of its lines.
+    async fn kubectl_explains(&self, field: &str) -> String {
+        let printed = self.kubectl_prints(&["explain", field], "").await;
+        printed.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     /// Has a node say what became of policies.
     async fn report(&self) -> Cluster {
         let mut cluster = Cluster::watch(self.options()).await.unwrap();
@@ -217,4 +223,26 @@ async fn our_definitions_and_examples_are_applied_by_kubectl_and_taken_away() {
     }
     let left = ground.api().all("ciliumnetworkpolicies");
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn fields_of_policies_are_explained_by_kubectl() {
+    let ground = Ground::own().await;
+    let policy = ground.kubectl_explains("cnp").await;
+    assert!(policy.contains("What pods of one namespace may send."), "{policy}");
+    let spec = ground.kubectl_explains("ccnp.spec").await;
+    assert!(spec.contains("What fqdnd does not enforce (ingress, "), "{spec}");
+    let prefixes = ground.kubectl_explains("ccg.spec.externalCIDRs").await;
+    assert!(prefixes.contains("IPv4 and IPv6 prefixes"), "{prefixes}");
+
+    let ports = ground.kubectl_explains("cnp.spec.egress.toPorts.ports").await;
+    if ground.api().requests("GET", "/openapi/v3/apis/cilium.io") == 0 {
+        // Before 1.27 kubectl says of whatever is below `spec` what is said of that.
+        assert!(ports.contains("What fqdnd does not enforce (ingress, "), "{ports}");
+        return;
+    }
+    assert!(ports.contains("The ports, at most 40."), "{ports}");
+    assert!(ports.contains("The last port of a range"), "{ports}");
+    let ingress = ground.kubectl_explains("cnp.spec.ingress").await;
+    assert!(ingress.contains("Not enforced: "), "{ingress}");
 }
