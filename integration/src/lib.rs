@@ -10,7 +10,6 @@ mod authority;
 mod background;
 mod browser;
 mod cluster;
-mod containerd;
 mod cri;
 mod daemon;
 mod dns_client;
@@ -30,6 +29,7 @@ mod loop_disk;
 mod manifests;
 mod namespace;
 mod node_files;
+mod node_runtime;
 mod observe;
 mod odd_server;
 mod packet;
@@ -55,9 +55,6 @@ mod zones;
 pub use authority::{Authority, Identity};
 pub use browser::Browser;
 pub use cluster::{BACKEND, Place};
-pub use containerd::{
-    Container, ContainerSpec, Containerd, ContainerdError, Executed, Exposed, PodNetwork,
-};
 pub use cri::ContainerRuntime;
 pub use daemon::{Daemon, DaemonError};
 pub use dns_client::{Answer, DnsError, Resolver};
@@ -76,6 +73,9 @@ pub use loop_disk::{Hanging, LoopDisk};
 pub use manifests::{Manifests, ManifestsError};
 pub use namespace::{Namespace, NamespaceError};
 pub use node_files::NodeFiles;
+pub use node_runtime::{
+    Container, ContainerSpec, Executed, Exposed, NodeRuntime, NodeRuntimeError, PodNetwork,
+};
 pub use odd_server::OddServer;
 pub use packet::{Capture, Packet, Part};
 pub use pins::Pins;

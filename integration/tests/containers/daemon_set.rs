@@ -1,5 +1,5 @@
 //! The daemon as a cluster runs it: the shipped image's root and the shipped manifests' container,
-//! in a pod, by containerd; and `kubectl fqdn`, which asks it through kubectl.
+//! in a pod, by the container runtime; and `kubectl fqdn`, which asks it through kubectl.
 
 use std::{
     collections::BTreeMap,
@@ -109,7 +109,7 @@ fn deploy(node: &Node, pins: &Pins) -> Container {
     let mut command = Command::new(repository().join("deploy/image-root"));
     let output = command.arg(programs()).arg(&root).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    node.containerd.take_image(&root, IMAGE).unwrap();
+    node.runtime.take_image(&root, IMAGE).unwrap();
 
     let pod = &of_kind("DaemonSet")["spec"]["template"];
     let shipped = &pod["spec"]["containers"][0];
@@ -128,7 +128,7 @@ fn deploy(node: &Node, pins: &Pins) -> Container {
         rights: Some(strings(&shipped["securityContext"]["capabilities"]["add"])),
     };
     let uid = node.uid("uid-fqdnd");
-    let container = node.containerd.run_as(DAEMON, &uid, &spec).unwrap();
+    let container = node.runtime.run_as(DAEMON, &uid, &spec).unwrap();
 
     let (namespace, name) = DAEMON.split_once('/').unwrap();
     let mut told = json!({
@@ -140,7 +140,7 @@ fn deploy(node: &Node, pins: &Pins) -> Container {
     told["metadata"]["uid"] = uid.into();
     told["spec"]["nodeName"] = NODE.into();
     node.api.put(told).unwrap();
-    node.api.run_commands(DAEMON, node.containerd.kubelet(&container));
+    node.api.run_commands(DAEMON, node.runtime.kubelet(&container));
     container
 }
 
@@ -180,7 +180,7 @@ impl Volumes<'_> {
     fn place(&self, volume: &Value) -> PathBuf {
         if let Some(path) = volume["hostPath"]["path"].as_str() {
             if volume["hostPath"]["type"] == "DirectoryOrCreate" {
-                self.node.containerd.make_directory(Path::new(path)).unwrap();
+                self.node.runtime.make_directory(Path::new(path)).unwrap();
             }
             return path.into();
         }

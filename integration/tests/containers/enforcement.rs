@@ -34,7 +34,7 @@ fn a_pods_life(network: PodNetwork) {
 
     // Another pod of its name: it has nothing that the first one had.
     node.api.delete("pods", Some("default"), "client").unwrap();
-    node.containerd.end(&first).unwrap();
+    node.runtime.end(&first).unwrap();
     becomes(&daemon, CLIENT, "absent");
     let second = node.run(CLIENT, "uid-2");
     // Closed until the API server tells of it.
@@ -61,7 +61,7 @@ fn a_pod_whose_sandbox_is_made_anew_is_enforced_on_its_new_interface() {
 
     // As after the sandbox's end: the pod is the same, and the kubelet tells of its new addresses
     // last.
-    node.containerd.end(&first).unwrap();
+    node.runtime.end(&first).unwrap();
     let second = node.run(CLIENT, "uid-1");
     let interface = node.interface(&second);
     assert_ne!(before, interface);
@@ -87,14 +87,17 @@ fn what_is_enforced_stands_while_the_runtime_is_away_and_its_pods_are_found_agai
     node.fetches(&client, "www.example.com");
 
     let interface = daemon.endpoint(CLIENT)["interface"].clone();
-    node.containerd.stop().unwrap();
+    node.runtime.stop().unwrap();
     node.lab.node().ip("link add hint type bridge\n").unwrap();
-    let told = || daemon.problems().iter().any(|own| own.contains("containerd.sock"));
+    let socket = node.runtime.socket();
+    let socket = socket.to_str().unwrap();
+    let told = || daemon.problems().iter().any(|own| own.contains(socket));
     soon("it is told", told);
     let told = daemon.problems();
-    assert!(told.iter().any(|own| own.contains("containerd.sock: No such file")), "{told:?}");
+    let reason = format!("{socket}: No such file");
+    assert!(told.iter().any(|own| own.contains(&reason)), "{told:?}");
     assert_eq!(daemon.enforcement(CLIENT), "enforced");
-    node.containerd.resume().unwrap();
+    node.runtime.resume().unwrap();
     node.fetches(&client, WEB);
     node.fetches_nothing(&client, BESIDE);
     node.lab.node().ip("link del hint\n").unwrap();

@@ -1,9 +1,10 @@
-//! A node with containerd, an API server that tells of its pods, and a daemon between the two.
+//! A node with a container runtime, an API server that tells of its pods, and a daemon between the
+//! two.
 
 use std::path::PathBuf;
 
 use integration::{
-    Container, Containerd, Daemon, Executed, KubeApi, Lab, LabOptions, PodNetwork, soon,
+    Container, Daemon, Executed, KubeApi, Lab, LabOptions, NodeRuntime, PodNetwork, soon,
 };
 use serde_json::{Value, json};
 
@@ -15,10 +16,10 @@ pub const BESIDE: &str = "203.0.113.20";
 /// How the plugins' interfaces are named.
 pub const INTERFACES: &str = "veth*";
 
-/// A node with containerd, and an API server that tells of its pods. The fields' order is the order
+/// A node with a container runtime, and an API server that tells of its pods. The fields' order is the order
 /// of the end; a daemon ends before.
 pub struct Node {
-    pub containerd: Containerd,
+    pub runtime: NodeRuntime,
     pub api: KubeApi,
     pub kubeconfig: PathBuf,
     pub lab: Lab,
@@ -31,10 +32,10 @@ impl Node {
         let filtered =
             ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"];
         lab.node().set_sysctls(&filtered.map(|key| (key, "1"))).unwrap();
-        let containerd = Containerd::start(&lab, network).unwrap();
+        let runtime = NodeRuntime::start(&lab, network).unwrap();
         let api = cluster(&lab);
         let kubeconfig = api.write_kubeconfig(lab.directory()).unwrap();
-        Self { containerd, api, kubeconfig, lab }
+        Self { runtime, api, kubeconfig, lab }
     }
 
     /// A daemon that finds the runtime by itself, or is told otherwise by `flags`.
@@ -50,12 +51,12 @@ impl Node {
             INTERFACES,
         ];
         let flags = [&watched, flags].concat();
-        Daemon::start_among(&self.lab, &flags, self.containerd.files()).unwrap()
+        Daemon::start_among(&self.lab, &flags, self.runtime.files()).unwrap()
     }
 
     /// Makes a pod's containers, of which the API server does not tell yet.
     pub fn run(&self, pod: &str, uid: &str) -> Container {
-        self.containerd.run(pod, &self.uid(uid)).unwrap()
+        self.runtime.run(pod, &self.uid(uid)).unwrap()
     }
 
     /// Has the API server tell of a pod that runs.
@@ -80,7 +81,7 @@ impl Node {
 
     /// Runs a command in a container.
     pub fn exec(&self, container: &Container, command: &[&str]) -> Executed {
-        self.containerd.exec(container, command).unwrap()
+        self.runtime.exec(container, command).unwrap()
     }
 
     /// Has the container fetch something, from a name or an address, and be served.

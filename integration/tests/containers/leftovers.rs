@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use integration::{Containerd, Lab, LabOptions, PodNetwork, soon};
+use integration::{Lab, LabOptions, NodeRuntime, PodNetwork, soon};
 
 /// Tells this program that it is the one that will be killed.
 const VICTIM: &str = "FQDND_LAB_CONTAINERS_VICTIM";
@@ -25,7 +25,7 @@ fn what_a_killed_test_left_of_its_containers_is_ended_by_the_next_lab() {
     said.find(|line| line.as_ref().is_ok_and(|line| line.contains("it runs"))).unwrap().unwrap();
     let pid = victim.id();
     assert!(!cgroups(pid).is_empty());
-    assert!(processes(pid) >= 4, "containerd, its shim, a sandbox and a container");
+    assert!(processes(pid) >= 3, "a runtime, what watches a container, and the container");
     victim.kill().unwrap();
     victim.wait().unwrap();
     assert!(!cgroups(pid).is_empty(), "it could not tidy");
@@ -37,7 +37,7 @@ fn what_a_killed_test_left_of_its_containers_is_ended_by_the_next_lab() {
 #[test]
 fn nothing_of_containers_stays_after_a_panic() {
     let outcome = std::panic::catch_unwind(|| {
-        let (_lab, _containerd) = with_a_pod();
+        let (_lab, _runtime) = with_a_pod();
         panic!("on purpose");
     });
     assert!(outcome.is_err());
@@ -54,11 +54,11 @@ fn hold_a_pod() -> ! {
     }
 }
 
-fn with_a_pod() -> (Lab, Containerd) {
+fn with_a_pod() -> (Lab, NodeRuntime) {
     let lab = Lab::new(LabOptions { pods: Vec::new(), ..LabOptions::default() }).unwrap();
-    let containerd = Containerd::start(&lab, PodNetwork::PointToPoint).unwrap();
-    containerd.run("default/left", "panic").unwrap();
-    (lab, containerd)
+    let runtime = NodeRuntime::start(&lab, PodNetwork::PointToPoint).unwrap();
+    runtime.run("default/left", "panic").unwrap();
+    (lab, runtime)
 }
 
 /// The cgroups of a process's labs.

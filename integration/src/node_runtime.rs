@@ -1,16 +1,21 @@
-//! A real containerd on a lab's node, with real containers, pod networks and plugins, and the part
-//! of a kubelet that makes pods on it.
+//! A real container runtime on a lab's node, with real containers, pod networks and plugins, and the
+//! part of a kubelet that makes pods on it.
 //!
+//! - It is the machine's containerd, or the CRI-O that `FQDND_TEST_CRIO` names; it says which.
 //! - Its root, state, sockets, networks and configuration are the lab's: it runs among the node's
 //!   own files ([`NodeFiles`]) and in the node's network, at its usual places there.
 //! - Images are made from programs of this machine; no registry is asked.
 //! - Its containers stand in cgroups of the lab's, and end with these, however the lab ends.
 
+mod containerd;
+mod crio;
 mod image;
 mod network;
 mod pod;
+mod program;
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -40,26 +45,36 @@ mod proto {
 }
 
 use proto::{
-    ImageSpec, ImageStatusRequest, StatusRequest, image_service_client::ImageServiceClient,
+    ImageStatusRequest, StatusRequest, image_service_client::ImageServiceClient,
     runtime_service_client::RuntimeServiceClient,
 };
 
 pub use network::PodNetwork;
 pub use pod::{Container, ContainerSpec, Executed, Exposed};
 
+use program::Program;
+
 /// How long it may take to answer, to end, and to see an image.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const SHOWN_LINES: usize = 40;
 
 /// Why the runtime did not do as it was told.
 #[derive(Debug, thiserror::Error)]
-pub enum ContainerdError {
+pub enum NodeRuntimeError {
     /// A program could not be run, or a file not be written.
     #[error("{what}: {source}")]
     System {
         /// What was being done.
         what: &'static str,
         /// The system's reason.
+        source: io::Error,
+    },
+    /// The variable names no program.
+    #[error("FQDND_TEST_CRIO names {}: {source}", program.display())]
+    Named {
+        /// What it names.
+        program: PathBuf,
+        /// Why that is none.
         source: io::Error,
     },
     /// An archive was not taken.
@@ -71,10 +86,10 @@ pub enum ContainerdError {
         message: String,
     },
     /// It cannot be connected.
-    #[error("connect to containerd: {0}")]
+    #[error("connect to the container runtime: {0}")]
     Connect(#[from] tonic::transport::Error),
     /// It refused a request.
-    #[error("containerd: {what}: {source}")]
+    #[error("the container runtime: {what}: {source}")]
     Refused {
         /// The request.
         what: &'static str,
@@ -91,17 +106,18 @@ pub enum ContainerdError {
     },
 }
 
-fn system(what: &'static str) -> impl FnOnce(io::Error) -> ContainerdError {
-    move |source| ContainerdError::System { what, source }
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> NodeRuntimeError {
+    move |source| NodeRuntimeError::System { what, source }
 }
 
-fn refused(what: &'static str) -> impl FnOnce(tonic::Status) -> ContainerdError {
-    move |source| ContainerdError::Refused { what, source: Box::new(source) }
+fn refused(what: &'static str) -> impl FnOnce(tonic::Status) -> NodeRuntimeError {
+    move |source| NodeRuntimeError::Refused { what, source: Box::new(source) }
 }
 
-/// A running containerd. Dropping it ends it with all of its containers.
+/// A running container runtime. Dropping it ends it with all of its containers.
 #[derive(Debug)]
-pub struct Containerd {
+pub struct NodeRuntime {
+    program: Program,
     node: Arc<Namespace>,
     directory: PathBuf,
     child: Option<Child>,
@@ -110,14 +126,16 @@ pub struct Containerd {
     files: Arc<NodeFiles>,
 }
 
-impl Containerd {
+impl NodeRuntime {
     /// Starts one on the lab's node and waits until pods can be made on it.
-    pub fn start(lab: &Lab, network: PodNetwork) -> Result<Containerd, ContainerdError> {
+    pub fn start(lab: &Lab, network: PodNetwork) -> Result<NodeRuntime, NodeRuntimeError> {
         undo::watch_signals().map_err(system("watch for signals"))?;
-        let directory = lab.directory().join("containerd");
+        let program = Program::chosen()?;
+        let directory = lab.directory().join("runtime");
         let files = NodeFiles::new(&directory).map_err(system("make the node's files"))?;
-        let socket = files.run().join("containerd/containerd.sock");
-        let mut containerd = Containerd {
+        let socket = files.run().join(program.socket());
+        let mut runtime = NodeRuntime {
+            program,
             node: Arc::clone(lab.node()),
             directory,
             child: None,
@@ -125,11 +143,16 @@ impl Containerd {
             cgroups: PodCgroups::of_lab(lab.number()),
             files: Arc::new(files),
         };
-        containerd.configure(network).map_err(system("configure containerd"))?;
-        containerd.resume()?;
-        let archive = image::busybox(&containerd.directory).map_err(system("pack busybox"))?;
-        containerd.import(&archive, image::BUSYBOX)?;
-        Ok(containerd)
+        runtime.configure(network).map_err(system("configure the container runtime"))?;
+        runtime.resume()?;
+        let archive = image::busybox(&runtime.directory).map_err(system("pack busybox"))?;
+        runtime.import(&archive, image::BUSYBOX)?;
+        Ok(runtime)
+    }
+
+    /// Where it listens, as the node has it.
+    pub fn socket(&self) -> PathBuf {
+        Path::new("/run").join(self.program.socket())
     }
 
     /// The files among which it runs.
@@ -146,36 +169,37 @@ impl Containerd {
     }
 
     /// Asks it to end, and waits for that; its containers and their networks live on.
-    pub fn stop(&mut self) -> Result<(), ContainerdError> {
+    pub fn stop(&mut self) -> Result<(), NodeRuntimeError> {
         let Some(child) = self.child.as_mut() else { return Ok(()) };
         let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
-        let ended =
-            wait_until("containerd ends", PATIENCE, || !matches!(child.try_wait(), Ok(None)));
+        let ended = wait_until("the container runtime ends", PATIENCE, || {
+            !matches!(child.try_wait(), Ok(None))
+        });
         self.kill9();
         ended.map(drop).map_err(|timed_out| self.not_ready(timed_out))
     }
 
     /// Starts it again, on what it left.
-    pub fn resume(&mut self) -> Result<(), ContainerdError> {
+    pub fn resume(&mut self) -> Result<(), NodeRuntimeError> {
         let log = File::options().create(true).append(true).open(self.log_file());
-        let log = log.map_err(system("open containerd.log"))?;
-        let also = log.try_clone().map_err(system("open containerd.log"))?;
-        let mut command = self.command("containerd");
-        command.arg("--config").arg(self.directory.join("config.toml"));
+        let log = log.map_err(system("open the container runtime's log"))?;
+        let also = log.try_clone().map_err(system("open the container runtime's log"))?;
+        let mut command = self.command(self.program.path());
+        command.args(self.program.flags(&self.directory));
         command.stdin(Stdio::null()).stdout(log).stderr(also);
-        self.child = Some(command.spawn().map_err(system("start containerd"))?);
-        let ready = wait_until("containerd is ready", PATIENCE, || self.is_ready());
+        self.child = Some(command.spawn().map_err(system("start the container runtime"))?);
+        let ready = wait_until("the container runtime is ready", PATIENCE, || self.is_ready());
         ready.map(drop).map_err(|timed_out| self.not_ready(timed_out))
     }
 
     /// Makes a directory into an image, and takes the directory away.
-    pub fn take_image(&self, root: &Path, name: &str) -> Result<(), ContainerdError> {
+    pub fn take_image(&self, root: &Path, name: &str) -> Result<(), NodeRuntimeError> {
         let archive = image::pack(root, name, &[]).map_err(system("pack an image"))?;
         self.import(&archive, name)
     }
 
     /// Makes a directory on the node, below those that are its own.
-    pub fn make_directory(&self, path: &Path) -> Result<(), ContainerdError> {
+    pub fn make_directory(&self, path: &Path) -> Result<(), NodeRuntimeError> {
         let status = self.command("mkdir").arg("-p").arg(path).status();
         let made = status.and_then(|status| match status.success() {
             true => Ok(()),
@@ -185,7 +209,7 @@ impl Containerd {
     }
 
     /// A command on the node, among its files.
-    fn command(&self, program: &str) -> Command {
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.node.command(program);
         self.files.show_to(&mut command);
         command
@@ -195,39 +219,20 @@ impl Containerd {
         let networks = self.directory.join("net.d");
         fs::create_dir_all(&networks)?;
         fs::write(networks.join("10-lab.conflist"), network.configuration())?;
-        // A profile of AppArmor's would be the machine's; not every root may have the kernel spare
-        // somebody when memory is short; the native snapshots need no file system of any kind.
-        let text = format!(
-            "version = 2\n\
-             [plugins.\"io.containerd.grpc.v1.cri\"]\n\
-             sandbox_image = \"{}\"\n\
-             disable_apparmor = true\n\
-             restrict_oom_score_adj = true\n\
-             [plugins.\"io.containerd.grpc.v1.cri\".cni]\n\
-             bin_dir = \"{}\"\n\
-             conf_dir = \"{}\"\n\
-             [plugins.\"io.containerd.grpc.v1.cri\".containerd]\n\
-             snapshotter = \"native\"\n\
-             [plugins.\"io.containerd.internal.v1.opt\"]\n\
-             path = \"/var/lib/containerd/opt\"\n",
-            image::BUSYBOX,
-            network::plugins(),
-            networks.display(),
-        );
-        fs::write(self.directory.join("config.toml"), text)
+        self.program.configure(&self.directory, &networks)
     }
 
-    fn import(&self, archive: &Path, name: &str) -> Result<(), ContainerdError> {
-        let mut command = self.command("ctr");
-        command.args(["--namespace", "k8s.io", "images", "import", "--snapshotter", "native"]);
-        let output = command.arg(archive).output().map_err(system("run ctr"))?;
+    fn import(&self, archive: &Path, name: &str) -> Result<(), NodeRuntimeError> {
+        let [program, arguments @ ..] = &self.program.import(archive, name)[..] else {
+            return Ok(());
+        };
+        let output = self.command(program).args(arguments).output();
+        let output = output.map_err(system("run what takes images"))?;
         fs::remove_file(archive).map_err(system("take an archive away"))?;
         if !output.status.success() {
             let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(ContainerdError::Import {
-                archive: archive.display().to_string(),
-                message,
-            });
+            let archive = archive.display().to_string();
+            return Err(NodeRuntimeError::Import { archive, message });
         }
         let is_there = || self.calls.has_image(name).is_ok_and(|there| there);
         let seen = wait_until("the image is seen", PATIENCE, is_there);
@@ -240,15 +245,15 @@ impl Containerd {
         conditions.is_ok_and(|own| !own.is_empty() && own.iter().all(|own| own.status))
     }
 
-    fn not_ready(&self, timed_out: TimedOut) -> ContainerdError {
+    fn not_ready(&self, timed_out: TimedOut) -> NodeRuntimeError {
         let log = fs::read_to_string(self.log_file()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let log = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
-        ContainerdError::NotReady { timed_out, log }
+        NodeRuntimeError::NotReady { timed_out, log }
     }
 
     fn log_file(&self) -> PathBuf {
-        self.directory.join("containerd.log")
+        self.directory.join("runtime.log")
     }
 }
 
@@ -265,15 +270,15 @@ impl Calls {
         request: impl AsyncFnOnce(
             RuntimeServiceClient<Channel>,
         ) -> Result<tonic::Response<T>, tonic::Status>,
-    ) -> Result<T, ContainerdError> {
+    ) -> Result<T, NodeRuntimeError> {
         self.run(async {
             let client = RuntimeServiceClient::new(self.connect().await?);
             request(client).await.map(tonic::Response::into_inner).map_err(refused(what))
         })
     }
 
-    fn has_image(&self, name: &str) -> Result<bool, ContainerdError> {
-        let request = ImageStatusRequest { image: Some(ImageSpec { image: name.to_owned() }) };
+    fn has_image(&self, name: &str) -> Result<bool, NodeRuntimeError> {
+        let request = ImageStatusRequest { image: Some(image::named(name)) };
         self.run(async {
             let mut client = ImageServiceClient::new(self.connect().await?);
             let status = client.image_status(request).await.map_err(refused("image status"))?;
@@ -283,19 +288,19 @@ impl Calls {
 
     fn run<T>(
         &self,
-        call: impl Future<Output = Result<T, ContainerdError>>,
-    ) -> Result<T, ContainerdError> {
+        call: impl Future<Output = Result<T, NodeRuntimeError>>,
+    ) -> Result<T, NodeRuntimeError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(system("prepare a call"))?.block_on(call)
     }
 
-    async fn connect(&self) -> Result<Channel, ContainerdError> {
+    async fn connect(&self) -> Result<Channel, NodeRuntimeError> {
         let address = format!("unix://{}", self.socket.display());
         Ok(Endpoint::from_shared(address)?.connect().await?)
     }
 }
 
-impl Drop for Containerd {
+impl Drop for NodeRuntime {
     fn drop(&mut self) {
         self.kill9();
     }

@@ -12,10 +12,17 @@ use std::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::proto::ImageSpec;
+
 /// An image that holds busybox.
 pub(super) const BUSYBOX: &str = "lab.invalid/busybox:1";
 /// What pods' clients use of it.
 const APPLETS: [&str; 5] = ["cat", "nslookup", "sleep", "timeout", "wget"];
+
+/// An image as a kubelet asks for it: also by the name that stands in the pod.
+pub(super) fn named(name: &str) -> ImageSpec {
+    ImageSpec { image: name.to_owned(), user_specified_image: name.to_owned() }
+}
 
 /// The archive of an image that holds busybox, and sleeps if it is told nothing else.
 pub(super) fn busybox(directory: &Path) -> io::Result<PathBuf> {
@@ -43,12 +50,17 @@ pub(super) fn pack(root: &Path, name: &str, entrypoint: &[&str]) -> io::Result<P
 
     let format = |what: &str| format!("application/vnd.oci.image.{what}");
     let layer = json!({
-        "mediaType": format("layer.v1.tar"), "digest": named(&digest), "size": length,
+        "mediaType": format("layer.v1.tar"), "digest": digested(&digest), "size": length,
     });
     let config = json!({
         "architecture": architecture(), "os": "linux",
-        "config": {"Entrypoint": entrypoint, "Env": ["PATH=/bin:/usr/bin:/usr/sbin"]},
-        "rootfs": {"type": "layers", "diff_ids": [named(&digest)]},
+        "config": {
+            "Entrypoint": entrypoint,
+            "Env": ["PATH=/bin:/usr/bin:/usr/sbin"],
+            // Who sleeps as a container's first process hears of nothing else.
+            "StopSignal": "SIGKILL",
+        },
+        "rootfs": {"type": "layers", "diff_ids": [digested(&digest)]},
     });
     let config = blob(&blobs, &format("config.v1+json"), &config)?;
     let manifest_type = format("manifest.v1+json");
@@ -72,7 +84,7 @@ fn blob(blobs: &Path, media_type: &str, document: &Value) -> io::Result<Value> {
     let text = document.to_string();
     let digest = hexadecimal(&Sha256::digest(&text));
     fs::write(blobs.join(&digest), &text)?;
-    Ok(json!({"mediaType": media_type, "digest": named(&digest), "size": text.len()}))
+    Ok(json!({"mediaType": media_type, "digest": digested(&digest), "size": text.len()}))
 }
 
 fn tar(directory: &Path, archive: &Path) -> io::Result<()> {
@@ -94,7 +106,7 @@ fn digest(path: &Path) -> io::Result<String> {
     }
 }
 
-fn named(digest: &str) -> String {
+fn digested(digest: &str) -> String {
     format!("sha256:{digest}")
 }
 

@@ -9,10 +9,10 @@ use std::{
 };
 
 use super::{
-    Containerd, ContainerdError, image,
+    NodeRuntime, NodeRuntimeError, image,
     proto::{
         Capability, ContainerConfig, ContainerMetadata, CreateContainerRequest, DnsConfig,
-        ExecRequest, ExecSyncRequest, ImageSpec, Int64Value, KeyValue, LinuxContainerConfig,
+        ExecRequest, ExecSyncRequest, Int64Value, KeyValue, LinuxContainerConfig,
         LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount,
         MountPropagation, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
         PodSandboxStatusRequest, RemovePodSandboxRequest, RunPodSandboxRequest, SecurityProfile,
@@ -93,9 +93,9 @@ impl Default for ContainerSpec {
     }
 }
 
-impl Containerd {
+impl NodeRuntime {
     /// Makes the pod `namespace/name` with a container that has busybox and sleeps.
-    pub fn run(&self, pod: &str, uid: &str) -> Result<Container, ContainerdError> {
+    pub fn run(&self, pod: &str, uid: &str) -> Result<Container, NodeRuntimeError> {
         self.run_as(pod, uid, &ContainerSpec::default())
     }
 
@@ -105,7 +105,7 @@ impl Containerd {
         pod: &str,
         uid: &str,
         spec: &ContainerSpec,
-    ) -> Result<Container, ContainerdError> {
+    ) -> Result<Container, NodeRuntimeError> {
         let config = self.sandbox(pod, uid, spec.host_network);
         let request = RunPodSandboxRequest { config: Some(config.clone()) };
         let sandbox =
@@ -126,7 +126,7 @@ impl Containerd {
     }
 
     /// Takes a pod away, with its network.
-    pub fn end(&self, container: &Container) -> Result<(), ContainerdError> {
+    pub fn end(&self, container: &Container) -> Result<(), NodeRuntimeError> {
         let pod_sandbox_id = container.sandbox.clone();
         let request = StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() };
         self.calls.make("stop a sandbox", async |mut c| c.stop_pod_sandbox(request).await)?;
@@ -140,7 +140,7 @@ impl Containerd {
         &self,
         container: &Container,
         command: &[&str],
-    ) -> Result<Executed, ContainerdError> {
+    ) -> Result<Executed, NodeRuntimeError> {
         let request = ExecSyncRequest {
             container_id: container.id.clone(),
             cmd: command.iter().map(|&own| own.to_owned()).collect(),
@@ -201,7 +201,7 @@ impl Containerd {
         }
     }
 
-    fn addresses(&self, sandbox: &str) -> Result<Vec<IpAddr>, ContainerdError> {
+    fn addresses(&self, sandbox: &str) -> Result<Vec<IpAddr>, NodeRuntimeError> {
         let request = PodSandboxStatusRequest { pod_sandbox_id: sandbox.to_owned() };
         let status = self
             .calls
@@ -218,7 +218,7 @@ impl ContainerSpec {
             |(key, value): &(String, String)| KeyValue { key: key.clone(), value: value.clone() };
         ContainerConfig {
             metadata: Some(ContainerMetadata { name: self.name.clone() }),
-            image: Some(ImageSpec { image: self.image.clone() }),
+            image: Some(image::named(&self.image)),
             command: self.command.clone(),
             args: Vec::new(),
             envs: self.environment.iter().map(variable).collect(),
