@@ -3,33 +3,31 @@
 //! Stopping or dying changes nothing in the kernel: programs, maps and links are pinned, and what
 //! is enforced stays enforced.
 
+mod starting;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use api::Phase;
 use bpf::Datapath;
-use engine::Node;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info, warn};
 
-use crate::admin::Admin;
 use crate::attached::Attached;
 use crate::bypass::{self, Bypasses};
 use crate::config::Config;
 use crate::health::Health;
 use crate::l7::L7;
-use crate::listening::Listeners;
 use crate::names::Names;
 use crate::observer::Observer;
 use crate::pins::{self, Pins};
 use crate::reconcile::{Known, Reconciler};
 use crate::recording::{Flows, Recorder};
-use crate::source::{PodInterfaces, Source};
-use crate::{admin, metrics, page, report, settings, takeover};
+use crate::source::Source;
+use crate::{metrics, page, report};
 
 /// How often leases that ran out are looked at.
 pub const SWEEP: Duration = Duration::from_millis(500);
@@ -92,7 +90,7 @@ pub async fn run(config: Config) -> Result<()> {
     let (mut admin, shared, mut sources, listeners) = tokio::select! {
         biased;
         () = ending.asked() => return Ok(()),
-        begun = begin(&config, &health) => begun?,
+        begun = starting::begin(&config, &health) => begun?,
     };
     admin.serve(&shared);
     let metrics = metrics::serve(listeners.metrics, &shared);
@@ -129,6 +127,27 @@ struct Sources {
     source: Source,
 }
 
+/// What the sources said last.
+struct Seen {
+    manifests: Arc<kubernetes::Inventory>,
+    node: Arc<host::Node>,
+}
+
+impl Sources {
+    /// What they say now; `again`, where namespaces may lead elsewhere.
+    async fn look(&mut self, again: bool) -> Seen {
+        let manifests = self.manifests.borrow_and_update().clone();
+        let node = self.node.borrow_and_update().clone();
+        self.attached.take(&manifests.pods);
+        self.attached.look(again).await;
+        Seen { manifests, node }
+    }
+
+    fn known<'a>(&'a self, seen: &'a Seen) -> Known<'a> {
+        Known { manifests: &seen.manifests, node: &seen.node, attached: &self.attached }
+    }
+}
+
 /// What asks the daemon to end.
 struct Ending {
     terminate: Signal,
@@ -147,155 +166,6 @@ impl Ending {
             _ = self.interrupt.recv() => {}
         }
     }
-}
-
-/// Opens everything in order, and has the first revision enforced.
-async fn begin(
-    config: &Config,
-    health: &Arc<Health>,
-) -> Result<(Admin, Arc<Shared>, Sources, Served)> {
-    let path = &config.socket;
-    // Where the other daemon listens elsewhere, this one says what it waits for.
-    let early = config.wait && !admin::is_taken(path);
-    let early = early.then(|| Admin::open(path, health)).transpose()?;
-    if !config.wait {
-        admin::refuse_second(path)?;
-    }
-    let (datapath, source) = takeover::open(config, health).await?;
-    // Of two that start at once, the one that has the pins is the one that listens.
-    let admin = early.map_or_else(|| Admin::open(path, health), Ok)?;
-    let served = Served {
-        metrics: Listeners::open(&config.metrics.listen, "metrics").await,
-        page: Listeners::open(&config.page.listen, "page").await,
-    };
-    let opened = Opened { datapath: Arc::new(datapath), source, health: Arc::clone(health) };
-    let (shared, sources) = start(config, opened, &served).await?;
-    Ok((admin, shared, sources, served))
-}
-
-/// What is served beside the admin API, before anybody asks.
-struct Served {
-    metrics: Listeners,
-    page: Listeners,
-}
-
-/// What the daemon has before anything is enforced.
-struct Opened {
-    datapath: Arc<Datapath>,
-    /// What was read while another daemon enforced.
-    source: Option<Source>,
-    health: Arc<Health>,
-}
-
-async fn start(
-    config: &Config,
-    Opened { datapath, source, health }: Opened,
-    served: &Served,
-) -> Result<(Arc<Shared>, Sources)> {
-    let watcher = host::watch(host::WatchOptions::default())
-        .await
-        .context("the node's links cannot be watched")?;
-    let redirect = settings::redirect(config)?;
-    redirect.install().await.context("redirects to the DNS proxy cannot be set up")?;
-    health.prepare(Phase::Starting, source.is_some(), "pods and policies are being read");
-    let mut source = match source {
-        Some(source) => source,
-        None => Source::watch(config).await?,
-    };
-    source.report(config);
-    let mut sources = Sources {
-        manifests: source.subscribe(),
-        node: watcher.snapshots(),
-        watcher,
-        attached: Attached::default(),
-        source,
-    };
-
-    let dump = datapath.dump().context("the kernel's state cannot be read")?;
-    let flows = settings::flows(config).map(Arc::new);
-    let options = settings::names(config, flows.clone())?;
-    let names = Arc::new(Names::new(Arc::clone(&datapath), options));
-    let node = Node::new(settings::engine(config)?);
-    let mut reconciler = Reconciler::new(node, Arc::clone(&datapath), Arc::clone(&names), &dump)?;
-    if config.audit {
-        reconciler.audit();
-    } else {
-        reconciler.close_unknown(PodInterfaces::new(&config.kubernetes.interfaces));
-    }
-    let inventory = sources.manifests.borrow_and_update().clone();
-    let links = sources.node.borrow_and_update().clone();
-    sources.attached.take(&inventory.pods);
-    sources.attached.look(true).await;
-    let known = Known { manifests: &inventory, node: &links, attached: &sources.attached };
-    let configure = |ports| {
-        let settings = settings::kernel(config, redirect.marks, ports);
-        datapath.configure(&settings).context("the programs' settings cannot be written")
-    };
-    // Programs are attached with their settings in place, and queries come when they can be judged:
-    // those of a predecessor may give packets to ports that are ours now.
-    configure(None)?;
-    let proxy = dnsproxy::start(settings::proxy(config, redirect.marks), Arc::clone(&names) as _)
-        .context("the DNS proxy cannot be started")?;
-    reconciler.start(known, &dump)?;
-    sources.source.is_in_force(&inventory);
-    pins::finish_move(&datapath);
-    configure(Some(&proxy))?;
-    let l7 = start_l7(config, &proxy, &names, flows.as_ref(), redirect.marks).await;
-    if let Some(l7) = &l7 {
-        l7.changed(&inventory, reconciler.endpoints());
-    }
-
-    let observer = match &flows {
-        Some(flows) => Some(Observer::start(&config.hubble, Arc::clone(flows)).await),
-        None => None,
-    };
-    health.round(&reconciler, &inventory);
-    let shared = Shared {
-        health,
-        datapath,
-        names,
-        audits: config.audit,
-        bypasses: Bypasses::default(),
-        reconciler: Mutex::new(reconciler),
-        manifests: sources.manifests.clone(),
-        node: sources.node.clone(),
-        audit: Mutex::default(),
-        proxy,
-        l7,
-        flows,
-        observer,
-        metrics: served.metrics.told(),
-        page: served.page.told(),
-        page_clients: page::Clients::default(),
-        started: Instant::now(),
-        started_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
-        kernel: nix::sys::utsname::uname()
-            .map_or_else(|_| String::new(), |own| own.release().to_string_lossy().into_owned()),
-    };
-    Ok((Arc::new(shared), sources))
-}
-
-/// Starts the L7 proxy, if it is to run.
-async fn start_l7(
-    config: &Config,
-    proxy: &dnsproxy::Proxy,
-    names: &Arc<Names>,
-    flows: Option<&Arc<Flows>>,
-    marks: host::Marks,
-) -> Option<L7> {
-    let Some(options) = settings::l7(config, marks) else {
-        if config.l7.enabled {
-            warn!("no fqdnd-l7 is beside this program: rules for HTTP, TLS and Kafka open nothing");
-        }
-        return None;
-    };
-    let base = settings::kernel(config, marks, Some(proxy));
-    let datapath = Arc::clone(names.datapath());
-    let steer = move |port: Option<u16>| {
-        let settings = bpf::Settings { l7_ports: port.into_iter().collect(), ..base.clone() };
-        datapath.configure(&settings).context("the programs' settings cannot be written")
-    };
-    Some(L7::start(options, names, flows, Box::new(steer)).await)
 }
 
 /// Turns changes into revisions until a signal ends the daemon.
@@ -344,19 +214,15 @@ async fn follow(shared: &Shared, sources: &mut Sources, ending: &mut Ending) -> 
 
 /// Turns what the sources say into a revision; `again`, where namespaces may lead elsewhere.
 async fn update(shared: &Shared, sources: &mut Sources, again: bool) {
-    let inventory = sources.manifests.borrow_and_update().clone();
-    let node = sources.node.borrow_and_update().clone();
-    sources.attached.take(&inventory.pods);
-    sources.attached.look(again).await;
-    let known = Known { manifests: &inventory, node: &node, attached: &sources.attached };
+    let seen = sources.look(again).await;
     let mut reconciler = shared.reconciler.lock().await;
     let failed = reconciler.failed();
-    reconciler.update(known);
+    reconciler.update(sources.known(&seen));
     if reconciler.failed() == failed {
-        sources.source.is_in_force(&inventory);
+        sources.source.is_in_force(&seen.manifests);
     }
     if let Some(l7) = &shared.l7 {
-        l7.changed(&inventory, reconciler.endpoints());
+        l7.changed(&seen.manifests, reconciler.endpoints());
     }
 }
 
