@@ -100,9 +100,7 @@ impl<'a> Kubectl<'a> {
 
 /// Runs the shipped container as a kubelet would, and has the API server tell of its pod.
 fn deploy(node: &Node, pins: &Pins) -> Container {
-    let manifests = repository().join("deploy/kubernetes/fqdnd.yaml");
-    let manifests = fs::read_to_string(manifests).unwrap();
-    let manifests: Vec<Value> = serde_saphyr::from_multiple(&manifests).unwrap();
+    let manifests: Vec<Value> = serde_saphyr::from_multiple(&manifests(node)).unwrap();
     let of_kind = |kind: &str| manifests.iter().find(|own| own["kind"] == kind).unwrap();
 
     let root = node.lab.directory().join("fqdnd");
@@ -142,6 +140,20 @@ fn deploy(node: &Node, pins: &Pins) -> Container {
     node.api.put(told).unwrap();
     node.api.run_commands(DAEMON, node.runtime.kubelet(&container));
     container
+}
+
+/// The shipped manifests, as the chart has them for the node's runtime: its socket in the place of
+/// containerd's, and the directory in which that is.
+fn manifests(node: &Node) -> String {
+    let shipped = repository().join("deploy/kubernetes/fqdnd.yaml");
+    let shipped = fs::read_to_string(shipped).unwrap();
+    let containerd = Path::new("/run/containerd/containerd.sock");
+    let own = node.runtime.socket();
+    let places =
+        [(containerd, own.as_path()), (containerd.parent().unwrap(), own.parent().unwrap())];
+    places.into_iter().fold(shipped, |text, (from, to)| {
+        text.replace(from.to_str().unwrap(), to.to_str().unwrap())
+    })
 }
 
 /// The shipped configuration, with what the chart adds for such a network; it pins beside others.
