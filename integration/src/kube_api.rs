@@ -8,6 +8,7 @@
 //! What goes wrong in a real cluster is switched on by [`Faults`].
 
 mod apply;
+mod definition;
 mod described;
 mod discovery;
 mod error;

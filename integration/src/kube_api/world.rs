@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    apply,
+    apply, definition,
     error::ApiError,
     event,
     resources::{Resource, Target, built_in},
@@ -321,6 +321,7 @@ impl World {
         let wrong = match self.definition(resource) {
             Some(served) => schema::check(&served["schema"]["openAPIV3Schema"], object),
             None if resource.group == "events.k8s.io" => event::wrong(object),
+            None if resource.kind == "CustomResourceDefinition" => definition::wrong(object),
             None => Vec::new(),
         };
         if wrong.is_empty() {

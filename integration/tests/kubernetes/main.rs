@@ -15,4 +15,5 @@ mod kubectl;
 mod node;
 mod races;
 mod reports;
+mod rights;
 mod secrets;

@@ -43,7 +43,7 @@ pub enum InstallError {
     #[error(transparent)]
     Access(#[from] AccessError),
     /// The API server refuses.
-    #[error("{name}: {source}")]
+    #[error("{name}: {}", outline(&source.to_string()))]
     Refused {
         /// The definition.
         name: String,
@@ -103,6 +103,17 @@ fn serves(definition: &Value) -> bool {
     versions.into_iter().flatten().any(|own| own["name"] == "v2" && own["served"] == true)
 }
 
+/// A text without its middle: an API server that refuses a schema says all of it before it says
+/// why.
+fn outline(text: &str) -> String {
+    const END: usize = 300;
+    let (begin, rest) = text.split_at(text.floor_char_boundary(END));
+    match rest.len().checked_sub(END) {
+        None | Some(0) => text.to_owned(),
+        Some(middle) => format!("{begin} … {}", &rest[rest.ceil_char_boundary(middle)..]),
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -112,5 +123,20 @@ impl fmt::Display for Outcome {
             Self::LeftAlone => "left alone: it is not ours",
             Self::Unfit => "left alone: it is not ours, and does not serve v2",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_refusal_keeps_its_beginning_and_its_end() {
+        let long = format!("schema: {}: why", "ß".repeat(1000));
+        let told = outline(&long);
+        assert!(told.starts_with("schema: ß") && told.ends_with("ß: why"), "{told}");
+        assert!(told.len() < 610 && told.contains(" … "), "{told}");
+        assert_eq!(outline("short"), "short");
+        assert_eq!(outline(&"a".repeat(600)).len(), 600);
     }
 }

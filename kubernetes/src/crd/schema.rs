@@ -32,7 +32,11 @@ pub(super) fn policy(namespaced: bool) -> Value {
             "status": status(),
         },
     });
-    schema["anyOf"] = json!([{"required": ["spec"]}, {"required": ["specs"]}]);
+    // At the root of a schema that has a status an API server takes no `anyOf`.
+    schema["x-kubernetes-validations"] = json!([{
+        "rule": "has(self.spec) || has(self.specs)",
+        "message": "a policy has spec or specs",
+    }]);
     schema
 }
 
