@@ -71,7 +71,7 @@ impl Snapshot {
         let default_deny = view.table.rules().default_deny();
         match said {
             Said::Denied => L7Judgement::Refused(endpoint),
-            Said::Nothing if default_deny == DefaultDeny::Audited => L7Judgement::Audited(endpoint),
+            Said::Nothing if default_deny.is_lenient() => L7Judgement::Audited(endpoint),
             Said::Nothing => L7Judgement::Refused(endpoint),
             Said::Anything => L7Judgement::Anything(endpoint),
             Said::Limited(alternatives) => alternatives.judgement(endpoint, default_deny),
@@ -161,15 +161,16 @@ impl Alternatives {
     }
 
     fn judgement(self, endpoint: EndpointId, default_deny: DefaultDeny) -> L7Judgement {
-        match default_deny {
-            DefaultDeny::Enforced => L7Judgement::Limited(endpoint, self, Unmatched::Refused),
-            DefaultDeny::Audited => L7Judgement::Limited(endpoint, self, Unmatched::Audited),
-            // Where several destinations have nothing in common, there is no way to read it.
-            DefaultDeny::None if self == Self::default() => L7Judgement::Anything(endpoint),
-            DefaultDeny::None => {
-                L7Judgement::Limited(endpoint, self.unlimited(), Unmatched::Refused)
-            }
+        let unmatched =
+            if default_deny.is_lenient() { Unmatched::Audited } else { Unmatched::Refused };
+        if !default_deny.is_absent() {
+            return L7Judgement::Limited(endpoint, self, unmatched);
         }
+        // Where several destinations have nothing in common, there is no way to read it.
+        if self == Self::default() {
+            return L7Judgement::Anything(endpoint);
+        }
+        L7Judgement::Limited(endpoint, self.unlimited(), unmatched)
     }
 }
 

@@ -39,7 +39,8 @@ enum Rank {
     AuditedOrEnforced,
     Unruled,
     Proxy,
-    /// Default deny is audited, and there is none otherwise: everything has a verdict without it.
+    /// Default deny is audited, and there is none otherwise, or the policies that do without it are
+    /// audited: everything has a verdict without it.
     /// Only what is for a proxy, by another protocol, does not pass then.
     AuditedOrNone,
     Allow,
@@ -229,6 +230,7 @@ mod tests {
     /// What no rule allows.
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Default {
+        PassesAudited,
         Passes,
         IsAudited,
         IsDropped,
@@ -260,12 +262,11 @@ mod tests {
         let all = prop::collection::btree_map(ports, said, 0..5);
         all.prop_map(move |said| {
             let mut all: Vec<_> = said.into_iter().collect();
+            let audited = Audited { default_deny: true, deny_rule: false };
             let rest = match default {
+                Some(Default::PassesAudited) => Ruling { verdict: Some(Verdict::Unruled), audited },
                 Some(Default::Passes) => Ruling::from(Verdict::Unruled),
-                Some(Default::IsAudited) => Ruling {
-                    verdict: None,
-                    audited: Audited { default_deny: true, deny_rule: false },
-                },
+                Some(Default::IsAudited) => Ruling { verdict: None, audited },
                 Some(Default::IsDropped) | None => Ruling::default(),
             };
             all.push((PortPrefix::Any, rest));
@@ -287,7 +288,9 @@ mod tests {
 
     /// What is said of every destination, and what is of some.
     fn levels() -> impl Strategy<Value = Vec<Rewritten>> {
-        let default = || select(&[Default::Passes, Default::IsAudited, Default::IsDropped][..]);
+        let passing = [Default::PassesAudited, Default::Passes];
+        let others = [Default::IsAudited, Default::IsDropped];
+        let default = || select([passing, others].concat());
         (default(), default()).prop_flat_map(|(was, is)| {
             let narrow = prop::collection::vec(level(None, None), 0..3);
             (level(Some(was), Some(is)), narrow).prop_map(|(everywhere, mut levels)| {

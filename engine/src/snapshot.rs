@@ -10,7 +10,7 @@ use model::{
     Audited, EndpointId, Frontend, Identity, NameRef, PortPrefix, Prefix, Protocol, Ruling,
     TableId, Transport, Verdict,
 };
-use policy::{DefaultDeny, NameFilter, SelectorId, Subject, TableRow};
+use policy::{NameFilter, SelectorId, Subject, TableRow};
 
 use crate::prefix_map::{PrefixMap, SharedMap};
 use crate::resolvers::Resolvers;
@@ -98,15 +98,14 @@ impl Snapshot {
         }
         let ruling = self.ruling_at(view, question, |address| resolved(endpoint, address));
         let default_deny = view.table.rules().default_deny();
-        match (allowed, ruling.verdict, default_deny) {
-            (true, ..) if ruling.audited.deny_rule => Judgement::Audited(endpoint),
-            (true, ..) => Judgement::Allowed(endpoint),
-            (false, Some(Verdict::Deny), _) => Judgement::Refused(endpoint),
-            (false, _, DefaultDeny::Audited) => Judgement::Audited(endpoint),
-            // Where nothing asks for default deny, rules for DNS refuse nothing.
-            (false, Some(Verdict::Dns), DefaultDeny::None) => Judgement::Allowed(endpoint),
-            (false, _, DefaultDeny::None | DefaultDeny::Enforced) => Judgement::Refused(endpoint),
-        }
+        // Where nothing asks for default deny, rules for DNS refuse nothing.
+        let all = ruling.verdict == Some(Verdict::Dns) && default_deny.is_absent();
+        let is_audited = match allowed || all {
+            true => ruling.audited.deny_rule,
+            false if ruling.verdict != Some(Verdict::Deny) && default_deny.is_lenient() => true,
+            false => return Judgement::Refused(endpoint),
+        };
+        if is_audited { Judgement::Audited(endpoint) } else { Judgement::Allowed(endpoint) }
     }
 
     /// Whether an allowed question asks for a name that a rule spells out, or of an endpoint whose
@@ -325,7 +324,7 @@ impl TableView {
 
     /// What holds where no row speaks of a packet.
     pub(crate) fn ruling_by_default(&self) -> Ruling {
-        let default_deny = self.table.rules().default_deny() == DefaultDeny::Audited;
+        let default_deny = self.table.rules().default_deny().is_lenient();
         Ruling { verdict: None, audited: Audited { default_deny, deny_rule: false } }
     }
 

@@ -191,7 +191,7 @@ impl Found {
             let verdict = match (self.allow.is_empty(), self.proxy.is_empty()) {
                 (false, _) => Some(Verdict::Allow),
                 (true, false) => Some(Verdict::Proxy),
-                (true, true) => (default_deny == DefaultDeny::None).then_some(Verdict::Unruled),
+                (true, true) => default_deny.is_absent().then_some(Verdict::Unruled),
             };
             return (verdict, None);
         }
@@ -367,22 +367,24 @@ impl Decision {
 impl Explanation {
     /// Whether the packet, of this protocol, passes, be it through a proxy.
     pub fn passes(&self, protocol: Protocol) -> bool {
-        if self.verdict == Some(Verdict::Deny) {
-            return false;
-        }
-        match self.default_deny {
-            // Every name may be asked for, whatever rules say of some; QUIC still hides what they
-            // are about.
-            DefaultDeny::None => self.verdict != Some(Verdict::Proxy) || protocol == Protocol::TCP,
-            DefaultDeny::Audited => true,
-            DefaultDeny::Enforced => !self.is_unruled(protocol),
-        }
+        let is_denied = self.verdict == Some(Verdict::Deny);
+        !is_denied && (self.default_deny.is_lenient() || self.passes_as_written(protocol))
     }
 
     /// Whether it would not pass, were no policy audited.
     pub fn would_be_dropped(&self, protocol: Protocol) -> bool {
-        let audited_alone = self.default_deny == DefaultDeny::Audited && self.is_unruled(protocol);
-        audited_alone || !self.audited.is_empty() || !self.passes(protocol)
+        let is_denied = self.verdict == Some(Verdict::Deny) || !self.audited.is_empty();
+        is_denied || !self.passes_as_written(protocol)
+    }
+
+    /// Whether it passes as policies are written, whatever is denied.
+    fn passes_as_written(&self, protocol: Protocol) -> bool {
+        if self.default_deny.is_absent() {
+            // Every name may be asked for, whatever rules say of some; QUIC still hides what they
+            // are about.
+            return self.verdict != Some(Verdict::Proxy) || protocol == Protocol::TCP;
+        }
+        !self.is_unruled(protocol)
     }
 
     /// Whether no rule allows the packet, and none denies it.

@@ -83,7 +83,8 @@ impl Rule {
     /// What it has become of what no rule allows.
     pub fn default_deny(&self) -> DefaultDeny {
         match (self.default_deny, self.audited) {
-            (false, _) => DefaultDeny::None,
+            (false, true) => DefaultDeny::NoneAudited,
+            (false, false) => DefaultDeny::None,
             (true, true) => DefaultDeny::Audited,
             (true, false) => DefaultDeny::Enforced,
         }

@@ -42,7 +42,7 @@ type Grants = counted::Numbered<Grant>;
 /// The verdicts of endpoints that the same rules select. A copy of it costs nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    /// What each rule asks for, of those that ask for default deny.
+    /// What each rule has it become of what none allows.
     denying: Bag<DefaultDeny>,
     /// How many statements of audited rules deny something.
     audited_denials: usize,
@@ -89,6 +89,9 @@ pub enum Subject<'a> {
 /// What becomes of packets that no rule speaks of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DefaultDeny {
+    /// They pass: no rule asks for default deny. All rules are audited, so that what is dropped
+    /// although no rule denies it passes too, and is told.
+    NoneAudited,
     /// They pass: no rule asks for default deny.
     #[default]
     None,
@@ -102,9 +105,25 @@ impl DefaultDeny {
     /// What it is, as people and machines read it.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::None => "none",
+            Self::NoneAudited | Self::None => "none",
             Self::Audited => "audited",
             Self::Enforced => "enforced",
+        }
+    }
+
+    /// Whether no rule asks for it.
+    pub const fn is_absent(self) -> bool {
+        match self {
+            Self::NoneAudited | Self::None => true,
+            Self::Audited | Self::Enforced => false,
+        }
+    }
+
+    /// Whether nothing is dropped but what an enforced rule denies.
+    pub const fn is_lenient(self) -> bool {
+        match self {
+            Self::NoneAudited | Self::Audited => true,
+            Self::None | Self::Enforced => false,
         }
     }
 }

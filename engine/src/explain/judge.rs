@@ -63,9 +63,9 @@ impl Judge<'_> {
     /// What no rule speaks of is dropped for this reason, unless it is only told.
     fn by_default(&self, reason: DropReason) -> Answer {
         let default_deny = self.rules.iter().map(|rule| rule.default_deny()).max();
-        match default_deny.unwrap_or_default() {
-            DefaultDeny::Audited => Answer::of(Outcome::Audit, Reason::Dropped(reason)),
-            DefaultDeny::None | DefaultDeny::Enforced => Answer::dropped(reason),
+        match default_deny.is_some_and(DefaultDeny::is_lenient) {
+            true => Answer::of(Outcome::Audit, Reason::Dropped(reason)),
+            false => Answer::dropped(reason),
         }
     }
 
@@ -143,12 +143,9 @@ impl Judge<'_> {
         let Asked { protocol, port, name: asks } = asked;
         let packet = Packet { destination, protocol, port, asks };
         let explanation = policy::explain(rules, self.context, &packet);
-        if explanation.verdict == Some(Verdict::Unruled) {
-            // No rule for the service: that none asks for default deny opens no port of it.
-            let denied = Answer::dropped(DropReason::PolicyDenied);
-            return Answer { near: explanation.near, ..denied };
-        }
-        Answer::from_rules(explanation, protocol)
+        // No rule for the service: that none asks for default deny opens no port of it.
+        let verdict = explanation.verdict.filter(|own| *own != Verdict::Unruled);
+        Answer::from_rules(policy::Explanation { verdict, ..explanation }, protocol)
     }
 }
 
@@ -200,9 +197,9 @@ impl Answer {
         let policy::Explanation { verdict, default_deny, asks, decided, audited, near } =
             explanation;
         let proxied = matches!(protocol, Protocol::UDP | Protocol::TCP);
-        let unruled = |reason| match default_deny {
-            DefaultDeny::None | DefaultDeny::Enforced => (Outcome::Deny, reason),
-            DefaultDeny::Audited => (Outcome::Audit, reason),
+        let unruled = |reason| match default_deny.is_lenient() {
+            true => (Outcome::Audit, reason),
+            false => (Outcome::Deny, reason),
         };
         let denied = |reason| unruled(Reason::Dropped(reason));
         let (outcome, reason) = match verdict {
@@ -216,7 +213,7 @@ impl Answer {
             Some(Verdict::Proxy) => denied(DropReason::PolicyDenied),
             Some(Verdict::Allow) => (Outcome::Allow, Reason::AllowRule),
             Some(Verdict::Dns) if !proxied => denied(DropReason::PolicyDenied),
-            Some(Verdict::Dns) if asks == Some(false) && default_deny != DefaultDeny::None => {
+            Some(Verdict::Dns) if asks == Some(false) && !default_deny.is_absent() => {
                 unruled(Reason::NameRefused)
             }
             Some(Verdict::Dns) => (Outcome::Redirect, Reason::DnsRule),

@@ -72,7 +72,7 @@ fn judge_all(
     kernel.load(cluster, &policies);
     let rules = cluster.rules(&policies);
     let context = cluster.context();
-    let audits_default_deny = default_deny(&rules) == DefaultDeny::Audited;
+    let audits_default_deny = default_deny(&rules).is_lenient();
     for target in cluster.targets() {
         for (protocol, port) in packets(&target) {
             let ruling = places::judge(&rules, &context, &target, protocol, port);

@@ -12,7 +12,7 @@ use crate::meaning::{Meaning, Outcome, Place, Spoken, Statement};
 use crate::selector::{LabelSelector, Operator, Requirement};
 use crate::table::fold::Effect;
 use crate::table::prefixes::PrefixGrant;
-use crate::table::{DefaultDeny, Grant, GrantId, Table, outside};
+use crate::table::{Grant, GrantId, Table, outside};
 
 /// Where a table says something else than another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,9 +98,7 @@ struct Change {
 
 impl Change {
     fn take(&mut self, meaning: &Meaning, way: Way) {
-        if meaning.default_deny != DefaultDeny::None {
-            way.count(&mut self.table.denying, meaning.default_deny);
-        }
+        way.count(&mut self.table.denying, meaning.default_deny);
         if way == Way::In {
             meaning.patterns.iter().for_each(|own| self.enter_pattern(own));
             meaning.statements.iter().for_each(|own| self.enter(own));

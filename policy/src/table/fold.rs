@@ -101,11 +101,8 @@ impl Effects {
 
     /// What becomes of them if no rule says anything.
     pub(super) fn leave_the_rest(&mut self, default_deny: DefaultDeny) {
-        match default_deny {
-            DefaultDeny::None => self.rest = true,
-            DefaultDeny::Audited => self.audited_rest = true,
-            DefaultDeny::Enforced => {}
-        }
+        self.rest |= default_deny.is_absent();
+        self.audited_rest |= default_deny.is_lenient();
     }
 
     fn union(&self, other: &Self) -> Self {

@@ -195,3 +195,31 @@ fn without_default_deny_rules_for_names_refuse_none() {
     apply(&mut bench, &[("", &format!("{open}{RULES}")), ("", "  egress: [{}]")]);
     assert!(bench.ask("10.96.0.10:53", "a.example.com") && !bench.ask("10.96.0.10:53", "a.org"));
 }
+
+#[test]
+fn an_audited_policy_without_default_deny_drops_nothing_either() {
+    let open = "  enableDefaultDeny: {egress: false}\n";
+    let rules = format!("{open}{RULES}");
+    let mut bench = bench(&[(AUDITED, &rules)]);
+    let client = bench.endpoint(7);
+    let quic = |bench: &Bench| bench.fate(7, "198.51.100.1:80", Protocol::UDP);
+    bench.dns_service(&[]);
+    bench.commit();
+    assert_eq!(bench.sent("203.0.113.9:80"), GOES, "nothing would be dropped");
+    assert_eq!(bench.sent("203.0.113.65:80"), Fate::audited(DropReason::DenyRule));
+    assert_eq!(bench.sent("10.96.7.7:80"), Fate::audited(DropReason::NoService));
+    assert_eq!(bench.sent("10.96.0.10:53"), Fate::audited(DropReason::PolicyDenied));
+    assert_eq!(quic(&bench), Fate::audited(DropReason::QuicNotInspected));
+    assert_eq!(bench.judge("10.96.7.7:53", "a.example.com"), Judgement::Audited(client));
+    assert_eq!(bench.judge("10.0.0.53:5353", "a.org"), Judgement::Allowed(client));
+    assert_eq!(bench.conversation("10.96.7.7:80"), L7Judgement::Audited(client));
+    let read = bench.conversation("198.51.100.1:80");
+    assert!(matches!(read, L7Judgement::Limited(_, _, Unmatched::Audited)), "{read:?}");
+    let begun = bench.generation(7);
+    apply(&mut bench, &[("", &rules)]);
+    assert!(bench.generation(7) > begun);
+    assert_eq!(bench.sent("10.96.7.7:80"), Fate::dropped(DropReason::NoService));
+    assert_eq!(quic(&bench), Fate::dropped(DropReason::QuicNotInspected));
+    let read = bench.conversation("198.51.100.1:80");
+    assert!(matches!(read, L7Judgement::Limited(_, _, Unmatched::Refused)), "{read:?}");
+}

@@ -266,7 +266,7 @@ proptest! {
                 let packet = Packet { destination: destination.borrow(), protocol, port, asks: None };
                 let expected = explain(&rules, &context, &packet);
                 prop_assert_eq!(ruling.verdict, expected.verdict, "{}/{}", port, protocol);
-                let default_deny = expected.default_deny == DefaultDeny::Audited;
+                let default_deny = expected.default_deny.is_lenient();
                 prop_assert_eq!(ruling.audited.default_deny, default_deny);
                 if ruling.verdict != Some(Verdict::Deny) {
                     prop_assert_eq!(ruling.audited.deny_rule, !expected.audited.is_empty());
