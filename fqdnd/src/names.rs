@@ -1,39 +1,30 @@
-//! The hot half: each endpoint's names and leases behind a lock of its own, and the judge that the
-//! DNS workers ask.
+//! The hot half: each endpoint's names and leases behind a lock of its own.
 //!
 //! A query and its answer stay on the worker that received them. Policy is read from a snapshot;
 //! an answer's addresses are written to the kernel on the same thread, and only then is it
 //! released. Locks are taken in one order: an endpoint's, then its table's sets.
 
 mod alike;
+mod answering;
+mod slot;
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard};
 
 use arc_swap::ArcSwap;
 use bpf::Datapath;
 use dashmap::DashMap;
-use dnsproxy::{Address, Authority, Breach, Judgement, LearnError, Query, Settled};
-use engine::leases::{Leases, Limits, NameSets, SetsFull};
+use engine::leases::{Leases, Limits};
 use engine::rebinding::Guard;
-use engine::{L7Judgement, Question, Snapshot, TableSets, VerdictTable};
+use engine::{L7Judgement, Snapshot, VerdictTable};
 use model::{Change, EndpointId, Frontend, Identity, Name, NameRef, Prefix, Protocol};
-use tracing::{debug, warn};
 
-use crate::clock;
 use crate::metering::Metering;
 use crate::recording::Flows;
 use crate::teaching::Teaching;
-
-/// One endpoint's names, and the table that judges it.
-struct Slot {
-    leases: Leases,
-    table: Option<Arc<VerdictTable>>,
-}
+use slot::{Slot, SlotSets};
 
 /// All endpoints' names.
 pub struct Names {
@@ -76,17 +67,6 @@ pub struct Counts {
     pub sets_full: AtomicU64,
     /// Answers for endpoints that were gone before they came.
     pub endpoint_gone: AtomicU64,
-}
-
-/// The answer in hand: kept from one to the next for its memory.
-#[derive(Default)]
-struct Scratch {
-    changes: Vec<Change>,
-    admitted: Vec<(IpAddr, u32)>,
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 impl Names {
@@ -291,190 +271,6 @@ impl Names {
             used.extend(slot.leases.sets());
         }
         used
-    }
-
-    fn learn_addresses(
-        &self,
-        endpoint: EndpointId,
-        name: NameRef<'_>,
-        addresses: &[(IpAddr, u32)],
-        changes: &mut Vec<Change>,
-    ) -> Result<(), LearnError> {
-        let Some(mut slot) = self.slots.get_mut(&endpoint) else {
-            self.counts.endpoint_gone.fetch_add(1, Ordering::Relaxed);
-            return Err(LearnError::Gone);
-        };
-        let slot = &mut *slot;
-        let Some(table) = slot.table.as_ref() else { return Ok(()) };
-        let mut sets = SlotSets::of(Some(table));
-        let learned = slot.leases.handle_answer(name, addresses, clock::now(), &mut sets, changes);
-        if changes.is_empty() && learned.is_ok() {
-            return Ok(());
-        }
-        // The table is let go of while the kernel writes, unless a set's rows are among it.
-        let fresh = sets.has_fresh().then_some(sets);
-        let written = self.datapath.apply(changes);
-        if let Some(sets) = fresh {
-            sets.finish(written.is_ok());
-        }
-        let Err(error) = written else {
-            return learned.map(|_| ()).map_err(|error| {
-                self.counts.sets_full.fetch_add(1, Ordering::Relaxed);
-                warn!(%endpoint, table = %table.id(), %error, "an answer was held back");
-                LearnError::Bound
-            });
-        };
-        let counts = &self.counts;
-        let count = if error.is_full() { &counts.map_full } else { &counts.write_failed };
-        count.fetch_add(1, Ordering::Relaxed);
-        warn!(%endpoint, %error, "an answer's addresses could not be written");
-        // What was evicted for this answer is gone all the same.
-        changes.retain(Change::is_removal);
-        slot.leases.revoke(name, &mut SlotSets::of(Some(table)), changes);
-        if let Err(error) = self.datapath.apply(changes) {
-            warn!(%endpoint, %error, "what was half written could not be taken back");
-        }
-        Err(LearnError::Kernel(io::Error::other(error)))
-    }
-
-    /// Whether an address of an answer may be learned for this name.
-    fn admits(&self, endpoint: EndpointId, name: NameRef<'_>, address: IpAddr) -> bool {
-        let Err(rebinding) = self.guard.admits(name, address) else { return true };
-        if self.allows_private(endpoint, name) {
-            return true;
-        }
-        self.counts.rebinding.fetch_add(1, Ordering::Relaxed);
-        debug!(%endpoint, %name, %address, %rebinding, "an outside name leads inside: not learned");
-        false
-    }
-
-    fn allows_private(&self, endpoint: EndpointId, name: NameRef<'_>) -> bool {
-        let Some(table) = self.slots.get(&endpoint).and_then(|slot| slot.table.clone()) else {
-            return false;
-        };
-        let mut matching = Vec::new();
-        table.rules().selectors_of(name, &mut matching);
-        matching.into_iter().any(|selector| table.rules().allow_private(selector))
-    }
-}
-
-impl Slot {
-    fn rejudge(&mut self, table: Option<&Arc<VerdictTable>>, changes: &mut Vec<Change>) {
-        if let Err(error) = self.leases.rejudge(&mut SlotSets::of(table), changes) {
-            let endpoint = self.leases.endpoint();
-            warn!(%endpoint, %error, "some resolved addresses are closed under the new policy");
-        }
-    }
-}
-
-/// The name sets of an endpoint's table, locked when they are first asked for; where no policy
-/// selects it, no selector matches anything.
-pub struct SlotSets<'a> {
-    table: Option<&'a VerdictTable>,
-    locked: Option<MutexGuard<'a, TableSets>>,
-}
-
-impl<'a> SlotSets<'a> {
-    fn of(table: Option<&'a Arc<VerdictTable>>) -> Self {
-        Self { table: table.map(|table| &**table), locked: None }
-    }
-
-    fn lock(&mut self) -> Option<&mut TableSets> {
-        let table = self.table?;
-        Some(self.locked.get_or_insert_with(|| table.sets()))
-    }
-
-    fn has_fresh(&self) -> bool {
-        self.locked.as_ref().is_some_and(|sets| sets.has_fresh())
-    }
-
-    /// Settles what becomes of sets first seen, once their rows are written or could not be.
-    fn finish(mut self, written: bool) {
-        match self.lock() {
-            Some(sets) if written => sets.confirm(),
-            Some(sets) => sets.abandon(),
-            None => {}
-        }
-    }
-}
-
-impl NameSets for SlotSets<'_> {
-    fn set_of(
-        &mut self,
-        name: NameRef<'_>,
-        changes: &mut Vec<Change>,
-    ) -> Result<Option<Identity>, SetsFull> {
-        self.lock().map_or(Ok(None), |sets| sets.set_of(name, changes))
-    }
-
-    fn union(
-        &mut self,
-        a: Identity,
-        b: Identity,
-        changes: &mut Vec<Change>,
-    ) -> Result<Identity, SetsFull> {
-        self.lock().map_or(Ok(a), |sets| sets.union(a, b, changes))
-    }
-}
-
-impl Authority for Names {
-    fn judge(&self, query: &Query<'_>) -> Judgement {
-        let question = Question {
-            client: query.client.ip(),
-            server: query.server,
-            transport: query.transport,
-            name: query.name,
-        };
-        let resolved = |endpoint, address| {
-            let slot = self.slots.get(&endpoint);
-            slot.map_or([None, None], |slot| slot.leases.sets_of(address))
-        };
-        let snapshot = self.snapshot.load();
-        match snapshot.judge(&question, resolved) {
-            engine::Judgement::Allowed(endpoint) => {
-                let over = |metering: &&Metering| {
-                    !snapshot.is_spelled_out(&question, resolved)
-                        && !metering.admits(endpoint, query.name)
-                };
-                match self.metering.as_ref().filter(over).map(Metering::enforces) {
-                    None => Judgement::Forward(endpoint),
-                    Some(true) => Judgement::OverLimit(endpoint),
-                    Some(false) => Judgement::Audit(endpoint, Breach::Limit),
-                }
-            }
-            engine::Judgement::Audited(endpoint) => Judgement::Audit(endpoint, Breach::Policy),
-            engine::Judgement::Refused(endpoint) => Judgement::Refuse(endpoint),
-            engine::Judgement::Unknown => Judgement::Unknown,
-        }
-    }
-
-    fn may_teach(&self, endpoint: EndpointId, query: &Query<'_>) -> bool {
-        let snapshot = self.snapshot.load();
-        self.teaching.admits(endpoint, query.server.ip(), snapshot.resolvers())
-    }
-
-    fn learn(
-        &self,
-        endpoint: EndpointId,
-        query: &Query<'_>,
-        addresses: &[Address],
-    ) -> Result<(), LearnError> {
-        SCRATCH.with_borrow_mut(|Scratch { changes, admitted }| {
-            changes.clear();
-            admitted.clear();
-            let fit = addresses.iter().filter(|own| self.admits(endpoint, query.name, own.ip));
-            admitted.extend(fit.map(|own| (own.ip, own.ttl)));
-            if admitted.is_empty() {
-                return Ok(());
-            }
-            self.learn_addresses(endpoint, query.name, admitted, changes)
-        })
-    }
-
-    fn note(&self, settled: &Settled<'_>) {
-        if let Some(flows) = &self.flows {
-            flows.exchanges().note(settled);
-        }
     }
 }
 
