@@ -54,6 +54,7 @@ export function openEdge(edge) {
   open(`${source.name} → ${destination.name}`,
     facts([
       ["Allowed", edge.allowed > 0 && count(edge.allowed, "flow")],
+      ["Audited", edge.audited > 0 && count(edge.audited, "flow")],
       ["Dropped", edge.dropped > 0 && count(edge.dropped, "flow")],
       ["Failed", edge.failed > 0 && count(edge.failed, "flow")],
       ["Of these", edge.questions > 0 && count(edge.questions, "question").concat(" of DNS")],
@@ -83,9 +84,9 @@ export const asked = (flow) => flow.l7?.dns?.query && plain(flow.l7.dns.query);
 
 function end(flow, which) {
   const { identity, labels = [] } = flow[which] ?? {};
-  const { from, port } = transport(flow);
-  const number = which === "source" ? from : port;
-  const address = [flow.IP?.[which], number].filter((part) => part !== undefined && part !== "").join(" port ");
+  const { from, to } = transport(flow);
+  const port = which === "source" ? from : to;
+  const address = [flow.IP?.[which], port].filter((part) => part !== undefined && part !== "").join(" port ");
   return [
     h("div", { class: "mono" }, party(flow, which)),
     h("div", { class: "soft" }, [address, identity && `identity ${identity}`].filter(Boolean).join(" · ")),
@@ -117,10 +118,10 @@ export function why(event, word) {
 
 function questionOf(flow) {
   const { namespace, pod_name: pod } = flow.source ?? {};
-  const { number, port } = transport(flow);
+  const { number, judgedBy: port } = transport(flow);
   const to = flow.IP?.destination;
   if (!pod || !to || number === undefined || flow.is_reply || flow.traffic_direction === "INGRESS") return null;
-  const question = { namespace, pod, to, protocol: number, port: port ?? 0 };
+  const question = { namespace, pod, to, protocol: number, port };
   const name = flow.l7?.dns?.query;
   return name ? { ...question, asks: name } : question;
 }

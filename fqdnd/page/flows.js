@@ -129,7 +129,7 @@ function row(event) {
   const { sign, tone, word } = verdict(flow.verdict);
   const decided = policies(flow);
   const time = flow.time?.slice(11, 23) ?? "";
-  const port = transport(flow).port;
+  const port = transport(flow).to;
   const to = party(flow, "destination");
   return h("tr", { tabindex: "-1", "aria-label": `${word}, ${party(flow, "source")} to ${to}, ${flow.Summary ?? ""}`, on: { click: () => openFlow(event) } },
     h("td", { class: "time mono" }, time),

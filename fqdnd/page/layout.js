@@ -5,7 +5,8 @@ const LEAST = 18;
 const EDGE_OF_PAGE = 8;
 // What did not get through ends so far from where it was meant to go.
 const SHORT = 22;
-const OUTCOMES = ["allowed", "dropped", "failed"];
+const OUTCOMES = ["allowed", "audited", "dropped", "failed"];
+const ARRIVES = ["allowed", "audited"];
 
 // Places the ends of edges in two columns, and ribbons between them, within a width.
 export function place(edges, width) {
@@ -38,7 +39,7 @@ export function place(edges, width) {
     node.ribbons.sort((a, b) => rank.get(id(a.edge.source)) - rank.get(id(b.edge.source)));
     attach(node, (own, y) => { own.end = { x: columns.right, y }; });
   }
-  for (const own of ribbons) own.path = curve(own.start, own.end, own.outcome === "allowed" ? 0 : SHORT);
+  for (const own of ribbons) own.path = curve(own.start, own.end, ARRIVES.includes(own.outcome) ? 0 : SHORT);
   return { left, right, ribbons, height, narrow };
 }
 

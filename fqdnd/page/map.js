@@ -8,7 +8,12 @@ import { ago, count, span } from "./words.js";
 
 export const title = "Map";
 
-const OUTCOMES = { allowed: ["✓", "allowed"], dropped: ["✕", "dropped"], failed: ["!", "failed"] };
+const OUTCOMES = {
+  allowed: ["✓", "allowed"],
+  audited: ["◎", "audited"],
+  dropped: ["✕", "dropped"],
+  failed: ["!", "failed"],
+};
 
 export function mount(root) {
   const told = h("p", { class: "told", "aria-live": "polite" });
@@ -23,7 +28,7 @@ export function mount(root) {
     h("details", { class: "card" },
       h("summary", {}, "The same as a table"),
       h("div", { class: "scroll" }, h("table", {},
-        columns("From", "To", "#Allowed", "#Dropped", "#Failed", "Ports", "Last"),
+        columns("From", "To", ...Object.values(OUTCOMES).map(([, word]) => `#${word}`), "Ports", "Last"),
         table))),
   );
   let drawn = "";
@@ -73,7 +78,7 @@ function row(edge) {
   return h("tr", {},
     h("td", { class: "mono" }, edge.source.name),
     h("td", { class: "mono" }, edge.destination.name),
-    [edge.allowed, edge.dropped, edge.failed].map((number) => h("td", { class: "number" }, String(number))),
+    Object.keys(OUTCOMES).map((outcome) => h("td", { class: "number" }, String(edge[outcome]))),
     h("td", {}, edge.ports.join(", ")),
     h("td", {}, ago(edge.last)));
 }
@@ -98,7 +103,7 @@ function picture(edges, width, told) {
 function drawRibbon({ edge, outcome, path, width, end }, light, told) {
   const [sign, word] = OUTCOMES[outcome];
   const text = `${edge.source.name} to ${edge.destination.name}: ${edge[outcome].toLocaleString("en")} ${word}`;
-  const more = [edge.ports.join(", "), outcome === "dropped" ? Object.keys(edge.reasons).join(", ") : "", ago(edge.last)];
+  const more = [edge.ports.join(", "), ["dropped", "audited"].includes(outcome) ? Object.keys(edge.reasons).join(", ") : "", ago(edge.last)];
   const key = `${outcome} ${edge.source.kind} ${edge.source.name} ${edge.destination.kind} ${edge.destination.name}`;
   const enter = () => {
     light((own) => own.key === key);

@@ -90,8 +90,8 @@ export function party(flow, end) {
 
 const PROTOCOLS = { TCP: 6, UDP: 17, SCTP: 132, ICMPv4: 1, ICMPv6: 58 };
 
-// The transport layer: name, number, and the ports, or for ICMP the type. Of protocols that this
-// page does not know, what there is.
+// The transport layer: name, number, and the ports. Rules go by the destination's, or by ICMP's type.
+// Of protocols that this page does not know, what there is.
 export function transport(flow) {
   const [name, fields] = Object.entries(flow.l4 ?? {})[0] ?? [null, {}];
   const isIcmp = name?.startsWith("ICMP");
@@ -99,7 +99,8 @@ export function transport(flow) {
     name,
     number: PROTOCOLS[name],
     from: fields.source_port,
-    port: isIcmp ? fields.type ?? 0 : fields.destination_port,
+    to: fields.destination_port,
+    judgedBy: isIcmp ? fields.type ?? 0 : fields.destination_port ?? 0,
     text: isIcmp ? `${name} type ${fields.type ?? 0}` : [fields.destination_port, name].filter(Boolean).join("/"),
   };
 }

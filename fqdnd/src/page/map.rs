@@ -46,7 +46,7 @@ struct Edge {
     #[serde(flatten)]
     counts: Counts,
     ports: BTreeSet<String>,
-    /// Drops by reason.
+    /// What was dropped or audited, by reason.
     reasons: BTreeMap<String, u64>,
     /// When the last of them was, in milliseconds since 1970.
     last: u64,
@@ -56,6 +56,8 @@ struct Edge {
 #[serde(rename_all = "camelCase")]
 struct Counts {
     allowed: u64,
+    /// What passed, and would not if its policies were enforced.
+    audited: u64,
     dropped: u64,
     failed: u64,
     /// How many of all of these were questions of DNS.
@@ -126,7 +128,11 @@ fn drawn(mut edges: Vec<Edge>) -> Vec<Edge> {
     edges.sort_by_key(|edge| std::cmp::Reverse(edge.counts.sum()));
     let (mut reached, mut not_reached) = (0, 0);
     let (mut drawn, rest): (Vec<Edge>, Vec<Edge>) = edges.into_iter().partition(|edge| {
-        let kind = if edge.counts.allowed > 0 { &mut reached } else { &mut not_reached };
+        let kind = if edge.counts.allowed + edge.counts.audited > 0 {
+            &mut reached
+        } else {
+            &mut not_reached
+        };
         *kind += 1;
         *kind <= DESTINATIONS
     });
@@ -145,7 +151,7 @@ impl Edge {
     fn add(&mut self, flow: &Flow) {
         self.counts.add(flow);
         self.last = self.last.max(millis(flow.time));
-        if let Some(reason) = flow.drop_reason.filter(|_| flow.verdict == Verdict::Dropped) {
+        if let Some(reason) = flow.drop_reason {
             *self.reasons.entry(reason.to_string()).or_default() += 1;
         }
         if let Some(port) = flow.l4.map(port)
@@ -170,13 +176,12 @@ impl Edge {
 impl Counts {
     fn add(&mut self, flow: &Flow) {
         let count = match flow.verdict {
+            Verdict::Audit => &mut self.audited,
             Verdict::Dropped => &mut self.dropped,
             Verdict::Error => &mut self.failed,
-            Verdict::Forwarded
-            | Verdict::Audit
-            | Verdict::Redirected
-            | Verdict::Traced
-            | Verdict::Translated => &mut self.allowed,
+            Verdict::Forwarded | Verdict::Redirected | Verdict::Traced | Verdict::Translated => {
+                &mut self.allowed
+            }
         };
         *count += 1;
         let record = flow.l7.as_deref().map(|l7| &l7.record);
@@ -185,13 +190,14 @@ impl Counts {
 
     fn join(&mut self, other: &Self) {
         self.allowed += other.allowed;
+        self.audited += other.audited;
         self.dropped += other.dropped;
         self.failed += other.failed;
         self.questions += other.questions;
     }
 
     fn sum(&self) -> u64 {
-        self.allowed + self.dropped + self.failed
+        self.allowed + self.audited + self.dropped + self.failed
     }
 }
 

@@ -15,6 +15,9 @@ fn what_is_audited_is_shown_beside_drops_and_a_node_that_audits_says_so() {
     assert_eq!(client.connect(UNKNOWN, 80), Reach::Open);
 
     let mut page = Page::new(&lab);
+    page.open("map");
+    page.wait("!!document.querySelector('.ribbon.audited[aria-label*=\"203.0.113.12\"]')");
+    page.keep("map-audited");
     page.open("drops");
     page.wait_for("#health", "auditing 1 policy");
     page.wait_for(".chips", "audited policy-denied");

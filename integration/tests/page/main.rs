@@ -148,7 +148,7 @@ fn what_happens_is_shown_and_everything_is_reached_by_keyboard() {
     page.tab_to("document.activeElement.classList.contains('ribbon')");
     let told = page.evaluate("document.querySelector('.told').textContent");
     page.press(&["ArrowDown"]);
-    assert_ne!(page.evaluate("document.querySelector('.told').textContent"), told);
+    page.wait(&format!("document.querySelector('.told').textContent !== {told}"));
     page.press(&["Enter"]);
     page.wait("document.getElementById('detail').open");
     page.wait_for("#detail .facts dt", "Last");
@@ -159,6 +159,17 @@ fn what_happens_is_shown_and_everything_is_reached_by_keyboard() {
     page.wait("document.title.startsWith('Flows')");
     page.wait_for(".flows tr .to", "203.0.113.12:80");
     page.wait_for(".flows tr .by", "default/one-name");
+    lab.pod(CLIENT).ping(UNKNOWN);
+    page.wait_for(".flows tr .what", "ICMPv4type 8 code 0");
+    page.wait(
+        "[...document.querySelectorAll('.flows tbody tr')].find(own => \
+         own.querySelector('.what').textContent.includes('ICMP')).querySelector('.to').textContent \
+         === '203.0.113.12'",
+    );
+    let lines = "(() => { const range = document.createRange(); \
+                 range.selectNodeContents(document.querySelector('.flows .time')); \
+                 return range.getClientRects().length; })()";
+    assert_eq!(page.evaluate(lines), 1, "a time stands on one line");
     lab.pod(CLIENT).connect(UNKNOWN, 443);
     page.wait_for(".flows tr .to", "203.0.113.12:443");
     page.press(&["/"]);

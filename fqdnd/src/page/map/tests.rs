@@ -70,6 +70,17 @@ fn flows_between_the_same_two_are_one_edge_by_the_name_that_was_resolved() {
 }
 
 #[test]
+fn what_passes_because_it_is_audited_is_counted_apart() {
+    let audited = Flow {
+        drop_reason: Some(DropReason::PolicyDenied),
+        ..flow(pod("client"), pod("server"), Verdict::Audit)
+    };
+    let edge = &draw([audited, flow(pod("client"), pod("server"), Verdict::Forwarded)]).edges[0];
+    assert_eq!((edge.counts.allowed, edge.counts.audited, edge.counts.dropped), (1, 1, 0));
+    assert_eq!(edge.reasons, BTreeMap::from([("policy-denied".to_owned(), 1)]));
+}
+
+#[test]
 fn what_was_seen_at_both_ends_and_what_comes_back_counts_once() {
     let egress = flow(pod("client"), pod("server"), Verdict::Forwarded);
     let ingress = Flow { direction: Some(Direction::Ingress), ..egress.clone() };
