@@ -61,6 +61,10 @@ pub struct FilterSpec {
     pub source_service: Vec<String>,
     /// Destination services, in the form of pods.
     pub destination_service: Vec<String>,
+    /// Clusters of the source, by their names.
+    pub source_cluster: Vec<String>,
+    /// Clusters of the destination.
+    pub destination_cluster: Vec<String>,
     /// Identities of the source.
     pub source_identity: Vec<Identity>,
     /// Identities of the destination.
@@ -204,6 +208,10 @@ impl FilterSpec {
         for (end, texts) in services {
             let services = each(texts, pattern::Pod::parse)?;
             add(all, services, |wanted| Criterion::Service(end, wanted));
+        }
+        for (end, own) in [(Source, &self.source_cluster), (Destination, &self.destination_cluster)]
+        {
+            add(all, own.clone(), |wanted| Criterion::Cluster(end, wanted));
         }
         for (end, own) in
             [(Source, &self.source_identity), (Destination, &self.destination_identity)]

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::{DropReason, EndpointId, EndpointName, Identity, Interface, Labels, Name};
+use model::{DropReason, EndpointId, EndpointName, Identity, Interface, Labels, Name, Source};
 
 use crate::{Layer4, Layer7, Time};
 
@@ -191,6 +191,12 @@ impl Side {
     /// The pod's namespace and name; empty where it is none.
     pub fn pod(&self) -> (&str, &str) {
         self.who.pod.as_ref().map_or(("", ""), |pod| (&pod.namespace, &pod.name))
+    }
+
+    /// The cluster that a pod is of, as its labels say; empty for others.
+    pub fn cluster(&self) -> &str {
+        const LABEL: &str = "io.cilium.k8s.policy.cluster";
+        self.who.labels.values(&Source::Kubernetes, LABEL).next().unwrap_or_default()
     }
 
     /// The names as people write them, without the trailing dot.

@@ -42,7 +42,7 @@ impl Layer7 {
     fn summary(&self) -> String {
         let mut text = match &self.record {
             Record::Dns(dns) => dns.summary(self.kind),
-            Record::Http(http) => http.summary(),
+            Record::Http(http) => http.summary(self.kind),
             Record::Kafka(kafka) => kafka.summary(),
             Record::Tls(tls) => {
                 format!("TLS SNI: {}", tls.sni.as_deref().unwrap_or("none"))
@@ -83,11 +83,11 @@ impl Dns {
 }
 
 impl Http {
-    fn summary(&self) -> String {
-        let request = format!("{} {} {}", self.protocol, self.method, self.url);
-        match self.code {
-            Some(code) => format!("{} {code} ({} {})", self.protocol, self.method, self.url),
-            None => request,
+    fn summary(&self, kind: MessageKind) -> String {
+        let Self { protocol, method, url, .. } = self;
+        match (kind, self.code) {
+            (MessageKind::Response, Some(code)) => format!("{protocol} {code} ({method} {url})"),
+            (MessageKind::Request, _) | (_, None) => format!("{protocol} {method} {url}"),
         }
     }
 }

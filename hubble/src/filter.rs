@@ -70,6 +70,8 @@ fn spec(filter: &proto::FlowFilter) -> Result<FilterSpec, FiltersError> {
         destination_label: filter.destination_label.clone(),
         source_service: filter.source_service.clone(),
         destination_service: filter.destination_service.clone(),
+        source_cluster: filter.source_cluster_name.clone(),
+        destination_cluster: filter.destination_cluster_name.clone(),
         source_identity: filter.source_identity.iter().copied().map(Identity).collect(),
         destination_identity: filter.destination_identity.iter().copied().map(Identity).collect(),
         source_port: filter.source_port.clone(),
@@ -105,8 +107,6 @@ fn asks_for_what_no_flow_has(filter: &proto::FlowFilter) -> bool {
         || !filter.trace_id.is_empty()
         || !filter.ip_trace_id.is_empty()
         || !filter.source_ip_xlated.is_empty()
-        || !filter.source_cluster_name.is_empty()
-        || !filter.destination_cluster_name.is_empty()
         || !filter.node_labels.is_empty()
 }
 

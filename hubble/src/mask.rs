@@ -29,7 +29,18 @@ const NEVER_SET: [&str; 9] = [
 /// Fields that are not understood without others, and these: Hubble's own client prints them, and
 /// leaves them out of the mask that it sends unless it is told otherwise.
 const COMPANIONS: [(&str, &[&str]); 2] = [
-    ("event_type", &["traffic_direction", "policy_match_type", "drop_reason_desc"]),
+    (
+        "event_type",
+        &[
+            "traffic_direction",
+            "policy_match_type",
+            "drop_reason_desc",
+            "egress_allowed_by",
+            "ingress_allowed_by",
+            "egress_denied_by",
+            "ingress_denied_by",
+        ],
+    ),
     ("IP", &["source_names", "destination_names"]),
 ];
 
@@ -167,6 +178,7 @@ mod tests {
         let kept = mask(&["event_type"]).unwrap().unwrap().apply(&flow);
         assert_eq!(kept.drop_reason_desc(), flow.drop_reason_desc());
         assert_eq!(kept.traffic_direction(), flow.traffic_direction());
+        assert_eq!(kept.egress_denied_by, flow.egress_denied_by);
         let kept = mask(&["IP"]).unwrap().unwrap().apply(&flow);
         assert_eq!((kept.ip, kept.destination_names), (flow.ip, flow.destination_names));
         assert_eq!(kept.event_type, None);

@@ -222,7 +222,7 @@ fn endpoint(side: &Side) -> proto::Endpoint {
         labels: labels(&side.who.labels),
         pod_name: pod_name.to_owned(),
         workloads: Vec::new(),
-        cluster_name: String::new(),
+        cluster_name: side.cluster().to_owned(),
     }
 }
 

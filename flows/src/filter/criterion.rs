@@ -18,6 +18,7 @@ pub(super) enum Criterion {
     Name(End, Vec<Regex>),
     Labels(End, Vec<Selector>),
     Service(End, Vec<Pod>),
+    Cluster(End, Vec<String>),
     Identity(End, Vec<Identity>),
     Port(End, Vec<u16>),
     Direction(Vec<Direction>),
@@ -77,6 +78,10 @@ impl Criterion {
                 wanted.iter().any(|selector| selector.matches(&end.side(flow).who.labels))
             }
             Self::Service(end, wanted) => end.service(flow).is_some_and(|own| any_pod(wanted, own)),
+            Self::Cluster(end, wanted) => {
+                let own = end.side(flow).cluster();
+                !own.is_empty() && wanted.iter().any(|cluster| cluster == own)
+            }
             Self::Identity(end, wanted) => {
                 end.side(flow).who.identity.is_some_and(|own| wanted.contains(&own))
             }

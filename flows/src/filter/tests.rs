@@ -240,6 +240,16 @@ fn finds_labels_by_selectors() {
 }
 
 #[test]
+fn finds_pods_by_their_cluster() {
+    let carried = ["k8s:io.cilium.k8s.policy.cluster=default"];
+    let flow = Flow { source: side("10.1.0.7", None, &carried, &[]), ..dropped() };
+    let names = texts(&["default", "def", ""]);
+    let found = |pick: fn(&mut FilterSpec) -> &mut Vec<String>| found(&flow, &names, pick);
+    assert_eq!(found(|spec| &mut spec.source_cluster), [true, false, false]);
+    assert_eq!(found(|spec| &mut spec.destination_cluster), [false; 3]);
+}
+
+#[test]
 fn finds_ports_protocols_and_flags() {
     let flow = dropped();
     let ports = texts(&["443", "40000"]);

@@ -303,6 +303,8 @@ impl Known {
 fn under(prefix: Prefix, labels: &Labels) -> Labels {
     let label = |source: Source, key: String| Label { key, source, value: String::new() };
     let cidr = label(Source::Other("cidr".to_owned()), prefix.to_string());
-    let world = label(Source::Reserved, "world".to_owned());
+    let world =
+        if prefix.address().is_ipv4() { Identity::WORLD_IPV4 } else { Identity::WORLD_IPV6 };
+    let world = label(Source::Reserved, world.to_string());
     labels.iter().cloned().chain([cidr, world]).collect()
 }

@@ -106,6 +106,7 @@ fn a_request_is_a_flow_with_its_url_status_latency_and_policy() {
     assert_eq!(seen["source"]["pod_name"], "client");
     assert_eq!(seen["egress_allowed_by"][0]["name"], "l7");
     let hidden = ground.told("/hidden");
+    assert_eq!(hidden["l7"]["http"]["code"], 403, "what its client got");
     assert_eq!(
         (&*hidden["verdict"].to_string(), hidden["l7"]["type"].as_str()),
         ("\"DROPPED\"", Some("REQUEST"))

@@ -132,7 +132,7 @@ fn record(access: &Access, at: usize) -> Record {
             let scheme = if access.server_name.is_some() { "https" } else { "http" };
             let header = |name: &String| ("edited-header".to_owned(), name.clone());
             Record::Http(Http {
-                code: status.filter(|_| access.fate.refused().is_none()),
+                code: *status,
                 method: method.clone(),
                 url: format!("{scheme}://{host}{path}"),
                 protocol: protocol(*version),
