@@ -86,6 +86,9 @@ pub(crate) struct Observe {
     /// Show addresses and ports, not whose they are.
     #[arg(long)]
     numeric: bool,
+    /// Say of each flow which node saw it.
+    #[arg(long)]
+    print_node_name: bool,
     #[command(flatten)]
     filters: Filters,
     /// A filter as JSON, as Hubble's API has it: flows must match one of these or the flags.
@@ -100,7 +103,7 @@ pub(crate) struct Observe {
 
 impl Observe {
     pub fn run(self, client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
-        let printer = Printer::new(output, self.output, self.numeric);
+        let printer = Printer::new(output, self.output, self.numeric, self.print_node_name);
         if self.follow && self.output == Format::Table {
             eprintln!("Error: a table has an end: with --follow use another output");
             return Ok(ExitCode::from(WRONG_USAGE));

@@ -156,6 +156,14 @@ fn each_filter_selects_what_it_says_and_its_negation_the_rest() {
     story.check(&["-l", "k8s:app in (other,nobody)"], |flow| pod(flow, "source", "other"));
     let identity = |flow: &Value, own: u64| flow["destination"]["identity"] == own;
     story.check(&["--to-identity", "world-ipv4"], |flow| identity(flow, 9));
+    story.check(&["--to-identity", "world"], |flow| identity(flow, 9) || identity(flow, 10));
+    story.check(&["--to-label", "reserved:world-ipv4"], |flow| {
+        address(flow, "destination").starts_with("203.0.113.")
+    });
+    story.check(&["--to-cluster", "default"], |flow| {
+        text(flow, "destination", "cluster_name") == "default"
+    });
+    story.check(&["--from-all-namespaces"], |flow| !text(flow, "source", "namespace").is_empty());
     story.check(&["--to-fqdn", "*.example.com"], |flow| named(flow, "www.example.com"));
     story.check(&["--fqdn", "www.example.com"], |flow| named(flow, "www.example.com"));
     story.check(&["--ip", "203.0.113.12"], |flow| address(flow, "destination") == "203.0.113.12");
@@ -164,7 +172,9 @@ fn each_filter_selects_what_it_says_and_its_negation_the_rest() {
     });
     story.check(&["--port", "443"], |flow| port(flow, "destination_port") == 443);
     story.check(&["--to-port", "53"], |flow| port(flow, "destination_port") == 53);
-    story.check(&["--ip-version", "v4"], |flow| flow["IP"]["ipVersion"] == "IPv4");
+    for v4 in [&["--ip-version", "v4"][..], &["-4"]] {
+        story.check(v4, |flow| flow["IP"]["ipVersion"] == "IPv4");
+    }
     let interface = story.lab.pod(CLIENT).host_interface();
     story.check(&["--interface", interface], |flow| flow["interface"]["name"] == interface);
     let uuid = story.flows(&[])[0]["uuid"].as_str().unwrap().to_owned();
@@ -231,6 +241,15 @@ fn every_form_tells_the_same_with_reason_and_policy() {
     let table = print("table", &denied);
     let header: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(header, ["TIMESTAMP", "SOURCE", "DESTINATION", "TYPE", "VERDICT", "SUMMARY"]);
+    let node = nix::unistd::gethostname().unwrap().into_string().unwrap();
+    for (form, place) in [
+        ("compact", format!(" [{node}]: default/client:")),
+        ("dict", format!("       NODE: {node}\n")),
+        ("table", format!("   {node} ")),
+    ] {
+        let text = print(form, &[&denied[..], &["--print-node-name"]].concat());
+        assert!(text.contains(&place), "{text}");
+    }
     let numeric = print("compact", &["--numeric", "--verdict", "forwarded", "--to-port", "80"]);
     assert!(!numeric.contains("default/client:") && numeric.contains(":80 "), "{numeric}");
     assert_eq!(
@@ -393,6 +412,14 @@ fn a_client_that_is_not_ours_sees_the_same() {
     let ours =
         observe(&story.daemon, &[&["--all", "--until", &story.until], &filters[..]].concat());
     assert_eq!(call("GetFlows", &request), ours);
+    // As Hubble's own client asks, which prints policies and leaves them out of its mask.
+    let usual = json!({
+        "until": story.until,
+        "whitelist": [{"verdict": ["FORWARDED"], "source_pod": [CLIENT], "protocol": ["tcp"]}],
+        "field_mask": "verdict,eventType",
+    });
+    let usual = call("GetFlows", &usual);
+    assert_eq!(usual[0]["flow"]["egress_allowed_by"][0]["name"], "one-name", "{usual:?}");
     let masked = json!({
         "until": story.until,
         "whitelist": [{"verdict": ["DROPPED"], "source_pod": [CLIENT]}],

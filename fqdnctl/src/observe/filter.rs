@@ -7,7 +7,7 @@ mod flag;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use hubble::proto::flow::FlowFilter;
+use hubble::proto::flow::{FlowFilter, IpVersion};
 
 use flag::Given;
 
@@ -76,12 +76,34 @@ impl Ends {
                 self.namespaces.push(String::new());
                 return Ok(());
             }
+            Given::FromAllNamespaces => {
+                self.source_namespaces.push(String::new());
+                return Ok(());
+            }
+            Given::ToAllNamespaces => {
+                self.destination_namespaces.push(String::new());
+                return Ok(());
+            }
+            Given::Ipv4 => {
+                self.add_version(IpVersion::IPv4);
+                return Ok(());
+            }
+            Given::Ipv6 => {
+                self.add_version(IpVersion::IPv6);
+                return Ok(());
+            }
             Given::Either(flag) => (flag.source, flag.destination),
             Given::From(flag, _) => (flag.source, flag.source),
             Given::To(flag, _) => (flag.destination, flag.destination),
         };
         source(&mut self.source, &text)?;
         destination(&mut self.destination, &text)
+    }
+
+    fn add_version(&mut self, version: IpVersion) {
+        for filter in [&mut self.source, &mut self.destination] {
+            filter.ip_version.push(version.into());
+        }
     }
 
     fn into_filters(mut self) -> Vec<FlowFilter> {

@@ -16,14 +16,15 @@ pub(super) struct Printer<'a> {
     output: &'a Output,
     format: Format,
     numeric: bool,
+    names_node: bool,
     /// A table's rows, which are as wide as the widest of them.
     rows: Vec<Vec<Cell>>,
     printed: u64,
 }
 
 impl<'a> Printer<'a> {
-    pub fn new(output: &'a Output, format: Format, numeric: bool) -> Self {
-        Self { output, format, numeric, rows: Vec::new(), printed: 0 }
+    pub fn new(output: &'a Output, format: Format, numeric: bool, names_node: bool) -> Self {
+        Self { output, format, numeric, names_node, rows: Vec::new(), printed: 0 }
     }
 
     /// Prints what the server has said, or keeps it for the table's end.
@@ -49,8 +50,11 @@ impl<'a> Printer<'a> {
     /// Prints what was kept.
     pub fn finish(&mut self) -> io::Result<()> {
         if self.format == Format::Table {
-            let header = ["TIMESTAMP", "SOURCE", "DESTINATION", "TYPE", "VERDICT", "SUMMARY"];
-            return self.output.table(&header, std::mem::take(&mut self.rows), "No flows.");
+            let header =
+                ["TIMESTAMP", "NODE", "SOURCE", "DESTINATION", "TYPE", "VERDICT", "SUMMARY"];
+            let header = header.into_iter().filter(|&name| self.names_node || name != "NODE");
+            let rows = std::mem::take(&mut self.rows);
+            return self.output.table(&header.collect::<Vec<_>>(), rows, "No flows.");
         }
         Ok(())
     }
@@ -60,7 +64,7 @@ impl<'a> Printer<'a> {
         self.printed += 1;
         match self.format {
             Format::Table => {
-                self.rows.push(row(&line));
+                self.rows.push(self.row(&line));
                 Ok(())
             }
             Format::Dict => self.dict(&line),
@@ -73,7 +77,11 @@ impl<'a> Printer<'a> {
     fn compact(&self, line: &Line<'_>) -> io::Result<()> {
         let mut text = self.output.text();
         let (left, arrow, right) = line.ends();
-        text.plain(stamp(line.flow.time.as_ref())).plain(": ");
+        text.plain(stamp(line.flow.time.as_ref()));
+        if self.names_node {
+            text.plain(" [").plain(&*line.flow.node_name).plain("]");
+        }
+        text.plain(": ");
         text.put(Tone::Accent, left.name).plain(" ").put(Tone::Faint, left.identity);
         text.plain(" ").plain(arrow).plain(" ");
         text.put(Tone::Accent, right.name).plain(" ").put(Tone::Faint, right.identity);
@@ -102,6 +110,7 @@ impl<'a> Printer<'a> {
         let policies = line.policies().join(", ");
         for (key, value) in [
             ("TIMESTAMP", stamp(line.flow.time.as_ref())),
+            ("NODE", if self.names_node { line.flow.node_name.clone() } else { String::new() }),
             ("SOURCE", line.source().name),
             ("DESTINATION", line.destination().name),
             ("TYPE", line.kind()),
@@ -117,17 +126,18 @@ impl<'a> Printer<'a> {
         }
         text.print()
     }
-}
 
-fn row(line: &Line<'_>) -> Vec<Cell> {
-    vec![
-        Cell::new(stamp(line.flow.time.as_ref())),
-        Cell::new(line.source().name),
-        Cell::new(line.destination().name),
-        Cell::new(line.kind()),
-        Cell::toned(line.verdict(), tone(line, line.verdict())),
-        Cell::new(line.summary()),
-    ]
+    fn row(&self, line: &Line<'_>) -> Vec<Cell> {
+        let node = self.names_node.then(|| Cell::new(&*line.flow.node_name));
+        let rest = [
+            Cell::new(line.source().name),
+            Cell::new(line.destination().name),
+            Cell::new(line.kind()),
+            Cell::toned(line.verdict(), tone(line, line.verdict())),
+            Cell::new(line.summary()),
+        ];
+        [Cell::new(stamp(line.flow.time.as_ref()))].into_iter().chain(node).chain(rest).collect()
+    }
 }
 
 /// Verdicts have colours, so that drops are seen.

@@ -74,14 +74,19 @@ pub(super) fn event_type(text: &str) -> Result<EventTypeFilter, String> {
     })
 }
 
-/// A number, or the name of a reserved identity.
-pub(super) fn identity(text: &str) -> Result<u32, String> {
+/// A number, or the name of a reserved identity. The world has an identity for each family beside
+/// the one that is of both.
+pub(super) fn identities(text: &str) -> Result<Vec<u32>, String> {
+    const WORLD: [Identity; 3] = [Identity::WORLD, Identity::WORLD_IPV4, Identity::WORLD_IPV6];
     if let Ok(number) = text.parse() {
-        return Ok(number);
+        return Ok(vec![number]);
+    }
+    if text == "world" {
+        return Ok(WORLD.map(|identity| identity.0).to_vec());
     }
     let reserved = (1..Identity::first(model::Scope::Labels).0).map(Identity);
     let found = reserved.into_iter().find(|identity| identity.to_string() == text);
-    found.map(|identity| identity.0).ok_or_else(|| {
+    found.map(|identity| vec![identity.0]).ok_or_else(|| {
         "write a number, or world, host, remote-node, kube-apiserver and the like".to_owned()
     })
 }
@@ -168,9 +173,10 @@ mod tests {
 
     #[test]
     fn identities_have_numbers_or_reserved_names() {
-        assert_eq!(identity("world"), Ok(2));
-        assert_eq!(identity("300"), Ok(300));
-        assert!(identity("nobody").is_err());
+        assert_eq!(identities("world"), Ok(vec![2, 9, 10]));
+        assert_eq!(identities("world-ipv6"), Ok(vec![10]));
+        assert_eq!(identities("300"), Ok(vec![300]));
+        assert!(identities("nobody").is_err());
     }
 
     #[test]

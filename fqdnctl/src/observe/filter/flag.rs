@@ -32,6 +32,11 @@ pub(super) enum Given {
     FromNamespace,
     ToNamespace,
     AllNamespaces,
+    FromAllNamespaces,
+    ToAllNamespaces,
+    /// Only this version of IP.
+    Ipv4,
+    Ipv6,
     /// Of either end, or of the flow.
     Either(&'static Flag),
     /// Of the source, and the flag's name then.
@@ -45,6 +50,16 @@ macro_rules! push {
     ($field:ident, $parse:expr) => {
         |filter, text| {
             filter.$field.push($parse(text)?);
+            Ok(())
+        }
+    };
+}
+
+/// The same of all that is parsed.
+macro_rules! extend {
+    ($field:ident, $parse:expr) => {
+        |filter, text| {
+            filter.$field.extend($parse(text)?);
             Ok(())
         }
     };
@@ -75,7 +90,9 @@ const FLAGS: &[Flag] = &[
     Flag::of_ends(["port", "from-port", "to-port"], "PORT", "A port",
         push!(source_port, text), push!(destination_port, text)),
     Flag::of_ends(["identity", "from-identity", "to-identity"], "IDENTITY", "A security identity: a number, or world, host, ...",
-        push!(source_identity, value::identity), push!(destination_identity, value::identity)),
+        extend!(source_identity, value::identities), extend!(destination_identity, value::identities)),
+    Flag::of_ends(["cluster", "from-cluster", "to-cluster"], "CLUSTER", "Pods of a cluster, by its name",
+        push!(source_cluster_name, text), push!(destination_cluster_name, text)),
     Flag::of_flow("dns-query", "REGEX", "A name that was asked for", push!(dns_query, text)),
     Flag::of_flow("http-status", "CODE", "An HTTP status: 404, 5+", push!(http_status_code, text)),
     Flag::of_flow("http-method", "METHOD", "An HTTP method", push!(http_method, text)),
@@ -151,6 +168,10 @@ impl Given {
             Self::FromNamespace,
             Self::ToNamespace,
             Self::AllNamespaces,
+            Self::FromAllNamespaces,
+            Self::ToAllNamespaces,
+            Self::Ipv4,
+            Self::Ipv6,
         ];
         let of_flag = |flag: &'static Flag| {
             let of_end = flag.of_end.map(|[from, to]| [Self::From(flag, from), Self::To(flag, to)]);
@@ -167,6 +188,10 @@ impl Given {
             Self::FromNamespace => "from-namespace",
             Self::ToNamespace => "to-namespace",
             Self::AllNamespaces => "all-namespaces",
+            Self::FromAllNamespaces => "from-all-namespaces",
+            Self::ToAllNamespaces => "to-all-namespaces",
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
             Self::Either(flag) => flag.name,
             Self::From(_, name) | Self::To(_, name) => name,
         }
@@ -189,6 +214,10 @@ impl Given {
             Self::AllNamespaces => {
                 bare(arg.short('A')).help("Pods and services without a namespace are of any one")
             }
+            Self::FromAllNamespaces => bare(arg).help("The same, of the source"),
+            Self::ToAllNamespaces => bare(arg).help("The same, of the destination"),
+            Self::Ipv4 => bare(arg.short('4')).help("Only IPv4"),
+            Self::Ipv6 => bare(arg.short('6')).help("Only IPv6"),
             Self::Either(flag) => {
                 let arg = flag.valued(arg).help(flag.help);
                 let arg = flag.short.into_iter().fold(arg, Arg::short);

@@ -58,12 +58,12 @@ fn a_filter_about_one_end_holds_whatever_the_other_filters_are_about() {
     };
     let one = ["--from-pod", "shop/web", "--to-fqdn", "*.stripe.com"];
     assert_eq!(allowed(&one), std::slice::from_ref(&filter));
-    let both = allowed(&[&one[..], &["--identity", "world"]].concat());
+    let both = allowed(&[&one[..], &["--identity", "host"]].concat());
     assert_eq!(
         both,
         [
-            FlowFilter { source_identity: vec![2], ..filter.clone() },
-            FlowFilter { destination_identity: vec![2], ..filter }
+            FlowFilter { source_identity: vec![1], ..filter.clone() },
+            FlowFilter { destination_identity: vec![1], ..filter }
         ]
     );
 }
@@ -126,4 +126,18 @@ fn a_value_that_is_none_is_named_with_its_flag() {
         error.contains("'perhaps' for '--verdict <VERDICT>'") && error.contains("dropped"),
         "{error}"
     );
+}
+
+#[test]
+fn short_flags_and_all_namespaces_mean_what_hubbles_do() {
+    let v4 = FlowFilter { ip_version: vec![1], ..FlowFilter::default() };
+    assert_eq!(allowed(&["-4"]), [v4]);
+    let both = FlowFilter { ip_version: vec![1, 2], ..FlowFilter::default() };
+    assert_eq!(allowed(&["--ipv4", "--ipv6"]), [both]);
+    let from = FlowFilter { source_pod: texts(&["/"]), ..FlowFilter::default() };
+    assert_eq!(allowed(&["--from-all-namespaces"]), [from]);
+    let to = FlowFilter { destination_pod: texts(&["/web"]), ..FlowFilter::default() };
+    assert_eq!(allowed(&["--to-all-namespaces", "--to-pod", "web"]), [to]);
+    let cluster = FlowFilter { source_cluster_name: texts(&["east"]), ..FlowFilter::default() };
+    assert_eq!(allowed(&["--from-cluster", "east"]), [cluster]);
 }
