@@ -2,8 +2,13 @@
 //! by its uid, and one of them lives in its network namespace.
 //!
 //! A process of a pod may make itself further namespaces, so the one that counts is the oldest
-//! process's: the sandbox's own. A process's number may be another's by the time it is used; what
-//! counts is therefore where the namespace is mounted, and its process only where it is not.
+//! process's: the sandbox's own. Where the runtime keeps no process for the sandbox, as CRI-O does
+//! not, the oldest one is a container's, which may have left; so a namespace that the runtime
+//! mounted counts before one that it did not. What watches containers from a pod's cgroup lives in
+//! the node's network, and counts for nothing.
+//!
+//! A process's number may be another's by the time it is used; what is given is therefore where the
+//! namespace is mounted, and its process only where it is not.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,14 +47,14 @@ pub(super) fn read(root: &Path) -> Result<Sandboxes, RuntimeError> {
     let mounted = mounted();
     let mut sandboxes = BTreeMap::new();
     for (uid, cgroup) in pods {
-        let Some(pid) = oldest(&cgroup, &mut left) else { continue };
-        let process = Path::new("/proc").join(pid.to_string()).join("ns/net");
-        let Ok(there) = inode(&process) else { continue };
-        // The process may have ended, and its number be another's.
-        if there == own || !processes(&cgroup, 0, &mut left).contains(&pid) {
+        let living = processes(&cgroup, 0, &mut left).into_iter().filter_map(Process::look);
+        let Some(process) = counting(living, own, &mounted) else { continue };
+        // It may have ended, and its number be another's.
+        if !processes(&cgroup, 0, &mut left).contains(&process.pid) {
             continue;
         }
-        let namespace = mounted.get(&there).cloned().unwrap_or(process);
+        let namespace = mounted.get(&process.namespace).cloned();
+        let namespace = namespace.unwrap_or_else(|| namespace_of(process.pid));
         sandboxes.insert(uid, Sandbox { pod: None, namespace });
     }
     Ok(Sandboxes(sandboxes))
@@ -105,10 +110,36 @@ fn pod_uid(name: &str) -> Option<String> {
     (legal && !uid.is_empty()).then_some(uid)
 }
 
-/// The process that has lived longest.
-fn oldest(cgroup: &Path, left: &mut usize) -> Option<u32> {
-    let started = |pid: &u32| Some((start_time(*pid)?, *pid));
-    processes(cgroup, 0, left).iter().filter_map(started).min().map(|(_, pid)| pid)
+/// The process whose namespace is the pod's.
+fn counting(
+    living: impl Iterator<Item = Process>,
+    own: Inode,
+    mounted: &BTreeMap<Inode, PathBuf>,
+) -> Option<Process> {
+    let inside = living.filter(|process| process.namespace != own);
+    inside.min_by_key(|process| {
+        (!mounted.contains_key(&process.namespace), process.started, process.pid)
+    })
+}
+
+/// A process of a pod's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Process {
+    pid: u32,
+    started: u64,
+    namespace: Inode,
+}
+
+impl Process {
+    /// Nothing of one that has ended.
+    fn look(pid: u32) -> Option<Self> {
+        let namespace = inode(&namespace_of(pid)).ok()?;
+        Some(Self { pid, started: start_time(pid)?, namespace })
+    }
+}
+
+fn namespace_of(pid: u32) -> PathBuf {
+    Path::new("/proc").join(pid.to_string()).join("ns/net")
 }
 
 /// When a process began: the 22nd field of its stat, after a name that may hold anything.
@@ -182,5 +213,25 @@ mod tests {
         for name in ["system.slice", "kubepods-besteffort.slice", "pod", "pod.."] {
             assert_eq!(pod_uid(name), None, "{name}");
         }
+    }
+    #[test]
+    fn the_namespace_that_counts_is_the_oldest_that_the_runtime_mounted_and_never_the_nodes_own() {
+        const NODE: Inode = (4, 1);
+        const POD: Inode = (4, 2);
+        const INNER: Inode = (4, 3);
+        let process = |pid, started, namespace| Process { pid, started, namespace };
+        let counts = |living: &[Process], mounted: &[Inode]| {
+            let mounted = mounted.iter().map(|own| (*own, "/run/netns/pod".into())).collect();
+            counting(living.iter().copied(), NODE, &mounted).map(|process| process.pid)
+        };
+        let [monitor, main, child] =
+            [process(7, 10, NODE), process(8, 11, POD), process(9, 12, INNER)];
+        assert_eq!(counts(&[child, main, monitor], &[]), Some(8));
+        assert_eq!(counts(&[child, main, monitor], &[NODE, POD]), Some(8));
+        // The first process has left for a namespace of its own.
+        let [left, stayed] = [process(8, 11, INNER), process(9, 12, POD)];
+        assert_eq!(counts(&[left, stayed], &[POD]), Some(9));
+        assert_eq!(counts(&[left, stayed], &[]), Some(8));
+        assert_eq!(counts(&[monitor], &[NODE]), None);
     }
 }

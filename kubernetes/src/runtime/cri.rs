@@ -34,7 +34,8 @@ pub(super) struct Cri {
     known: BTreeMap<String, Option<PathBuf>>,
 }
 
-/// What containerd and CRI-O say of a sandbox beyond the interface's own fields.
+/// What containerd and CRI-O say of a sandbox beyond the interface's own fields. CRI-O has a process
+/// for those sandboxes alone whose containers share their processes, unless told otherwise.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Info {
@@ -134,7 +135,8 @@ impl Cri {
 }
 
 /// The network namespace that a runtime's account of a sandbox names: where it is mounted, or
-/// that of the sandbox's first process.
+/// that of the sandbox's first process. Of a pod in the node's own network containerd names none,
+/// and CRI-O a mount of the node's.
 fn namespace(info: &str) -> Option<PathBuf> {
     let info: Info = serde_json::from_str(info).ok()?;
     let named = info.runtime_spec.linux.namespaces.into_iter();
@@ -157,8 +159,42 @@ mod tests {
         let running =
             r#"{"pid": 7, "runtimeSpec": {"linux": {"namespaces": [{"type": "network"}]}}}"#;
         assert_eq!(namespace(running), Some("/proc/7/ns/net".into()));
-        // The node's own network is no entry at all.
         assert_eq!(namespace(r#"{"pid": 7, "runtimeSpec": {"linux": {"namespaces": []}}}"#), None);
         assert_eq!(namespace("not json"), None);
+    }
+
+    /// CRI-O's account of a sandbox, as 1.36 gives it, with a process for it or without; the rest
+    /// of its specification is shortened.
+    fn crio(process: &str, user: &str) -> String {
+        let place = |kind: &str| format!("/var/run/{kind}/0f5c8f1e-6a1b-4c58-9a53-d1f0a7c8e2b4");
+        format!(
+            r#"{{{process}"runtimeSpec": {{
+                "ociVersion": "1.3.0",
+                "process": {{"user": {{"uid": 0, "gid": 0}}, "args": ["/pause"], "cwd": "/",
+                    "oomScoreAdj": -998}},
+                "root": {{"path": "/var/lib/containers/storage/overlay/c4/merged",
+                    "readonly": true}},
+                "hostname": "web-0",
+                "mounts": [{{"destination": "/proc", "type": "proc", "source": "proc"}}],
+                "annotations": {{"io.kubernetes.cri-o.HostNetwork": "false",
+                    "io.kubernetes.cri-o.Namespace": "shop", "spoofed.crio.io": "true"}},
+                "linux": {{"cgroupsPath": "kubepods-podu1.slice:crio:c4", "namespaces": [
+                    {{"type": "pid"}}, {{"type": "network", "path": "{}"}},
+                    {{"type": "ipc", "path": "{}"}}, {{"type": "uts", "path": "{}"}},
+                    {{"type": "mount"}}{user}]}}}}}}"#,
+            place("netns"),
+            place("ipcns"),
+            place("utsns"),
+        )
+    }
+
+    #[test]
+    fn crio_mounts_the_namespace_of_each_sandbox_whether_it_has_a_process_or_a_user_of_its_own() {
+        let netns = PathBuf::from("/var/run/netns/0f5c8f1e-6a1b-4c58-9a53-d1f0a7c8e2b4");
+        let process = r#""image": "registry.example.com/pause:3", "pid": 4711, "#;
+        let user = r#", {"type": "user", "path": "/var/run/userns/0f5c8f1e"}"#;
+        for account in [crio("", ""), crio(process, ""), crio("", user)] {
+            assert_eq!(namespace(&account), Some(netns.clone()), "{account}");
+        }
     }
 }
