@@ -13,7 +13,7 @@ type Snapshots = watch::Receiver<Arc<Node>>;
 async fn until(what: &str, snapshots: &mut Snapshots, is_so: impl Fn(&Node) -> bool) -> Arc<Node> {
     let start = Instant::now();
     let waiting = snapshots.wait_for(|node| is_so(node));
-    let node = tokio::time::timeout(Duration::from_secs(10), waiting)
+    let node = tokio::time::timeout(Duration::from_secs(60), waiting)
         .await
         .unwrap_or_else(|_| panic!("never seen: {what}"))
         .expect("the watch goes on")
