@@ -4,7 +4,7 @@ use std::{
     io::{self, ErrorKind},
     mem::MaybeUninit,
     net::{IpAddr, SocketAddr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -12,12 +12,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::{
     namespace::{Namespace, NamespaceError},
     packet::Packet,
-    probe::{FIRST_PACKET, Reach},
+    probe::Reach,
 };
 
 /// What tells our answers from those to others on the same machine.
 const IDENTIFIER: u16 = 0xf9d4;
 const LARGEST: usize = 2_048;
+/// How long an answer may take, which the other side's kernel gives.
+const ANSWER: Duration = Duration::from_millis(900);
 
 impl Reach {
     /// Sends one echo request from inside `namespace`.
@@ -38,7 +40,7 @@ fn ping(to: IpAddr) -> io::Result<()> {
     let start = Instant::now();
     let mut buffer = [MaybeUninit::uninit(); LARGEST];
     loop {
-        let left = FIRST_PACKET.saturating_sub(start.elapsed());
+        let left = ANSWER.saturating_sub(start.elapsed());
         if left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }

@@ -18,10 +18,16 @@ use crate::{
     wait::{TimedOut, wait_until},
 };
 
-/// Shorter than the second after which TCP would send its SYN again: what is not open by then has
-/// lost its first packet.
-pub(crate) const FIRST_PACKET: Duration = Duration::from_millis(900);
+/// What is not open by then has lost its first packet. The kernels of both sides open a connection,
+/// so it takes no time; and it is given up long before the second after which TCP would send its SYN
+/// again, so that a probe is one packet on a busy machine, too.
+const FIRST_PACKET: Duration = Duration::from_millis(500);
+/// How long the program on the other side may take to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How long a transfer has stood still when it is over.
 const STALLED: Duration = Duration::from_millis(1_500);
+/// How long the rest of a transfer may take to come.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What came of trying to reach an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +66,13 @@ impl Reach {
 fn echo_datagram(to: IpAddr) -> io::Result<()> {
     let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any)?;
-    socket.set_read_timeout(Some(FIRST_PACKET))?;
+    socket.set_read_timeout(Some(ANSWER))?;
     socket.connect((to, Ports::ECHO))?;
     socket.send(b"?")?;
     socket.recv(&mut [0; 1]).map(drop)
 }
 
-/// A transfer that goes on for a minute: the other side sends a line every 100 ms.
+/// A transfer that goes on for ten minutes: the other side sends a line every 100 ms.
 #[derive(Debug)]
 pub struct Transfer {
     stream: TcpStream,
@@ -103,10 +109,10 @@ impl Transfer {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until more has arrived than by now; at 10 lines a second, 1.5 s is long.
+    /// Waits until more has arrived than by now: 10 lines a second are sent.
     pub fn goes_on(&self) -> Result<Duration, TimedOut> {
         let before = self.received();
-        wait_until("more of the transfer", STALLED, || self.received() > before)
+        wait_until("more of the transfer", PATIENCE, || self.received() > before)
     }
 
     /// Waits, within `limit`, for a moment from which nothing arrives any more.

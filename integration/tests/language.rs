@@ -13,7 +13,7 @@ use integration::{
     Transfer, ip, soon,
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 const NOTHING: [&str; 0] = [];
 const OPEN: [Reach; 2] = [Reach::Open; 2];
 const SILENT: [Reach; 2] = [Reach::Silent; 2];
@@ -417,7 +417,7 @@ fn another_backend_is_enforced_at_once_and_the_old_one_cut() {
     bench.lab.service(&spec.backends(&FURTHER.map(ip))).unwrap();
     let at_once = |address: &str| {
         let to = SocketAddr::new(ip(address), 80);
-        TcpStream::connect_timeout(&to, Duration::from_millis(20)).is_ok()
+        TcpStream::connect_timeout(&to, Duration::from_millis(100)).is_ok()
     };
     soon("a change of backends enforced", || {
         bench.client().namespace().run(|| FURTHER.iter().all(|own| at_once(own))).unwrap()

@@ -18,8 +18,9 @@ const CLIENT: &str = "default/client";
 const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
 const ACK: u8 = 0x10;
-const SECOND: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Shorter than the second after which TCP would send its SYN again.
+const FIRST_PACKET: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two ports of one network, all of another, and any name of the cluster's and one outside server.
 const POLICY: &str = r#"
@@ -359,7 +360,7 @@ fn a_late_packet_from_outside_reopens_no_denied_flow() {
         soon("it is open", || client.echo(remote.ip()) == Reach::Open);
         let local = SocketAddr::new(own, 4008);
         let socket = client.namespace().run(|| UdpSocket::bind(local)).unwrap().unwrap();
-        socket.set_read_timeout(Some(SECOND)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.send_to(b"one", remote).unwrap();
         assert_eq!(receive(&socket).unwrap(), b"one");
 
@@ -397,7 +398,7 @@ fn a_mark_of_the_pods_own_opens_nothing() {
                     let domain = Domain::for_address(to);
                     let socket = Socket::new(domain, Type::STREAM, None).unwrap();
                     socket.set_mark(mark).unwrap();
-                    socket.connect_timeout(&to.into(), SECOND / 2)
+                    socket.connect_timeout(&to.into(), FIRST_PACKET)
                 };
                 let open = SocketAddr::new(ip(SOME[family]), 80);
                 client.namespace().run(|| reach(open)).unwrap().unwrap();
@@ -414,7 +415,7 @@ fn a_mark_of_the_pods_own_opens_nothing() {
         let answered = client.namespace().run(|| {
             let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
             SockRef::from(&socket).set_mark(0x1000).unwrap();
-            socket.set_read_timeout(Some(SECOND)).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
             socket.send_to(&question, server).unwrap();
             receive(&socket).is_ok()
         });
@@ -467,7 +468,7 @@ fn is_echo_reply(packet: &[u8]) -> bool {
 fn echo(pod: &Pod, to: SocketAddr, data: &[u8]) -> Option<Vec<u8>> {
     let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = pod.namespace().run(|| UdpSocket::bind(any)).unwrap().unwrap();
-    socket.set_read_timeout(Some(SECOND)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.send_to(data, to).unwrap();
     receive(&socket).ok()
 }
