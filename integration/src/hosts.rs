@@ -40,7 +40,7 @@ use crate::{
 
 const CONNECTIONS: usize = 8_192;
 const BACKLOG: u32 = 4_096;
-const LIFETIME: Duration = Duration::from_secs(120);
+const LIFETIME: Duration = Duration::from_secs(660);
 
 /// The ports that every host serves.
 #[derive(Debug)]

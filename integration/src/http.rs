@@ -1,7 +1,7 @@
 //! The hosts' HTTP: just enough for curl, one request a connection.
 //!
 //! - `/bytes/N` sends N octets, at most 64 MiB.
-//! - `/drip` sends a line every 100 ms for a minute: a transfer that outlives what happens to the
+//! - `/drip` sends a line every 100 ms for ten minutes: a transfer that outlives what happens to the
 //!   node.
 //! - Anything else says which host was reached, at which address, from where.
 
@@ -15,7 +15,7 @@ use tokio::{
 
 const HEAD_LIMIT: usize = 8 << 10;
 const BYTES_LIMIT: usize = 64 << 20;
-const DRIPS: u32 = 600;
+const DRIPS: u32 = 6_000;
 const DRIP_PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) async fn serve(mut stream: TcpStream, banner: &str) -> io::Result<()> {

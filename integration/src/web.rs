@@ -1,7 +1,7 @@
 //! A web server of the lab as they are in the world: HTTP/1 and HTTP/2, with TLS or without, on
 //! connections that live on. It takes a port of a host's own services over.
 //!
-//! - `/drip` sends a line every 50 ms for a minute.
+//! - `/drip` sends a line every 50 ms for ten minutes.
 //! - Anything else says what was asked, by which protocol, from where, with which headers and body.
 
 use std::{
@@ -39,7 +39,7 @@ use crate::{
     namespace::Namespace,
 };
 
-const DRIPS: u32 = 1200;
+const DRIPS: u32 = 12_000;
 const DRIP_PAUSE: Duration = Duration::from_millis(50);
 /// What is kept of a request's body.
 const SHOWN: usize = 64;

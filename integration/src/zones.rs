@@ -20,7 +20,7 @@ pub const FRESH_ZONE: &str = "fresh.example.";
 
 /// How many addresses of each family the fresh names share.
 pub(crate) const FRESH_ADDRESSES: u32 = 131_070;
-const FRESH_TTL: u32 = 60;
+const FRESH_TTL: u32 = 600;
 const FRESH_V4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 const FRESH_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 0);
 
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_fresh_name_has_the_address_of_its_number() {
-        assert_eq!(fresh("f7.fresh.example."), Some(Fresh { number: 7, ttl: 60 }));
+        assert_eq!(fresh("f7.fresh.example."), Some(Fresh { number: 7, ttl: 600 }));
         assert_eq!(fresh("f7.t1.fresh.example."), Some(Fresh { number: 7, ttl: 1 }));
         assert_eq!(fresh("fresh.example."), None);
         assert_eq!(fresh("f7.afresh.example."), None);
