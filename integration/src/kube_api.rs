@@ -25,7 +25,7 @@ mod world;
 use std::{
     collections::BTreeMap,
     fmt, io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -33,6 +33,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use tokio::sync::watch;
 
 pub use error::ApiError;
@@ -65,6 +66,8 @@ pub struct KubeApi {
     authority: String,
     stop: watch::Sender<bool>,
     thread: Option<thread::JoinHandle<()>>,
+    /// Has the port while nobody listens there, so that nobody else is given it.
+    _port: Socket,
 }
 
 /// What requests and tests share.
@@ -110,8 +113,8 @@ impl KubeApi {
 
     /// Starts a server on this machine's loopback address, or inside a namespace on its own.
     pub fn start(namespace: Option<Arc<Namespace>>) -> Result<Self, KubeApiError> {
-        let listener = listen(namespace.as_deref(), ([127, 0, 0, 1], 0).into())?;
-        let address = listener.local_addr()?;
+        let (port, address) = reserve(namespace.as_deref())?;
+        let listener = listen(namespace.as_deref(), address)?;
         let authority = Authority::new("lab cluster")?;
         let acceptor = web::acceptor(&authority.issue(&["127.0.0.1", "localhost"])?)?;
         let shared = Arc::new(Shared {
@@ -128,7 +131,7 @@ impl KubeApi {
             .name("kube-api".into())
             .spawn(move || http::serve(&served, &acceptor, listener, again, stopped))?;
         let authority = authority.certificate();
-        Ok(Self { shared, address, authority, stop, thread: Some(thread) })
+        Ok(Self { shared, address, authority, stop, thread: Some(thread), _port: port })
     }
 
     /// Where it listens.
@@ -225,6 +228,22 @@ impl Drop for KubeApi {
             let _ = thread.join();
         }
     }
+}
+
+/// Takes a port of the loopback address, at which nobody listens yet.
+fn reserve(namespace: Option<&Namespace>) -> Result<(Socket, SocketAddr), KubeApiError> {
+    let take = || -> io::Result<(Socket, SocketAddr)> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        // With that set on both, another one of the same address may listen.
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok((socket, address))
+    };
+    Ok(match namespace {
+        Some(namespace) => namespace.run(take)??,
+        None => take()?,
+    })
 }
 
 fn listen(namespace: Option<&Namespace>, address: SocketAddr) -> Result<TcpListener, KubeApiError> {
