@@ -18,7 +18,7 @@ use serde_json::Value;
 
 const CLIENT: &str = "default/client";
 const OTHER: &str = "default/other";
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Everything that the daemon writes, but for the ports of its own sockets.
 const MAPS: &[&str] = &[
@@ -92,11 +92,12 @@ fn outlives(topology: Topology, attach: &str, end: impl Fn(&mut Daemon)) {
     let www = resolve(client, resolver, "www.example.com");
     let leased = resolve(client, resolver, "f1.fresh.example");
     client.ask(resolver, "shop.example.com", RecordType::A);
-    let brief = resolve(client, resolver, "f2.t1.fresh.example");
     let others = resolve(other, resolver, "f3.fresh.example");
     let mut transfers = Vec::from(www.map(|address| begun(client, address)));
     let caller = lab.outside("web").namespace();
     transfers.extend(client.addresses().map(|own| Transfer::start(caller, own).unwrap()));
+    // Last, so that its end comes after the daemon's.
+    let brief = resolve(client, resolver, "f2.t6.fresh.example");
     let (before, endpoint) = (daemon.maps(MAPS), daemon.endpoint(CLIENT));
     let questions = lab.questions().total();
     assert_eq!(daemon.drops(CLIENT), BTreeMap::new());
@@ -120,7 +121,7 @@ fn outlives(topology: Topology, attach: &str, end: impl Fn(&mut Daemon)) {
     assert!(drops["proxy-unavailable"] >= lookups, "{lookups} of {drops:?}");
     assert!(drops["lease-expired"] >= 2, "{drops:?}");
     assert_eq!(drops.len(), 3, "{drops:?}");
-    let expected = without(before, "f2.t1.fresh.example.", brief, &endpoint);
+    let expected = without(before, "f2.t6.fresh.example.", brief, &endpoint);
     soon("the kernel's state as before, less the brief lease", || daemon.maps(MAPS) == expected);
     assert_eq!(client.connect_all(&leased, Ports::HTTP), [Reach::Open; 2]);
     assert_eq!(daemon.learned(CLIENT).len(), 6);
@@ -244,7 +245,8 @@ fn a_process_that_takes_the_dead_proxys_port_gets_no_question() {
         let accepted = listeners.iter().filter(|listener| listener.accept().is_ok()).count();
         assert_eq!((got, accepted), (0, 0), "{topology:?}");
         daemon.restart().unwrap();
-        assert_eq!(daemon.dropped(CLIENT, "proxy-unavailable"), 8);
+        // A client on a busy machine sends its SYN again before it gives up.
+        assert!(daemon.dropped(CLIENT, "proxy-unavailable") >= 8);
     }
 }
 
