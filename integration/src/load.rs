@@ -8,7 +8,10 @@ use std::{
     fmt,
     io::{self, ErrorKind},
     net::{IpAddr, SocketAddr},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -48,6 +51,8 @@ pub struct Load {
     pub port: u16,
     /// After this time no further lookup begins.
     pub limit: Duration,
+    /// Nor does one once this is true.
+    pub ends: Arc<AtomicBool>,
 }
 
 impl Load {
@@ -64,6 +69,7 @@ impl Load {
             first: 0,
             port: Ports::GREET,
             limit: Duration::from_secs(60),
+            ends: Arc::default(),
         }
     }
 
@@ -96,7 +102,7 @@ impl Load {
         let resolver = Resolver::new(self.server).over_tcp(self.tcp).with_timeout(self.patience);
         let kind = if self.ipv6 { RecordType::AAAA } else { RecordType::A };
         let mut report = LoadReport::default();
-        while start.elapsed() < self.limit {
+        while start.elapsed() < self.limit && !self.ends.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= self.lookups {
                 break;

@@ -88,12 +88,14 @@ struct Lookups {
 #[derive(Debug, Default)]
 struct Outcome {
     answered: u32,
+    repeated: u32,
     lost: u32,
     longest: Duration,
 }
 
+/// After how long a question is asked again, and given up.
 const PAUSE: Duration = Duration::from_millis(200);
-const ATTEMPTS: u32 = 50;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Lookups {
     fn begin(pod: &Pod, resolver: Resolver) -> Self {
@@ -108,8 +110,10 @@ impl Lookups {
                 }
                 let name = format!("f{number}.fresh.example");
                 let begun = Instant::now();
-                let mut attempts = 0..ATTEMPTS;
-                if attempts.any(|_| is_answered(resolver, &name)) {
+                while !is_answered(resolver, &name) && begun.elapsed() < PATIENCE {
+                    outcome.repeated += 1;
+                }
+                if begun.elapsed() < PATIENCE {
                     outcome.answered += 1;
                 } else {
                     outcome.lost += 1;
