@@ -1,8 +1,9 @@
 //! Manifests as the daemon's source: what is written, changed and removed is in force within a
 //! second, and what is broken harms nothing but itself.
 //!
-//! Each change is waited for up to ten seconds, and the time that it took is printed: a machine may
-//! be busy with other things.
+//! Each change is waited for up to a minute, and the time that it took is printed: a machine may be
+//! busy with other things. What grows is written before what shrinks, so that where a change is seen
+//! in what it opens, what it closes is waited for as well.
 
 use std::{
     fs,
@@ -13,7 +14,7 @@ use std::{
 use integration::{Daemon, Lab, LabOptions, Pod, Ports, Reach, ip, soon};
 
 const CLIENT: &str = "default/client";
-const SECOND: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The echo service of one address, for the pods with this label.
 fn echo_of(name: &str, app: &str, address: &str) -> String {
@@ -54,7 +55,7 @@ fn a_policy_that_is_added_changed_or_removed_is_in_force_within_a_second() {
         lab.policy("echo", &echo_of("echo", "client", "203.0.113.11/32")).unwrap();
     });
     println!("a changed policy is in force after {changed:?}");
-    assert_eq!(client.echo(one), Reach::Silent);
+    soon("the other address is closed", || client.echo(one) == Reach::Silent);
 
     // As an editor does that writes in place.
     let changed = answered_after(client, one, || {
@@ -62,7 +63,7 @@ fn a_policy_that_is_added_changed_or_removed_is_in_force_within_a_second() {
         fs::write(file, echo_of("echo", "client", "203.0.113.10/32")).unwrap();
     });
     println!("a policy changed in place is in force after {changed:?}");
-    assert_eq!(client.echo(two), Reach::Silent);
+    soon("the other address is closed", || client.echo(two) == Reach::Silent);
 
     let removed = answered_after(client, two, || lab.remove_policy("echo").unwrap());
     println!("a policy's removal is in force after {removed:?}");
@@ -106,7 +107,7 @@ fn a_broken_document_is_named_by_its_place_and_its_last_good_version_stays() {
         assert_eq!(status["policies"], 2);
         assert_eq!(client.echo(ip("203.0.113.10")), Reach::Open);
         assert_eq!(client.echo(ip("203.0.113.20")), Reach::Silent);
-        assert_eq!(other.echo(ip("203.0.113.20")), Reach::Open);
+        soon("a neighbour's policy", || other.echo(ip("203.0.113.20")) == Reach::Open);
 
         // The others are read as if nothing were wrong.
         let took = answered_after(other, ip("203.0.113.21"), || {
@@ -196,7 +197,7 @@ fn a_namespaces_label_decides_whom_a_policy_selects() {
         lab.manifests().write("namespaces", &labels).unwrap();
     });
     println!("a namespace's new label is in force after {took:?}");
-    assert_eq!(daemon.enforcement("prod/backend"), "enforced");
+    soon("it is enforced", || daemon.enforcement("prod/backend") == "enforced");
     assert_eq!(daemon.enforcement(CLIENT), "open");
 
     let took = answered_after(backend, ip("203.0.113.10"), || {
@@ -258,7 +259,7 @@ fn answered_after(pod: &Pod, address: IpAddr, change: impl FnOnce()) -> Duration
     change();
     let start = Instant::now();
     while !echoes(&socket) {
-        assert!(start.elapsed() < 10 * SECOND, "{address} does not answer");
+        assert!(start.elapsed() < PATIENCE, "{address} does not answer");
     }
     start.elapsed()
 }
@@ -270,11 +271,11 @@ fn silent_after(pod: &Pod, address: IpAddr, change: impl FnOnce()) -> Duration {
     change();
     let start = Instant::now();
     let mut last = Duration::ZERO;
-    while start.elapsed() < last + SECOND / 2 {
+    while start.elapsed() < last + Duration::from_millis(500) {
         if echoes(&socket) {
             last = start.elapsed();
         }
-        assert!(last < 10 * SECOND, "{address} still answers");
+        assert!(last < PATIENCE, "{address} still answers");
     }
     last
 }
