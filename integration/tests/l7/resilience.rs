@@ -42,8 +42,8 @@ fn a_killed_proxy_ends_its_connections_and_is_back_within_a_second() {
     assert_eq!(ground.status(&[&url("/yes")]), 200);
     assert_eq!(ground.status(&[&url("/no")]), 403);
     let (gap, works) = (began - killed, began.elapsed());
-    assert!(gap < Duration::from_secs(20), "it was away for {gap:?}");
-    assert!(works < Duration::from_secs(10), "new connections took {works:?}");
+    assert!(gap < Duration::from_secs(30), "it was away for {gap:?}");
+    assert!(works < Duration::from_secs(30), "new connections took {works:?}");
     assert_eq!(ground.proxy(None), after);
     assert_eq!(ground.daemon.ctl_json(&["status"]).unwrap()["l7"]["restarts"], 1);
     assert_eq!(ground.web.requests(), ["GET /drip", "GET /yes"]);
@@ -77,9 +77,11 @@ fn connections_are_dropped_with_a_reason_as_long_as_there_is_no_proxy() {
     );
     assert_eq!(ground.client().connect(WWW.parse().unwrap(), PLAIN), Reach::Silent);
     assert!(ground.daemon.dropped(CLIENT, "proxy-unavailable") > 0);
-    let status = ground.daemon.ctl_json(&["status"]).unwrap();
-    let failure = status["l7"]["failure"].as_str().unwrap();
-    assert!(failure.contains("/nowhere/fqdnd-l7 cannot be started"), "{failure}");
+    soon("the reason", || {
+        let status = ground.daemon.ctl_json(&["status"]).unwrap();
+        let failure = status["l7"]["failure"].as_str().unwrap_or_default();
+        failure.contains("/nowhere/fqdnd-l7 cannot be started")
+    });
     assert_eq!(ground.web.requests(), [""; 0]);
 }
 
@@ -115,7 +117,7 @@ fn one_endpoints_connections_are_bounded_and_anothers_are_not_its_own() {
         || ground.daemon.ctl_json(&["status"]).unwrap()["l7"]["limits"]["connections"] == 1;
     soon("the limit is counted", reached);
     drop(held);
-    let room = wait_until("there is room again", Duration::from_secs(20), || {
+    let room = wait_until("there is room again", Duration::from_secs(60), || {
         ground.status(&[&url]) == 200
     });
     room.unwrap();
