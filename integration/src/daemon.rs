@@ -33,10 +33,10 @@ use crate::{
     wall_clock::WallClock,
 };
 
-/// Seconds that a daemon may take to get ready, where the machine is slower than most.
+/// Seconds that a daemon may take to get ready, where the machine is slower still.
 const READY_VARIABLE: &str = "FQDND_LAB_READY_SECONDS";
-const READY: Duration = Duration::from_secs(10);
-const STOP: Duration = Duration::from_secs(10);
+const READY: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_secs(60);
 const SHOWN_LINES: usize = 60;
 
 /// Why the daemon, or its client, did not do as it was told.

@@ -16,7 +16,7 @@ use hickory_proto::{
     serialize::binary::DecodeError,
 };
 
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(15);
 const ADVERTISED: u16 = 1232;
 
 /// Why there was no answer.
@@ -78,7 +78,7 @@ impl Resolver {
         Resolver { tcp, ..self }
     }
 
-    /// The same with another patience than 5 s.
+    /// The same with another patience than 15 s.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Resolver {
         Resolver { timeout, ..self }

@@ -11,7 +11,7 @@ use hickory_proto::op::Message;
 
 use crate::namespace::Namespace;
 
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A query with one question, as the wire has it.
 pub fn query(id: u16, name: &str, kind: u16, class: u16) -> Vec<u8> {

@@ -27,7 +27,7 @@ use nix::{
 use crate::{undo::Undo, wait::wait_until};
 
 /// How long ended processes may take to be gone.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A mount namespace that lives as long as this value.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use crate::{undo::Undo, wait::wait_until};
 /// What the names of all labs' begin with.
 pub(crate) const PREFIX: &str = "kubepods-lab-";
 /// How long ended processes may take to leave.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The cgroup above those of a lab's pods, which a runtime makes when it makes these.
 #[derive(Debug)]

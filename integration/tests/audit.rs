@@ -11,7 +11,7 @@ use integration::{
 use serde_json::Value;
 
 const CLIENT: &str = "default/client";
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A host of each family, in a range of its own each.
 const WEB: [&str; 2] = ["203.0.113.10", "2001:db8:1::10"];
 const CDN: [&str; 2] = ["198.51.100.10", "2001:db8:2::10"];

@@ -254,7 +254,7 @@ fn all(daemon: &Daemon, filters: &[&str]) -> Vec<Value> {
 /// The flows that match, as soon as there are so many; there must not be more.
 fn flows(daemon: &Daemon, filters: &[&str], count: usize) -> Vec<Value> {
     let mut found = Vec::new();
-    let waited = wait_until("flows", Duration::from_secs(10), || {
+    let waited = wait_until("flows", Duration::from_secs(60), || {
         found = all(daemon, filters);
         found.len() >= count
     });

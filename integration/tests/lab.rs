@@ -13,6 +13,7 @@ use integration::{
 };
 
 const CLIENT: &str = "default/client";
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn dig_through_the_service_address_resolves_routed_and_bridged() {
@@ -75,7 +76,7 @@ fn datagrams_come_back_from_the_address_they_went_to() {
     for address in ["203.0.113.77", "2001:db8:1::77"].map(ip) {
         let echoed = lab.pod(CLIENT).namespace().run(|| {
             let socket = UdpSocket::bind((unspecified(address), 0)).unwrap();
-            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
             // Connected: a datagram from any other address would never be received.
             socket.connect((address, Ports::ECHO)).unwrap();
             socket.send(b"hello").unwrap();
@@ -100,11 +101,10 @@ fn probes_tell_open_from_refused_from_silent() {
     let wall = "add table inet wall
         add chain inet wall forward { type filter hook forward priority 0; policy drop; }";
     assert!(lab.node().command("nft").arg(wall).status().unwrap().success());
-    transfer.ends(Duration::from_secs(5)).unwrap();
+    transfer.ends(PATIENCE).unwrap();
     assert_eq!(tcp(Ports::HTTP), Reach::Silent);
     assert!(lab.node().command("nft").arg("delete table inet wall").status().unwrap().success());
-    wait_until("the transfer again", Duration::from_secs(5), || transfer.goes_on().is_ok())
-        .unwrap();
+    wait_until("the transfer again", PATIENCE, || transfer.goes_on().is_ok()).unwrap();
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn said(output: &Output) -> String {
 
 fn greeting(address: IpAddr) -> String {
     let target = SocketAddr::new(address, Ports::GREET);
-    let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(5)).unwrap();
+    let mut stream = TcpStream::connect_timeout(&target, PATIENCE).unwrap();
     stream.write_all(b"\n").unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     let mut line = String::new();

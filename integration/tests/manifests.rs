@@ -11,7 +11,7 @@ use kubernetes::{Inventory, Manifests};
 use model::Attachment;
 use tokio::{sync::watch::Receiver, time::timeout};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn every_pod_and_service_of_a_lab_is_read_with_its_binding() {

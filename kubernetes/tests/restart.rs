@@ -10,7 +10,7 @@ use kubernetes::{FileState, Inventory, Manifests, Options};
 use tempfile::TempDir;
 
 /// How long a test waits for what should take a fraction of a second.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_file_that_broke_while_nobody_looked_has_its_last_good_version_in_force() {

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::sync::watch::Receiver;
 
 /// How long a test waits for what should take a fraction of a second.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_new_a_changed_and_a_removed_file_are_seen() {
