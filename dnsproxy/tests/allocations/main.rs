@@ -87,7 +87,7 @@ fn a_worker_at_steady_state_allocates_nothing() {
     lab.intercept(proxy.udp_ports()[0], proxy.tcp_ports()[0]);
     lab.pod.run(|| {
         let socket = UdpSocket::bind("10.0.0.2:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         socket.connect("192.0.2.53:53").unwrap();
         let made_while = |bursts| {
             let before = COUNT.load(SeqCst);

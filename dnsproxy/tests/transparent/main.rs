@@ -22,6 +22,8 @@ use lab::Lab;
 use server::{Asked, read_framed, write_framed};
 
 const SERVER: &str = "192.0.2.53:53";
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 const ADDRESSES: [&str; 2] = ["192.0.2.53", "2001:db8::53"];
 
 /// Allows everything but what is under `denied.test.` or `over.test.`, audits what is under
@@ -93,14 +95,14 @@ impl Scene {
     }
 
     fn dig(&self, arguments: &str) -> String {
-        self.lab.pod.output("dig", &format!("+tries=1 +time=9 {arguments}"))
+        self.lab.pod.output("dig", &format!("+tries=1 +time=60 {arguments}"))
     }
 
     /// A UDP socket of the pod.
     fn udp(&self, from: &'static str) -> UdpSocket {
         self.lab.pod.run(move || {
             let socket = UdpSocket::bind(from).unwrap();
-            socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
             socket.connect(SERVER).unwrap();
             socket
         })
@@ -110,7 +112,7 @@ impl Scene {
     fn tcp(&self) -> TcpStream {
         self.lab.pod.run(|| {
             let stream = TcpStream::connect(SERVER).unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
             stream.set_nodelay(true).unwrap();
             stream
         })
@@ -125,10 +127,10 @@ impl Scene {
     }
 
     /// Waits until the counts are as they should be, and says how long that took.
-    fn eventually(&self, what: &str, holds: impl Fn(&Stats) -> bool) {
+    fn eventually(&self, what: &str, mut holds: impl FnMut(&Stats) -> bool) {
         let start = Instant::now();
         while !holds(&self.stats()) {
-            assert!(start.elapsed() < Duration::from_secs(10), "{what}: {:?}", self.stats());
+            assert!(start.elapsed() < PATIENCE, "{what}: {:?}", self.stats());
             std::thread::sleep(Duration::from_millis(5));
         }
         println!("{what} after {:?}", start.elapsed());
@@ -138,10 +140,15 @@ impl Scene {
 fn options() -> Options {
     Options {
         workers: NonZeroUsize::MIN,
-        upstream_timeout: Duration::from_secs(1),
+        upstream_timeout: PATIENCE,
         max_ttl: 300,
         ..Options::default()
     }
+}
+
+/// The same, where silence is not waited for.
+fn impatient() -> Options {
+    Options { upstream_timeout: Duration::from_secs(1), ..options() }
 }
 
 fn query(id: u16, name: &str) -> Vec<u8> {
@@ -281,20 +288,20 @@ fn answers_of_four_kilobytes_arrive_in_fragments() {
 
 #[test]
 fn silence_upstream_becomes_servfail_in_time() {
-    let scene = Scene::new(options());
+    let scene = Scene::new(impatient());
     for way in ["+notcp", "+tcp"] {
         let start = Instant::now();
         let answer = scene.dig(&format!("@192.0.2.53 {way} silent.test"));
         assert!(answer.contains("status: SERVFAIL"), "{way}:\n{answer}");
-        assert!(start.elapsed() >= Duration::from_secs(1) && start.elapsed().as_secs() < 5);
+        assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
     }
     assert_eq!(scene.stats().timeouts, 2);
 }
 
 #[test]
 fn an_upstream_that_cannot_be_reached_becomes_servfail_at_once() {
-    let scene = Scene::new(Options { upstream_timeout: Duration::from_secs(8), ..options() });
-    let start = Instant::now();
+    // Whoever asks does not wait that long.
+    let scene = Scene::new(Options { upstream_timeout: 2 * PATIENCE, ..options() });
     // The node has no route there.
     let answer = scene.dig("@203.0.113.53 +notcp www.test");
     assert!(answer.contains("status: SERVFAIL") && answer.contains("EDE: 22"), "{answer}");
@@ -302,7 +309,6 @@ fn an_upstream_that_cannot_be_reached_becomes_servfail_at_once() {
     assert!(answer.contains("status: SERVFAIL"), "{answer}");
     let answer = scene.dig("@192.0.2.53 +tcp hangup.test");
     assert!(answer.contains("status: SERVFAIL"), "{answer}");
-    assert!(start.elapsed() < Duration::from_secs(7), "{:?}", start.elapsed());
     assert_eq!(scene.stats().unreachable, 3);
 }
 
@@ -372,7 +378,7 @@ fn what_is_no_plain_question_is_refused_unjudged() {
 
 #[test]
 fn a_repeated_query_is_sent_again_and_answered_once() {
-    let scene = Scene::new(Options { upstream_timeout: Duration::from_secs(8), ..options() });
+    let scene = Scene::new(options());
     let socket = scene.udp("10.0.0.2:0");
     socket.send(&query(5, "lossy.test")).unwrap();
     scene.eventually("the query is forwarded", |stats| stats.allowed == 1);
@@ -384,7 +390,7 @@ fn a_repeated_query_is_sent_again_and_answered_once() {
 
 #[test]
 fn the_queries_of_an_endpoint_in_flight_are_bounded() {
-    let scene = Scene::new(Options { in_flight_per_endpoint: 2, ..options() });
+    let scene = Scene::new(Options { in_flight_per_endpoint: 2, ..impatient() });
     let socket = scene.udp("10.0.0.2:0");
     for id in 1..=3 {
         socket.send(&query(id, "silent.test")).unwrap();
@@ -429,7 +435,7 @@ fn a_server_asked_often_gets_sockets_of_its_own_and_all_are_answered() {
 
 #[test]
 fn whoever_waits_when_the_proxy_stops_is_told() {
-    let scene = Scene::new(Options { upstream_timeout: Duration::from_secs(60), ..options() });
+    let scene = Scene::new(options());
     let socket = scene.udp("10.0.0.2:0");
     socket.send(&query(5, "silent.test")).unwrap();
     scene.eventually("the query is forwarded", |stats| stats.allowed == 1);
@@ -497,44 +503,44 @@ fn a_client_that_takes_no_answers_is_cut_off_but_not_one_whose_server_is_slow() 
         pipelined: 1024,
         ..TcpOptions::default()
     };
-    let scene = Scene::new(Options { tcp, ..options() });
+    let scene = Scene::new(Options { tcp, ..impatient() });
     let mut patient = scene.tcp();
     write_framed(&mut patient, &query(1, "silent.test"));
     assert_eq!(code(&read_framed(&mut patient).expect("an answer")), ResponseCode::ServFail);
     let mut greedy = scene.tcp();
     greedy.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
-    while scene.stats().tcp_slow == 0 && scene.stats().tcp_queries < 20_000 {
+    scene.eventually("it is cut off", |stats| {
         write_framed(&mut greedy, &query(1, "big.test"));
-    }
-    assert_eq!(scene.stats().tcp_slow, 1, "{:?}", scene.stats());
+        stats.tcp_slow == 1
+    });
 }
 
 #[test]
 fn idle_slow_broken_and_surplus_connections_are_closed() {
     let tcp = TcpOptions {
         connections_per_endpoint: 3,
-        idle_time: Duration::from_millis(1500),
+        idle_time: Duration::from_secs(5),
         message_time: Duration::from_millis(300),
         ..TcpOptions::default()
     };
     let scene = Scene::new(Options { tcp, ..options() });
-    let mut slow = scene.tcp();
-    std::io::Write::write_all(&mut slow, &[0, 40, 1]).unwrap();
-    let mut idle = scene.tcp();
-    let mut broken = scene.tcp();
+    let (mut slow, mut idle, mut broken) = (scene.tcp(), scene.tcp(), scene.tcp());
     scene.eventually("three are taken", |stats| stats.tcp_accepted == 3);
     assert_eq!(read_framed(&mut scene.tcp()), None);
-    assert_eq!(scene.stats().tcp_over_endpoint, 1);
+    scene.eventually("one is too many", |stats| stats.tcp_over_endpoint == 1);
+    std::io::Write::write_all(&mut slow, &[0, 40, 1]).unwrap();
     std::io::Write::write_all(&mut broken, &[0, 3, 1]).unwrap();
     assert_eq!(read_framed(&mut broken), None);
     assert_eq!(read_framed(&mut slow), None);
-    assert_eq!((scene.stats().tcp_broken, scene.stats().tcp_slow), (1, 1));
-    assert_eq!(scene.stats().tcp_idle, 0);
+    scene.eventually("two are cut off", |stats| (stats.tcp_broken, stats.tcp_slow) == (1, 1));
     assert_eq!(read_framed(&mut idle), None);
-    assert_eq!(scene.stats().tcp_idle, 1);
-    let mut again = scene.tcp();
-    write_framed(&mut again, &query(1, "www.test"));
-    assert!(read_framed(&mut again).is_some(), "places are free again");
+    scene.eventually("one was idle", |stats| stats.tcp_idle == 1);
+    let is_answered = || {
+        let mut again = scene.tcp();
+        write_framed(&mut again, &query(1, "www.test"));
+        read_framed(&mut again).is_some()
+    };
+    scene.eventually("places are free again", |_| is_answered());
 }
 
 #[test]

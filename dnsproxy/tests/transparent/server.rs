@@ -26,7 +26,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use super::lab::Namespace;
 
 /// How long a slow answer takes.
-pub const SLOW: Duration = Duration::from_millis(300);
+pub const SLOW: Duration = Duration::from_secs(2);
 
 /// The names that the server was asked for.
 #[derive(Clone, Default)]
