@@ -59,7 +59,7 @@ async fn a_head_that_trickles_in_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_between_requests_is_not_slow_but_not_kept_for_ever() {
-    let options = Options { request_time: 100, idle_time: 700, ..Options::default() };
+    let options = Options { request_time: 100, idle_time: 5_000, ..Options::default() };
     let stage = stage(options).await;
     let mut client = stage.connect().await;
     client.ask(get("/ok")).await;
@@ -70,7 +70,7 @@ async fn a_client_between_requests_is_not_slow_but_not_kept_for_ever() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_judgement_nothing_passes() {
-    let stage = stage(Options { judgement_time: 200, ..Options::default() }).await;
+    let stage = stage(Options { judgement_time: 2_000, ..Options::default() }).await;
     let mut living = stage.connect().await;
     living.ask(get("/ok")).await;
     stage.silence();
