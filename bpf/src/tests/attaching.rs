@@ -74,7 +74,7 @@ pub(super) fn ip(line: &str) {
     run("ip", &line.split_whitespace().collect::<Vec<_>>());
 }
 
-/// Tries something for ten seconds, and says how long it took.
+/// Tries something for a minute, and says how long it took.
 fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -82,7 +82,7 @@ fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
             println!("{what}: {:?}", start.elapsed());
             return found;
         }
-        assert!(start.elapsed() < Duration::from_secs(10), "{what}");
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -369,7 +369,7 @@ fn replies_to_connections_from_outside_pass() {
             for (_, pod) in ADDRESSES {
                 let listener = lab.pod.run(move || listen(pod, 8080));
                 let to = SocketAddr::new(pod.parse().unwrap(), 8080);
-                let mut client = TcpStream::connect_timeout(&to, Duration::from_secs(5)).unwrap();
+                let mut client = TcpStream::connect_timeout(&to, Duration::from_secs(60)).unwrap();
                 let (mut server, _) = listener.accept().unwrap();
                 client.write_all(b"question").unwrap();
                 let mut said = [0; 8];
@@ -396,7 +396,7 @@ impl Proxy {
         ip(&format!("{family} route add local default dev lo table 77"));
         let udp = UdpSocket::bind(loopback).unwrap();
         let tcp = TcpListener::bind(loopback).unwrap();
-        udp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        udp.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         // Of IPv6 sockets too: it is one bit of the socket's.
         setsockopt(&udp, sockopt::IpTransparent, &true).unwrap();
         setsockopt(&tcp, sockopt::IpTransparent, &true).unwrap();
@@ -439,8 +439,8 @@ fn queries_reach_the_proxy(lab: &Lab, fixture: &Fixture, server: &'static str) {
         said
     });
     lab.pod.run(move || {
-        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(60)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream.write_all(b"query").unwrap();
         let mut answer = [0; 6];
         stream.read_exact(&mut answer).unwrap();
@@ -503,7 +503,7 @@ fn a_living_connection_that_must_go_to_the_proxy_is_reset() {
             }
         }
         fixture.datapath().apply(&changes).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream.write_all(b"more").unwrap();
         let error = stream.read(&mut [0; 1]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);

@@ -19,7 +19,7 @@ use super::attaching::{
 use super::{Fixture, settings};
 use crate::AttachMode;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Servers that do not exist: only the proxy can have answered.
 const NOBODY: [&str; 2] = ["192.0.2.53", "2001:db8::53"];
 

@@ -148,15 +148,15 @@ fn without_a_policy_flows_are_recorded_for_when_one_comes() {
 fn a_flow_that_was_silent_for_too_long_is_gone() {
     for_each_family(|world, family| {
         let mut short = settings();
-        short.udp_idle = Duration::from_millis(50);
-        short.handshake_idle = Duration::from_millis(50);
+        short.udp_idle = Duration::from_millis(600);
+        short.handshake_idle = Duration::from_millis(600);
         world.datapath().configure(&short).unwrap();
         world.receive_udp(family, family.outside, 5000);
         world.receive_tcp(family, family.outside, 5000, SYN);
         world.receive_tcp(family, family.outside, 5001, SYN);
         assert_eq!(world.send_tcp(family, family.outside, 5001, SYN | ACK), Pass);
         assert_eq!(world.send_udp(family, family.outside, 5000), Pass);
-        std::thread::sleep(Duration::from_millis(60));
+        std::thread::sleep(Duration::from_millis(700));
         assert_eq!(world.send_udp(family, family.outside, 5000), DENIED);
         assert_eq!(world.send_tcp(family, family.outside, 5000, SYN | ACK), DENIED);
         // Both sides have spoken: the longer time holds.
