@@ -3,6 +3,9 @@
 //! One task owns this. A revision that cannot be written leaves what is enforced as it stands; the
 //! kernel's state is then read back, and the next change tries again.
 
+mod carrying_out;
+mod sweeping;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,17 +13,12 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 use bpf::Datapath;
 use engine::leases::Leases;
-use engine::{Bindings, Inventory, LocalEndpoint, Node, Plan, VerdictTable, difference};
-use model::{
-    Attachment, Change, DropReason, EndpointEntry, EndpointId, Enforcement, Identity, Interface,
-    Labels, Objects, Row, Ruling, Scope, State, TableId, changes,
-};
-use rustc_hash::FxHashSet;
-use tracing::{debug, error, warn};
+use engine::{Bindings, Inventory, LocalEndpoint, Node, difference};
+use model::{Attachment, EndpointId, Identity, Interface, Labels, Objects, State};
+use tracing::{debug, error};
 
 use crate::attached::Attached;
 use crate::attachments::Attachments;
-use crate::clock;
 use crate::names::Names;
 use crate::pending::Pending;
 use crate::source::PodInterfaces;
@@ -218,228 +216,6 @@ impl Reconciler {
             }
             same
         });
-    }
-
-    /// Carries out a plan; see [`engine::difference`] for why in this order.
-    fn carry_out(&mut self, plan: &Plan) -> Result<(), bpf::ApplyError> {
-        self.datapath.apply(&plan.difference.before)?;
-        let holders = self.names.holders(&plan.enclosed);
-        self.attachments.detach_gone(plan);
-        let mut entries: BTreeMap<EndpointId, &Change> = BTreeMap::new();
-        for change in &plan.difference.endpoints {
-            match change {
-                Change::PutEndpoint(_, entry) => {
-                    entries.insert(entry.endpoint, change);
-                }
-                other => self.datapath.apply(std::slice::from_ref(other))?,
-            }
-        }
-        for changed in changes(&self.placed, &plan.endpoints) {
-            if let Some(local) = changed.new {
-                self.place(*changed.key, local, entries.get(changed.key).copied())?;
-            }
-        }
-        // Names no longer lead to addresses that have become the cluster's.
-        for endpoint in holders {
-            let change = self.node.bump(endpoint);
-            self.datapath.apply(change.as_slice())?;
-        }
-        self.attachments.attach(plan);
-        self.names.publish(Arc::clone(&plan.snapshot));
-        let mut after = Vec::new();
-        for (endpoint, _) in &plan.gone {
-            self.names.remove(*endpoint, &mut after);
-        }
-        for (old, new) in &plan.replaced {
-            old.retire_into(new, &mut after);
-        }
-        for table in &plan.retired {
-            table.sets().clear(&mut after);
-        }
-        self.datapath.apply(&after)?;
-        self.datapath.apply(&plan.difference.after)?;
-        for endpoint in &plan.narrowed {
-            let change = self.node.bump(*endpoint);
-            self.datapath.apply(change.as_slice())?;
-        }
-        Ok(())
-    }
-
-    fn place(
-        &self,
-        id: EndpointId,
-        local: &LocalEndpoint,
-        entry: Option<&Change>,
-    ) -> Result<(), bpf::ApplyError> {
-        if !self.names.contains(id) {
-            let leases = Leases::new(id, *self.names.limits());
-            self.names.insert(id, leases, local.table.clone());
-        }
-        match (entry, self.names.goes_on_under(id, local.table.as_ref())) {
-            (None, true) => Ok(()),
-            (Some(entry), true) => self.datapath.apply(std::slice::from_ref(entry)),
-            (Some(entry), false) => self.names.switch(id, local.table.as_ref(), entry),
-            (None, false) => {
-                let entry = Change::PutEndpoint(local.interface, local.entry);
-                self.names.switch(id, local.table.as_ref(), &entry)
-            }
-        }
-    }
-
-    /// After a failed write: new endpoints stay closed, and the kernel tells what is in force.
-    fn fall_back(&mut self, plan: &Plan) {
-        let new = plan.endpoints.values().filter(|_| !self.audits);
-        for local in new {
-            if self.attachments.contains(local.interface) {
-                continue;
-            }
-            let enforcement = Enforcement::Closed(DropReason::EndpointPending);
-            let entry = EndpointEntry { enforcement, ..local.entry };
-            if let Err(error) = self.datapath.apply(&[Change::PutEndpoint(local.interface, entry)])
-            {
-                error!(%error, pod = %local.name, "a new endpoint could not be closed");
-            }
-            self.attachments.attach_one(local.interface);
-        }
-        self.placed = Objects::default();
-        let rows = self.node.rows_in_force();
-        let known = self.datapath.dump().and_then(|dump| {
-            if self.take_back(plan, &rows, &dump) { self.datapath.dump() } else { Ok(dump) }
-        });
-        match known {
-            Ok(dump) => self.node.resync(&dump),
-            Err(error) => error!(%error, "the kernel's state cannot be read back"),
-        }
-    }
-
-    /// Brings tables that were to go on to other rules back to those in force before; whether
-    /// there was anything to take back.
-    fn take_back(
-        &mut self,
-        plan: &Plan,
-        rows: &BTreeMap<TableId, BTreeMap<Row, Ruling>>,
-        dump: &State,
-    ) -> bool {
-        let is_new = |row: &&Row| {
-            let known = rows.get(&row.table).filter(|_| row.identity.scope() != Scope::Names);
-            known.is_some_and(|known| !known.contains_key(*row))
-        };
-        // What is taken out makes room for what comes back.
-        let mut changes: Vec<Change> =
-            dump.rows.keys().filter(is_new).map(|row| Change::DeleteRow(*row)).collect();
-        let gone = rows.values().flatten().filter(|(row, own)| dump.rows.get(row) != Some(*own));
-        changes.extend(gone.map(|(row, ruling)| Change::PutRow(*row, *ruling)));
-        if changes.is_empty() {
-            return false;
-        }
-        // What was let through meanwhile is judged again.
-        let judged = |local: &LocalEndpoint| {
-            local.table.as_ref().is_some_and(|table| rows.contains_key(&table.id()))
-        };
-        let judged = plan.endpoints.iter().filter(|(_, local)| judged(local));
-        changes.extend(judged.filter_map(|(id, _)| self.node.bump(*id)));
-        if let Err(error) = self.datapath.apply(&changes) {
-            error!(%error, "a policy that could not be written whole is in force in part");
-        }
-        true
-    }
-
-    fn finish(&mut self, plan: &Plan) {
-        self.planned = plan.revision.0;
-        self.applied = plan.revision.0;
-        self.applied_at = SystemTime::now();
-        let problems: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
-        for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
-            warn!(problem, "the inventory cannot be enforced as it stands");
-        }
-        self.problems = problems;
-        self.placed = self.node.endpoints().clone();
-        self.endpoints = self.placed.clone();
-        debug!(revision = self.applied, endpoints = self.endpoints.len(), "a revision is in force");
-    }
-
-    /// Has leases that ran out looked at, and name sets that none uses freed.
-    pub fn sweep(&mut self) {
-        let now = clock::now();
-        let mut due = Vec::new();
-        self.names.visit(|endpoint, leases| {
-            if leases.poll_timeout().is_some_and(|time| time <= now) {
-                due.push(endpoint);
-            }
-        });
-        for endpoint in due {
-            self.expire(endpoint);
-        }
-        self.collect_sets();
-    }
-
-    fn expire(&mut self, endpoint: EndpointId) {
-        let now = clock::now();
-        let mut live = FxHashSet::default();
-        if let Err(error) = self.datapath.live_addresses(endpoint, now, &mut live) {
-            warn!(%endpoint, %error, "flows cannot be read: no lease is taken");
-            return;
-        }
-        let written = self.names.update(endpoint, |leases, sets, changes| {
-            while leases.poll_timeout().is_some_and(|due| due <= now) {
-                leases.handle_timeout(now, |address| live.contains(address), sets, changes);
-            }
-        });
-        self.settle(endpoint, written);
-    }
-
-    /// Forgets names of one endpoint; how many.
-    pub fn forget(
-        &mut self,
-        endpoint: EndpointId,
-        matches: impl Fn(model::NameRef<'_>) -> bool,
-    ) -> usize {
-        let written = self
-            .names
-            .update(endpoint, |leases, sets, changes| leases.forget(matches, sets, changes));
-        self.settle(endpoint, written).unwrap_or(0)
-    }
-
-    fn settle<T>(
-        &mut self,
-        endpoint: EndpointId,
-        written: Option<Result<(T, bool), bpf::ApplyError>>,
-    ) -> Option<T> {
-        match written? {
-            Ok((result, revoked)) => {
-                if revoked
-                    && let Some(change) = self.node.bump(endpoint)
-                    && let Err(error) = self.datapath.apply(&[change])
-                {
-                    error!(%endpoint, %error, "an endpoint's generation cannot be written");
-                }
-                Some(result)
-            }
-            Err(error) => {
-                error!(%endpoint, %error, "leases cannot be taken out of the kernel");
-                None
-            }
-        }
-    }
-
-    fn collect_sets(&self) {
-        let limit = self.set_limit();
-        let tables = self.endpoints.values().filter_map(|local| local.table.as_ref());
-        let crowded = |table: &&Arc<VerdictTable>| table.sets().len() * 2 > limit;
-        let tables: BTreeMap<_, _> = tables.filter(crowded).map(|own| (own.id(), own)).collect();
-        for table in tables.into_values() {
-            table.sets().begin_collection();
-            let used = self.names.sets_in_use(table);
-            let mut changes = Vec::new();
-            table.sets().collect(&used, &mut changes);
-            if let Err(error) = self.datapath.apply(&changes) {
-                error!(%error, "unused name sets cannot be taken out of the kernel");
-            }
-        }
-    }
-
-    fn set_limit(&self) -> usize {
-        self.node.settings().sets_per_table
     }
 
     /// This node's endpoints.

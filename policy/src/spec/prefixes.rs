@@ -4,7 +4,8 @@ use model::Prefix;
 
 use crate::rule::{PrefixBase, PrefixPeer};
 use crate::spec::fields::{At, Check, Fields};
-use crate::spec::{check_name, selector};
+use crate::spec::metadata::check_name;
+use crate::spec::selector;
 
 /// An item of `toCIDR`.
 pub(super) fn plain(check: &mut Check, at: &At<'_>) -> Option<PrefixPeer> {
