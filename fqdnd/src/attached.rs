@@ -32,8 +32,9 @@ impl Attached {
     }
 
     /// Looks where namespaces lead: at those not found yet, and at all when links or mounts have
-    /// changed.
-    pub async fn look(&mut self, again: bool) {
+    /// changed. Says whether any leads elsewhere now.
+    pub async fn look(&mut self, again: bool) -> bool {
+        let before = self.namespaces.clone();
         let wanted: Vec<PathBuf> = self.paths().map(Path::to_owned).collect();
         let mut found = Namespaces::new();
         for path in wanted {
@@ -48,11 +49,7 @@ impl Attached {
             found.insert(path, interface);
         }
         self.namespaces = found;
-    }
-
-    /// Whether a pod's record names a namespace, which may have been mounted just now.
-    pub fn awaits_namespace(&self) -> bool {
-        self.paths().next().is_some()
+        self.namespaces != before
     }
 
     /// The pods.
@@ -70,5 +67,30 @@ impl Attached {
             Some(Attachment::Namespace(path)) => Some(path.as_path()),
             Some(Attachment::Interface(_)) | None => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_leads_where_it_led_before_is_no_change() {
+        let name = EndpointName { namespace: "default".into(), name: "web".into() };
+        let pod = Pod {
+            name: name.clone(),
+            uid: String::new(),
+            labels: [].into_iter().collect(),
+            addresses: Vec::new(),
+            extra_sources: Vec::new(),
+            attachment: Some(Attachment::Namespace("/nowhere".into())),
+            host_network: false,
+            ports: Arc::default(),
+        };
+        let mut attached = Attached::default();
+        assert!(!attached.look(true).await, "no pod's record names a namespace");
+        attached.take(&[(name, Arc::new(pod))].into_iter().collect());
+        assert!(attached.look(true).await);
+        assert!(!attached.look(true).await && !attached.look(false).await);
     }
 }

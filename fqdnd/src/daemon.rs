@@ -194,8 +194,9 @@ async fn follow(shared: &Shared, sources: &mut Sources, ending: &mut Ending) -> 
             }
             changed = mounts.changed() => {
                 changed.context("mounts are not watched any more")?;
-                if sources.attached.awaits_namespace() {
-                    update(shared, sources, true).await;
+                // Most mounts are no pod's namespace.
+                if sources.attached.look(true).await {
+                    update(shared, sources, false).await;
                 }
             }
             _ = look.tick() => pins.look(&shared.datapath),
