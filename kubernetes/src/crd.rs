@@ -40,7 +40,7 @@ pub fn definitions() -> Vec<Value> {
             namespaced: false,
             schema: schema::cidr_group(),
             status: false,
-            columns: json!([]),
+            columns: Vec::new(),
         }),
     ]
 }
@@ -48,7 +48,13 @@ pub fn definitions() -> Vec<Value> {
 fn policies(kind: &str, plural: &str, short: &[&str], namespaced: bool) -> Value {
     let condition =
         |kind: &str, field: &str| format!(".status.conditions[?(@.type=='{kind}')].{field}");
-    let column = |name: &str, path: String, priority: u8| json!({"name": name, "type": "string", "jsonPath": path, "priority": priority});
+    let column =
+        |name: &str, path: String| json!({"name": name, "type": "string", "jsonPath": path});
+    let wide = |name: &str, path: String| {
+        let mut column = column(name, path);
+        column["priority"] = 1.into();
+        column
+    };
     definition(Names {
         kind,
         plural,
@@ -57,13 +63,13 @@ fn policies(kind: &str, plural: &str, short: &[&str], namespaced: bool) -> Value
         namespaced,
         schema: schema::policy(namespaced),
         status: true,
-        columns: json!([
-            {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-            column("Valid", condition(VALID, "status"), 0),
-            column("Enforced", condition(ENFORCED, "status"), 0),
-            column("Where", condition(ENFORCED, "message"), 1),
-            column("Why", condition(VALID, "message"), 1),
-        ]),
+        columns: vec![
+            json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}),
+            column("Valid", condition(VALID, "status")),
+            column("Enforced", condition(ENFORCED, "status")),
+            wide("Where", condition(ENFORCED, "message")),
+            wide("Why", condition(VALID, "message")),
+        ],
     })
 }
 
@@ -75,7 +81,7 @@ struct Names<'a> {
     namespaced: bool,
     schema: Value,
     status: bool,
-    columns: Value,
+    columns: Vec<Value>,
 }
 
 fn definition(names: Names<'_>) -> Value {
@@ -86,8 +92,10 @@ fn definition(names: Names<'_>) -> Value {
         "served": true,
         "storage": true,
         "schema": {"openAPIV3Schema": schema},
-        "additionalPrinterColumns": columns,
     });
+    if !columns.is_empty() {
+        version["additionalPrinterColumns"] = columns.into();
+    }
     if status {
         version["subresources"] = json!({"status": {}});
     }
@@ -154,6 +162,37 @@ mod tests {
         foreign["metadata"]["labels"][CILIUM] = "1.31.12".into();
         assert_eq!(Owner::of(&foreign), Owner::Another);
         assert_eq!(Owner::of(&json!({"metadata": {}})), Owner::Another);
+    }
+
+    /// A server that leaves out what is as if it were not said takes who says it for somebody who
+    /// wants a change: two that apply the same definition would be in conflict.
+    #[test]
+    fn the_definitions_say_nothing_that_an_api_server_leaves_out() {
+        fn visit(value: &Value, path: &str) {
+            let is_nothing = match value {
+                Value::Null => true,
+                Value::Bool(value) => !value,
+                Value::Number(number) => number.as_f64() == Some(0.0) && path.ends_with("priority"),
+                Value::String(text) => text.is_empty() && !path.contains("/enum/"),
+                Value::Array(items) => items.is_empty(),
+                Value::Object(_) => false,
+            };
+            assert!(!is_nothing, "{path}: {value}");
+            match value {
+                Value::Object(fields) => {
+                    fields.iter().for_each(|(key, own)| visit(own, &format!("{path}/{key}")));
+                }
+                Value::Array(items) => {
+                    items.iter().for_each(|own| visit(own, &format!("{path}/")));
+                }
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            }
+        }
+        for definition in definitions() {
+            let spec = &definition["spec"];
+            assert!(spec["scope"].is_string());
+            visit(spec, "");
+        }
     }
 
     /// What an API server demands of a structural schema.

@@ -74,14 +74,6 @@ fn visit_fields(schema: &Value, value: &mut Value, path: &str, wrong: &mut Vec<S
             ));
         }
     }
-    for validation in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
-        let one = fields_of_which_one(validation).unwrap_or_default();
-        if !one.iter().any(|field| value.get(field).is_some()) {
-            let path = if path.is_empty() { "<nil>" } else { path.trim_start_matches('.') };
-            let message = validation["message"].as_str().unwrap_or_default();
-            wrong.push(format!("{path}: Invalid value: {message}"));
-        }
-    }
     let Some(fields) = value.as_object_mut() else { return };
     let root = path.is_empty();
     let keeps = schema["x-kubernetes-preserve-unknown-fields"] == true;
@@ -102,13 +94,6 @@ fn visit_fields(schema: &Value, value: &mut Value, path: &str, wrong: &mut Vec<S
             keeps || others == true
         }
     });
-}
-
-/// Of which fields an object must have one, by a rule `has(self.a) || has(self.b)`: others are not
-/// known here.
-pub(crate) fn fields_of_which_one(validation: &Value) -> Option<Vec<&str>> {
-    let terms = validation["rule"].as_str()?.split(" || ");
-    terms.map(|term| term.strip_prefix("has(self.")?.strip_suffix(')')).collect()
 }
 
 /// `oneOf`, `anyOf` and `not`: they take nothing out.
@@ -154,17 +139,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_rule_that_wants_one_of_some_fields_is_kept() {
-        let rule = json!({"rule": "has(self.a) || has(self.b)", "message": "a or b"});
-        let own = json!({"type": "string"});
-        let schema = json!({"type": "object", "properties": {"a": own, "b": own},
-            "x-kubernetes-validations": [rule]});
-        assert_eq!(check(&schema, &mut json!({"b": ""})), [""; 0]);
-        assert_eq!(check(&schema, &mut json!({})), ["<nil>: Invalid value: a or b"]);
-        assert_eq!(fields_of_which_one(&json!({"rule": "self.a == 1"})), None);
-    }
 
     #[test]
     fn what_does_not_fit_is_named_by_its_field_and_what_is_unknown_is_taken_out() {

@@ -353,6 +353,9 @@ impl World {
             metadata["creationTimestamp"] =
                 humantime::format_rfc3339_seconds(SystemTime::now()).to_string().into();
         }
+        if resource.kind == "CustomResourceDefinition" {
+            object["status"]["conditions"] = json!([{"type": "Established", "status": "True"}]);
+        }
         let mut unversioned = object.clone();
         unversioned["metadata"]["resourceVersion"] = Value::Null;
         let unchanged = before.as_ref().is_some_and(|old| {

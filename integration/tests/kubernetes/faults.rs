@@ -3,6 +3,7 @@
 //! Whatever it is, what was read stands, the inventory says why nothing new comes, and once it is
 //! over everything that happened meanwhile is there.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kubernetes::{Cluster, Inventory, Kind, WatchState};
@@ -41,6 +42,29 @@ async fn a_forgotten_version_is_read_anew_whichever_way_the_server_says_so() {
         assert_eq!(now.policies.len(), 1, "what went meanwhile is gone");
         watched.until_live().await;
     }
+}
+
+#[tokio::test]
+async fn a_server_that_has_just_begun_and_remembers_nothing_is_no_fault_of_its_own() {
+    let (ground, mut watched) = begin().await;
+    ground.api().fault(|faults| faults.away = true);
+    watched.until_interrupted(Kind::NetworkPolicies, "").await;
+    // Until it was tried again, and again not in vain.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    put(&ground, 2);
+    ground.api().compact();
+    ground.api().fault(|faults| faults.away = false);
+    let told = AtomicBool::new(false);
+    let is_told = |now: &Inventory| match &now.watched[&Kind::NetworkPolicies].state {
+        WatchState::Interrupted { reason } => reason.contains("too old"),
+        WatchState::Listing | WatchState::Live => false,
+    };
+    let holds = |now: &Inventory| {
+        told.fetch_or(is_told(now), Ordering::Relaxed);
+        has(now, 2)
+    };
+    watched.until("what happened meanwhile", holds).await;
+    assert!(!told.into_inner(), "it was read at once");
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 //!
 //! - After a fault the watch goes on where it stopped; only where the server does not know that
 //!   place any more is the list read anew. Until then, what was read stands.
+//! - A server that has just begun remembers nothing, and says so to everybody: that is an answer,
+//!   and not one fault more, so that the list is read at once.
 //! - Waiting grows up to half a minute and is never the same twice, so that the nodes of a cluster
 //!   do not come back all at once; what the server asks for is kept to.
 //! - A connection over which nothing comes, not even a bookmark, counts as dead.
@@ -60,6 +62,8 @@ pub(crate) struct Feed {
     /// Where the watch goes on; none where the list has to be read.
     version: Option<String>,
     pause: Pause,
+    /// The pause before the list is read anew, which grows where nothing comes of that.
+    relist: Pause,
     watched: Watched,
 }
 
@@ -111,8 +115,8 @@ impl Feed {
     /// A list that is not read yet.
     pub fn new(kind: Kind, ground: Ground, client: Client) -> Self {
         let watched = Watched::listing();
-        let pause = Pause::default();
-        Self { kind, only: None, ground, client, version: None, pause, watched }
+        let (pause, relist) = (Pause::default(), Pause::default());
+        Self { kind, only: None, ground, client, version: None, pause, relist, watched }
     }
 
     /// One Secret, which is not read yet.
@@ -240,6 +244,7 @@ impl Feed {
             }
         }
         self.pause = Pause::default();
+        self.relist = Pause::default();
         Ok(())
     }
 
@@ -280,11 +285,15 @@ impl Feed {
                 Err(error) => reason = error.to_string(),
             }
         }
-        if remedy != Remedy::Relist || self.pause.is_repeated() {
+        if remedy != Remedy::Relist || self.relist.is_repeated() {
             self.fare(WatchState::Interrupted { reason }).await?;
         }
-        let asked = if let Remedy::Wait(asked) = remedy { asked } else { None };
-        sleep(self.pause.next(asked)).await;
+        let pause = match remedy {
+            Remedy::Relist => self.relist.next(None),
+            Remedy::Wait(asked) => self.pause.next(asked),
+            Remedy::Reconnect | Remedy::Unknown => self.pause.next(None),
+        };
+        sleep(pause).await;
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Puts the definitions into a cluster, and leaves those alone that are another's.
 
 use std::fmt;
+use std::time::Duration;
 
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject};
@@ -11,6 +12,9 @@ use crate::crd::{Owner, definitions};
 
 /// Who writes, as the API server notes it.
 const MANAGER: &str = "fqdnctl";
+/// How long a server may take until it serves what it was told of, and how often it is asked.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What became of a definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +55,15 @@ pub enum InstallError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// The API server has it, and does not serve it.
+    #[error("{name}: the API server did not come to serve it within {}s", PATIENCE.as_secs())]
+    NotServed {
+        /// The definition.
+        name: String,
+    },
 }
 
-/// Installs every definition, and tells what became of each.
+/// Installs every definition, and tells what became of each once all of them are served.
 pub async fn install(access: &Access) -> Result<Vec<Installed>, InstallError> {
     let resource = ApiResource {
         group: "apiextensions.k8s.io".to_owned(),
@@ -72,7 +82,27 @@ pub async fn install(access: &Access) -> Result<Vec<Installed>, InstallError> {
         let outcome = put.map_err(refused)?;
         installed.push(Installed { name, outcome });
     }
+    for Installed { name, .. } in &installed {
+        let served = tokio::time::timeout(PATIENCE, until_served(&api, name)).await;
+        let served = served.map_err(|_| InstallError::NotServed { name: name.clone() })?;
+        let refused =
+            |source| InstallError::Refused { name: name.clone(), source: Box::new(source) };
+        served.map_err(refused)?;
+    }
     Ok(installed)
+}
+
+async fn until_served(api: &Api<DynamicObject>, name: &str) -> Result<(), kube::Error> {
+    while !is_served(&api.get(name).await?.data) {
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+fn is_served(definition: &Value) -> bool {
+    let conditions = definition["status"]["conditions"].as_array();
+    let is_established = |own: &Value| own["type"] == "Established" && own["status"] == "True";
+    conditions.into_iter().flatten().any(is_established)
 }
 
 async fn put(

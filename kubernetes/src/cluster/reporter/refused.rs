@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use crate::cluster::access::reason;
 use crate::cluster::verdict::{Verdict, Verdicts};
 
-/// How long after a refusal it is tried again.
-const WAITS: Duration = Duration::from_secs(120);
+/// How long after a refusal it is tried again. A server that has just begun may refuse for a moment
+/// whatever it knows no role for yet.
+const WAITS: Duration = Duration::from_secs(30);
 
 /// What was refused: no more than there are policies.
 #[derive(Default)]
