@@ -183,6 +183,7 @@ fn each<T>(items: &[At<'_>], read: impl FnMut(&At<'_>) -> Option<T>) -> Vec<T> {
 fn endpoints(check: &mut Check, at: &At<'_>, scope: Scope<'_>) -> Option<EndpointPeer> {
     let written = selector::read(check, at)?;
     written.warn_of_labels_left_out(check, at);
+    written.warn_of_world(check, at);
     let written = written.into_selector();
     let is_pod = || Requirement::new(&namespace_key(), Operator::Exists);
     let as_written = |selector| Some(EndpointPeer { selector, unscoped: None });

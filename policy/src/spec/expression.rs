@@ -10,6 +10,8 @@ use std::str::Chars;
 use regex_syntax::ast::parse::Parser;
 use thiserror::Error;
 
+mod unicode;
+
 /// The most that a repetition may count.
 const MAX_COUNT: u32 = 1000;
 /// The names of sets in brackets and colons.
@@ -31,6 +33,10 @@ pub(super) enum ExpressionError {
     Group(String),
     #[error("unknown set `[:{0}:]`")]
     Set(String),
+    #[error(
+        "unknown set `\\p{{{0}}}`: there are general categories such as `Lu`, and scripts such as `Greek`"
+    )]
+    Unicode(String),
     #[error("a range that ends before it begins")]
     Range,
     #[error("unclosed `[`")]
@@ -63,7 +69,7 @@ enum Escape {
     Char(char),
     /// A set of characters, as it stands within brackets; and whether all others are meant.
     Set(&'static str, bool),
-    /// A set by a Unicode name, written as RE2 does.
+    /// A set by a Unicode name, written out.
     Unicode(String),
 }
 
@@ -278,10 +284,11 @@ impl Translator<'_> {
 
     fn unicode(&mut self, kind: char) -> Result<String, ExpressionError> {
         let unknown = || ExpressionError::Escape(kind.to_string());
-        match self.rest.next().ok_or_else(unknown)? {
-            '{' => Ok(format!("\\{kind}{{{}}}", self.braced().ok_or_else(unknown)?)),
-            letter => Ok(format!("\\{kind}{letter}")),
-        }
+        let name = match self.rest.next().ok_or_else(unknown)? {
+            '{' => self.braced().ok_or_else(unknown)?,
+            letter => letter.to_string(),
+        };
+        unicode::set(&name, kind == 'P').ok_or(ExpressionError::Unicode(name))
     }
 
     fn hexadecimal(&mut self) -> Result<char, ExpressionError> {
@@ -361,6 +368,9 @@ mod tests {
             (r"\bx", r"(?-u:\b)x"),
             (r"\x{41}\x2e", r"A\."),
             (r"\Q\E", "(?:)"),
+            (r"\pN\P{Lu}", r"[\p{gc=N}][^\p{gc=Lu}]"),
+            (r"[\p{^Greek}a-z]", r"[[^\p{sc=Greek}]a-z]"),
+            (r"\P{^Greek}", r"[\p{sc=Greek}]"),
         ] {
             assert_eq!(translate(text).as_deref(), Ok(expected), "{text}");
         }
@@ -397,6 +407,10 @@ mod tests {
             r"\x",
             r"\x{110000}",
             r"\p",
+            r"\p{L",
+            r"\pX",
+            r"\p{Letter}",
+            r"[\p{sc=Greek}]",
             "+a",
             "a|*",
         ] {

@@ -54,6 +54,17 @@ impl Written {
         }
     }
 
+    /// Warns of a selector of the world by a label that addresses there do not always have in Cilium.
+    pub(super) fn warn_of_world(&self, check: &mut Check, at: &At<'_>) {
+        let is_world = |own: &Requirement| own.source == Source::Reserved && own.key == "world";
+        if self.labels.iter().chain(&self.expressions).any(is_world) {
+            let message = "asks for `reserved:world`, which in Cilium no address has in a cluster of \
+                           both IPv4 and IPv6, but `world-ipv4` or `world-ipv6`; `toEntities: \
+                           [world]` means the same everywhere";
+            check.warn(at, message);
+        }
+    }
+
     pub(super) fn into_selector(self) -> LabelSelector {
         self.labels.into_iter().chain(self.expressions).collect()
     }

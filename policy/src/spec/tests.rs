@@ -402,6 +402,28 @@ fn warns_of_labels_that_no_pod_has_in_cilium() {
 }
 
 #[test]
+fn warns_of_a_label_of_the_world_that_cilium_does_not_give_it_everywhere() {
+    let warned = |field: &str| {
+        warnings(&policy(&format!("{{endpointSelector: {{}}, egress: [{{{field}}}]}}")))
+    };
+    let expected = "asks for `reserved:world`, which in Cilium no address has in a cluster of both \
+                    IPv4 and IPv6, but `world-ipv4` or `world-ipv6`; `toEntities: [world]` means \
+                    the same everywhere";
+    let own = warned("toEndpoints: [{matchLabels: {'reserved:world': ''}}]");
+    assert!(own.len() == 1 && own[0].ends_with(expected), "{own:?}");
+    let requirement = "{key: 'reserved:world', operator: Exists}";
+    let selector = format!("toEndpoints: [{{matchExpressions: [{requirement}]}}]");
+    assert_eq!(warned(&selector).len(), 1);
+    for other in [
+        "toEntities: [world]",
+        "toEndpoints: [{matchLabels: {'reserved:world-ipv4': ''}}]",
+        "toEndpoints: [{matchLabels: {world: ''}}]",
+    ] {
+        assert_eq!(warned(other), Vec::<String>::new(), "{other}");
+    }
+}
+
+#[test]
 fn warns_of_tls_that_the_proxy_will_refuse() {
     let warned = |item: &str| -> Vec<String> {
         let policy = policy(&format!(
