@@ -3,14 +3,15 @@
 //!
 //! - An entry is made before the thing itself, so that no moment lies between.
 //! - Each entry runs exactly once: whoever takes it out of the ledger runs it.
-//! - On a signal the entries run latest first, and the process then dies of that same signal.
+//! - On a signal the entries run latest first, on the watcher's thread alone, and the process then
+//!   dies of that same signal. No entry's work owns another entry.
 
 use std::{
     collections::BTreeMap,
     io::{self, Read},
     os::fd::IntoRawFd,
     sync::{
-        Mutex, Once, PoisonError,
+        Mutex, MutexGuard, Once, PoisonError,
         atomic::{AtomicI32, Ordering},
     },
     thread,
@@ -42,13 +43,7 @@ impl Undo {
     /// Enters `work`. Once a signal has arrived nothing more is made: the caller waits for the
     /// end of the process.
     pub(crate) fn enter(work: impl FnOnce() + Send + 'static) -> Undo {
-        let mut ledger = LEDGER.lock().unwrap_or_else(PoisonError::into_inner);
-        if ledger.leaving {
-            drop(ledger);
-            loop {
-                thread::park();
-            }
-        }
+        let mut ledger = ledger_unless_leaving();
         let id = ledger.next;
         ledger.next += 1;
         ledger.entries.insert(id, Box::new(work));
@@ -58,13 +53,23 @@ impl Undo {
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        let work = {
-            let mut ledger = LEDGER.lock().unwrap_or_else(PoisonError::into_inner);
-            ledger.entries.remove(&self.0)
-        };
+        // What a signal takes away under a thread makes it fail: it must not end the process first.
+        let work = ledger_unless_leaving().entries.remove(&self.0);
         if let Some(work) = work {
             work();
         }
+    }
+}
+
+/// The ledger; once a signal has arrived, the caller waits for the end of the process.
+fn ledger_unless_leaving() -> MutexGuard<'static, Ledger> {
+    let ledger = LEDGER.lock().unwrap_or_else(PoisonError::into_inner);
+    if !ledger.leaving {
+        return ledger;
+    }
+    drop(ledger);
+    loop {
+        thread::park();
     }
 }
 
