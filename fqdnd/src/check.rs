@@ -1,16 +1,28 @@
-//! `fqdnd check`: what this machine has of what the daemon needs.
+//! `fqdnd check`: what this machine has of what the daemon needs, and what would not be enforced
+//! by the configuration.
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use kubernetes::Inventory;
 use serde::Serialize;
 
-use crate::bypass;
+use crate::config::{Config, Keys};
+use crate::{bypass, settings};
 
-/// How to print.
+/// How many audited policies are named.
+const MAX_NAMED: usize = 8;
+
+/// What to look at, and how to print.
 #[derive(clap::Args)]
 pub struct Args {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE", env = "FQDND_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    keys: Keys,
     /// The form of the report.
     #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     output: Output,
@@ -33,8 +45,9 @@ struct Line {
 }
 
 /// Prints the report; fails if anything needed is missing.
-pub fn run(args: &Args) -> ExitCode {
-    let lines = match lines() {
+pub fn run(args: Args) -> ExitCode {
+    let found = Config::load(args.config.as_deref(), args.keys).and_then(|config| lines(&config));
+    let lines = match found {
         Ok(lines) => lines,
         Err(error) => {
             eprintln!("fqdnd: {}", crate::told(&error));
@@ -59,7 +72,7 @@ const OK: &str = "ok";
 const NOTE: &str = "note";
 const MISSING: &str = "missing";
 
-fn lines() -> anyhow::Result<Vec<Line>> {
+fn lines(config: &Config) -> anyhow::Result<Vec<Line>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (machine, node) = runtime.block_on(async {
         let watcher = host::watch(host::WatchOptions::default()).await;
@@ -88,13 +101,44 @@ fn lines() -> anyhow::Result<Vec<Line>> {
             false => format!("{}; since kernel {}", feature.detail, feature.since),
         },
     });
-    Ok(findings.chain(features).chain(ways_past(&node)).collect())
+    let past = ways_past(&node, config);
+    Ok(findings.chain(features).chain(past).chain([audited(config)]).collect())
+}
+
+/// What of the policies is audited, so that it drops nothing.
+fn audited(config: &Config) -> Line {
+    let line = |status, detail| Line { status, subject: "audit".to_owned(), detail };
+    if config.audit {
+        return line(NOTE, "every policy is audited: nothing is enforced".to_owned());
+    }
+    if config.kubernetes.is_watched() {
+        let told = "by their annotation alone; `fqdnctl policy list` tells which of the cluster's";
+        return line(OK, format!("policies are audited {told}"));
+    }
+    let policies = match Inventory::read(&config.manifests, settings::policies(config)) {
+        Ok(inventory) => inventory.policies,
+        Err(error) => return line(NOTE, format!("policies cannot be looked at: {error}")),
+    };
+    let audited = policies.values().filter(|policy| policy.audited);
+    let names: Vec<String> = audited.map(|policy| policy.key.to_string()).collect();
+    if names.is_empty() {
+        return line(OK, "no policy is audited".to_owned());
+    }
+    line(NOTE, format!("audited, so that they drop nothing: {}", named(&names)))
+}
+
+fn named(names: &[String]) -> String {
+    let shown = names.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(MAX_NAMED) {
+        None | Some(0) => shown,
+        Some(more) => format!("{shown} and {more} more"),
+    }
 }
 
 /// Ways that packets of pods take past the programs, by what stands on the node's interfaces now.
-fn ways_past(node: &host::Node) -> Vec<Line> {
+fn ways_past(node: &host::Node, config: &Config) -> Vec<Line> {
     let line = |status, detail| Line { status, subject: "other programs".to_owned(), detail };
-    let mut survey = bpf::Survey::of_pins(&bpf::Options::default().pin);
+    let mut survey = bpf::Survey::of_pins(&config.bpf.pin_directory);
     let sight = match survey.look(node.links().map(|link| link.index)) {
         Ok(sight) => sight,
         Err(error) => return vec![line(NOTE, format!("they cannot be looked at: {error}"))],

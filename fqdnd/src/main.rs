@@ -89,15 +89,18 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Test what this machine has of what fqdnd needs, and say what is missing.
+    ///
+    /// It says too what by the configuration would not be enforced: which policies are audited.
     #[command(after_long_help = "\
 Examples:
   fqdnd check
+  fqdnd check --config fqdnd.yaml
   fqdnd check -o json | jq '.[] | select(.status == \"missing\")'
 
 Exit codes:
   0  all that is needed is there
   1  something is missing")]
-    Check(check::Args),
+    Check(Box<check::Args>),
     /// Take programs, maps, links, rules and routes away: nothing is enforced any more.
     ///
     /// The daemon must not be running. Of the configuration, what counts is where maps are pinned,
@@ -127,7 +130,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         None => run(cli.config.as_deref(), cli.keys),
-        Some(Command::Check(args)) => return check::run(&args),
+        Some(Command::Check(args)) => return check::run(*args),
         Some(Command::Detach(args)) => detach::run(*args),
         Some(Command::Completion { shell }) => complete(shell),
         Some(Command::Manual { directory }) => {

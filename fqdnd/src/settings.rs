@@ -59,7 +59,8 @@ pub fn reports(config: &Config) -> Option<kubernetes::Reports> {
         .then(|| kubernetes::Reports { namespace: keys.namespace.clone(), node: keys.node.clone() })
 }
 
-fn policies(config: &Config) -> policy::Options {
+/// How policies are read.
+pub fn policies(config: &Config) -> policy::Options {
     let selector_scope = match config.cluster.selector_scope {
         ScopeChoice::PolicyNamespace => policy::SelectorScope::PolicyNamespace,
         ScopeChoice::AllNamespaces => policy::SelectorScope::AllNamespaces,

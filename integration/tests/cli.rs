@@ -257,7 +257,6 @@ fn the_socket_is_for_root_alone() {
 #[test]
 fn check_tells_that_this_machine_has_what_is_needed() {
     let (_lab, daemon) = begin();
-    // It takes no configuration: it looks at the machine.
     let json = daemon.plain_command().unwrap().args(["check", "-o", "json"]).output().unwrap();
     assert_eq!(json.status.code(), Some(0), "{} {}", said(&json), erred(&json));
     let lines: Value = serde_json::from_slice(&json.stdout).unwrap();
@@ -267,6 +266,34 @@ fn check_tells_that_this_machine_has_what_is_needed() {
         assert!(matches!(line["status"].as_str(), Some("ok" | "note")), "{line}");
         assert!(!line["subject"].as_str().unwrap().is_empty(), "{line}");
     }
+}
+
+#[test]
+fn check_tells_which_policies_are_audited() {
+    let (_lab, daemon) = begin();
+    let manifests = tempfile::tempdir().unwrap();
+    let told = |flags: &[&str]| {
+        let mut check = daemon.plain_command().unwrap();
+        check.arg("check").arg("--manifests").arg(manifests.path()).args(flags);
+        let text = said(&check.output().unwrap());
+        let line = text.lines().find(|line| line.contains(" audit "));
+        line.expect("a line of it").split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let write = |name: &str, annotation: &str| {
+        let text = format!(
+            "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: {name}, namespace: \
+             prod, annotations: {{{annotation}}}}}\nspec: {{endpointSelector: {{}}, egress: [{{}}]}}\n"
+        );
+        fs::write(manifests.path().join(format!("{name}.yaml")), text).unwrap();
+    };
+    write("enforced", "");
+    assert_eq!(told(&[]), "ok audit no policy is audited");
+    (0..9).for_each(|number| write(&format!("p{number}"), "fqdnd.io/audit: 'true'"));
+    let names = (0..8).map(|number| format!("prod/p{number}")).collect::<Vec<_>>().join(", ");
+    let expected = format!("note audit audited, so that they drop nothing: {names} and 1 more");
+    assert_eq!(told(&[]), expected);
+    let all = "note audit every policy is audited: nothing is enforced";
+    assert_eq!(told(&["--audit"]), all);
 }
 
 #[test]
