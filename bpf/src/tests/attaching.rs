@@ -157,6 +157,15 @@ pub(super) fn policy(interface: Interface, bridge: Option<Interface>) -> Vec<Cha
     changes
 }
 
+/// A pod on a routed veth, with programs that enforce the policy.
+pub(super) fn enforced_on_a_veth(mode: AttachMode) -> (Lab, Fixture) {
+    let lab = Lab::new(false);
+    let fixture = Fixture::new(mode);
+    fixture.datapath().apply(&policy(lab.interface, None)).unwrap();
+    fixture.datapath().attach(lab.interface).unwrap();
+    (lab, fixture)
+}
+
 /// A pod on a bridge, with programs on both that enforce the policy.
 pub(super) fn enforced_on_a_bridge(mode: AttachMode) -> (Lab, Fixture, Interface) {
     let lab = Lab::new(true);
@@ -186,10 +195,7 @@ pub(super) fn both_places(interface: Interface, by: By) -> Vec<Attached> {
 fn what_is_attached_enforces_without_the_process_and_goes_when_it_is_told() {
     for (mode, by) in MODES {
         on_a_node(move || {
-            let lab = Lab::new(false);
-            let mut fixture = Fixture::new(mode);
-            fixture.datapath().apply(&policy(lab.interface, None)).unwrap();
-            fixture.datapath().attach(lab.interface).unwrap();
+            let (lab, mut fixture) = enforced_on_a_veth(mode);
             assert_eq!(fixture.datapath().attached().unwrap(), both_places(lab.interface, by));
             let servers = ADDRESSES.map(|(node, _)| (listen(node, 443), listen(node, 80)));
             let check = |lab: &Lab| {
@@ -362,10 +368,7 @@ fn an_interface_that_is_gone_is_no_trouble() {
 fn replies_to_connections_from_outside_pass() {
     for (mode, _) in MODES {
         on_a_node(move || {
-            let lab = Lab::new(false);
-            let fixture = Fixture::new(mode);
-            fixture.datapath().apply(&policy(lab.interface, None)).unwrap();
-            fixture.datapath().attach(lab.interface).unwrap();
+            let (lab, _fixture) = enforced_on_a_veth(mode);
             for (_, pod) in ADDRESSES {
                 let listener = lab.pod.run(move || listen(pod, 8080));
                 let to = SocketAddr::new(pod.parse().unwrap(), 8080);
@@ -453,10 +456,7 @@ fn queries_reach_the_proxy(lab: &Lab, fixture: &Fixture, server: &'static str) {
 fn queries_reach_the_proxy_on_a_routed_veth() {
     for (mode, _) in MODES {
         on_a_node(move || {
-            let lab = Lab::new(false);
-            let fixture = Fixture::new(mode);
-            fixture.datapath().apply(&policy(lab.interface, None)).unwrap();
-            fixture.datapath().attach(lab.interface).unwrap();
+            let (lab, fixture) = enforced_on_a_veth(mode);
             for server in ["192.0.2.53", "2001:db8::53"] {
                 queries_reach_the_proxy(&lab, &fixture, server);
             }

@@ -13,8 +13,8 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 
 use super::attaching::{
-    ENDPOINT, Lab, MODES, SERVERS, TABLE, connects, enforced_on_a_bridge, ip, listen, on_a_node,
-    policy,
+    ENDPOINT, Lab, MODES, SERVERS, TABLE, connects, enforced_on_a_bridge, enforced_on_a_veth, ip,
+    listen, on_a_node,
 };
 use super::{Fixture, settings};
 use crate::AttachMode;
@@ -83,10 +83,7 @@ fn port_80(fixture: &Fixture, lab: &Lab, verdict: Verdict, generation: u32) {
 
 /// A pod on a routed veth, whose connections to port 80 have this verdict.
 fn enforced(mode: AttachMode, verdict: Verdict) -> (Lab, Fixture) {
-    let lab = Lab::new(false);
-    let fixture = Fixture::new(mode);
-    fixture.datapath().apply(&policy(lab.interface, None)).unwrap();
-    fixture.datapath().attach(lab.interface).unwrap();
+    let (lab, fixture) = enforced_on_a_veth(mode);
     port_80(&fixture, &lab, verdict, 1);
     deliver_to_sockets();
     (lab, fixture)

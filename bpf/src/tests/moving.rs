@@ -8,7 +8,9 @@ use std::os::fd::AsFd;
 use model::{Change, EndpointId, LeaseEntry, Moment, NameNumber, NumberKind, State};
 
 use super::Fixture;
-use super::attaching::{ENDPOINT, Lab, MODES, both_places, connects, listen, on_a_node, policy};
+use super::attaching::{
+    ENDPOINT, MODES, both_places, connects, enforced_on_a_veth, listen, on_a_node, policy,
+};
 use crate::{AttachMode, Datapath, Direction, Error, Moved, sys};
 
 /// A hundred leases and a little of everything that goes with them.
@@ -78,10 +80,7 @@ fn a_move_that_was_interrupted_begins_anew() {
 fn flows_go_on_in_tables_of_another_size() {
     for (mode, _) in MODES {
         on_a_node(move || {
-            let lab = Lab::new(false);
-            let mut fixture = Fixture::new(mode);
-            fixture.datapath().apply(&policy(lab.interface, None)).unwrap();
-            fixture.datapath().attach(lab.interface).unwrap();
+            let (lab, mut fixture) = enforced_on_a_veth(mode);
             let _server = listen("10.1.0.1", 443);
             assert!(connects(&lab, "10.1.0.1", 443));
             let flows = |fixture: &Fixture| {
@@ -112,10 +111,7 @@ fn flows_go_on_in_tables_of_another_size() {
 fn another_version_s_programs_enforce_until_ours_take_their_place() {
     for (mode, by) in MODES {
         on_a_node(move || {
-            let lab = Lab::new(false);
-            let mut fixture = Fixture::new(mode);
-            fixture.datapath().apply(&policy(lab.interface, None)).unwrap();
-            fixture.datapath().attach(lab.interface).unwrap();
+            let (lab, mut fixture) = enforced_on_a_veth(mode);
             let servers = [listen("10.1.0.1", 443), listen("10.1.0.1", 80)];
             let check = || {
                 assert!(connects(&lab, "10.1.0.1", 443));

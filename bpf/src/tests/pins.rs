@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Fixture;
-use super::attaching::{Lab, MODES, both_places, connects, listen, on_a_node, policy};
+use super::attaching::{MODES, both_places, connects, enforced_on_a_veth, listen, on_a_node};
 use crate::{Datapath, Error};
 
 /// Everything under a directory.
@@ -26,10 +26,7 @@ fn everything(directory: &Path) -> BTreeSet<PathBuf> {
 fn pins_that_are_gone_are_made_again_and_outlive_the_process() {
     for (mode, by) in MODES {
         on_a_node(move || {
-            let lab = Lab::new(false);
-            let mut fixture = Fixture::new(mode);
-            fixture.datapath().apply(&policy(lab.interface, None)).unwrap();
-            fixture.datapath().attach(lab.interface).unwrap();
+            let (lab, mut fixture) = enforced_on_a_veth(mode);
             let pin = fixture.options.pin.clone();
             let before = everything(&pin);
             let state = fixture.datapath().dump().unwrap();

@@ -63,19 +63,23 @@ impl NameSets for NoSets {
 }
 
 impl Bench {
-    fn new() -> Self {
-        let mut inventory = Inventory::default();
-        inventory.host_addresses.insert("10.0.0.1".parse().unwrap());
-        let mut bench = Self {
+    fn empty() -> Self {
+        Self {
             node: Node::new(settings()),
             kernel: State::default(),
-            inventory,
+            inventory: Inventory::default(),
             leases: BTreeMap::new(),
             tables: BTreeMap::new(),
             log: Vec::new(),
             snapshot: Arc::default(),
             problems: Vec::new(),
-        };
+        }
+    }
+
+    /// A node with a client and the cluster's DNS.
+    fn new() -> Self {
+        let mut bench = Self::empty();
+        bench.inventory.host_addresses.insert("10.0.0.1".parse().unwrap());
         bench.pod("default/client", &[("app", "client")], &[CLIENT], Some(7));
         bench.pod("kube-system/dns", &[("k8s-app", "kube-dns")], &[DNS], Some(8));
         bench.dns_service(&[DNS]);

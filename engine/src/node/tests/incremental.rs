@@ -268,19 +268,6 @@ fn ways(bench: &Bench) -> Ways {
 }
 
 impl Bench {
-    fn empty() -> Self {
-        Self {
-            node: Node::new(settings()),
-            kernel: State::default(),
-            inventory: Inventory::default(),
-            leases: BTreeMap::new(),
-            tables: BTreeMap::new(),
-            log: Vec::new(),
-            snapshot: Arc::default(),
-            problems: Vec::new(),
-        }
-    }
-
     /// A pod of this node learns an address, if it is judged by rules.
     fn answer(&mut self, pod: usize, name: &str, address: &str) {
         let interface = Interface(7 + u32::try_from(pod).unwrap());
