@@ -208,6 +208,11 @@ impl NodeRuntime {
         made.map_err(system("make a directory on the node"))
     }
 
+    /// Moves a process into a pod's cgroup, as runtimes may have it with what watches containers.
+    pub fn admit(&self, uid: &str, pid: u32) -> Result<(), NodeRuntimeError> {
+        self.cgroups.admit(uid, pid).map_err(system("move a process into a pod's cgroup"))
+    }
+
     /// A command on the node, among its files.
     fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.node.command(program);

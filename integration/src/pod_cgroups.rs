@@ -4,7 +4,7 @@
 //! Taking them away ends the processes in them, and so every container of the lab's.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -42,6 +42,19 @@ impl PodCgroups {
     /// A pod's, as a path below the root of each hierarchy.
     pub(crate) fn of_pod(&self, uid: &str) -> String {
         format!("/{}/pod{uid}", self.name)
+    }
+
+    /// Moves a process into a cgroup of its own in a pod's, but not among the cpusets, whose cgroups
+    /// take nobody before they have processors.
+    pub(crate) fn admit(&self, uid: &str, pid: u32) -> io::Result<()> {
+        let roots = hierarchies().into_iter().filter(|root| !root.join("cpuset.cpus").exists());
+        let pods = roots.map(|root| root.join(self.of_pod(uid).trim_start_matches('/')));
+        for pod in pods.filter(|pod| pod.exists()) {
+            let own = pod.join(format!("monitor-{pid}"));
+            fs::create_dir(&own)?;
+            fs::write(own.join("cgroup.procs"), pid.to_string())?;
+        }
+        Ok(())
     }
 }
 

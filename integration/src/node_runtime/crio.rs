@@ -28,7 +28,7 @@ pub(super) fn configure(program: &Path, directory: &Path, networks: &Path) -> io
          monitor_cgroup = \"pod\"\n\
          [crio.image]\n\
          pause_image = \"{image}\"\n\
-         pause_command = \"/bin/sleep 2147483647\"\n\
+         pause_command = \"\"\n\
          signature_policy = \"{trust}\"\n\
          [crio.network]\n\
          network_dir = \"{networks}\"\n\

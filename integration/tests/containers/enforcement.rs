@@ -112,13 +112,19 @@ fn what_is_enforced_stands_while_the_runtime_is_away_and_its_pods_are_found_agai
 #[test]
 fn a_container_is_found_by_its_cgroup_where_the_runtime_is_not_asked() {
     let node = Node::new(PodNetwork::Bridge);
-    let daemon = node.daemon(&["--kubernetes-runtime", "cgroups"]);
     node.api.put(yaml(WWW)).unwrap();
+    // Older than the container, and of the node's network: CRI-O can be told to keep its monitors
+    // there.
+    let mut monitor = node.lab.node().command("sleep").arg("1000").spawn().unwrap();
     let client = node.run(CLIENT, "uid-1");
+    node.runtime.admit(&node.uid("uid-1"), monitor.id()).unwrap();
     node.tell(CLIENT, "uid-1", &client);
+    let daemon = node.daemon(&["--kubernetes-runtime", "cgroups"]);
     becomes(&daemon, CLIENT, "enforced");
     assert_eq!(daemon.endpoint(CLIENT)["interface"], node.interface(&client));
     // Not resolved yet.
     node.fetches_nothing(&client, WEB);
     node.fetches(&client, "www.example.com");
+    monitor.kill().unwrap();
+    monitor.wait().unwrap();
 }
