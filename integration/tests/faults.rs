@@ -151,8 +151,8 @@ fn a_policy_that_finds_its_map_full_is_not_in_force_and_the_one_before_is() {
     client.ask(resolver, "f2.fresh.example", RecordType::A);
     assert_eq!(client.connect(fresh_address(2), Ports::HTTP), Reach::Open);
 
-    lab.policy("echo", ECHO).unwrap();
-    soon("what fits is in force", || client.echo(ip("192.0.2.10")) == Reach::Open);
+    daemon.settle("what fits is in force", || lab.policy("echo", ECHO).unwrap());
+    assert_eq!(client.echo(ip("192.0.2.10")), Reach::Open);
     assert_eq!(daemon.problems(), [""; 0]);
     assert_eq!(client.connect(fresh_address(1), Ports::HTTP), Reach::Open);
     transfer.goes_on().unwrap();
