@@ -203,8 +203,8 @@ default/other              open             0.0      2.0      0.0      3       5
 NAME                                      QUERIES/S REFUSED/S  CONNS/S ENDPOINTS
 www.example.com                                 0.1       0.0      0.0         1
 
-DROPPED  ENDPOINT           TO                          REASON             COUNT
-10:29:54 default/client     203.0.113.40:443/TCP        deny-rule              1
+DROPPED  ENDPOINT        TO                      REASON                    COUNT
+10:29:54 default/client  203.0.113.40:443/TCP    deny-rule                     1
 ";
 
     fn state() -> State {

@@ -15,6 +15,10 @@ use crate::top::state::{Pane, State};
 
 /// From this width on, there is room for more about endpoints.
 const WIDE: u16 = 110;
+/// From this width on, every reason is whole.
+const COMMON: u16 = 80;
+/// What `audit:quic-not-inspected` takes.
+const LONGEST_REASON: u16 = 24;
 /// The lines that are no rows: a heading for each list, and room between them.
 const HEADINGS: u16 = 5;
 
@@ -208,7 +212,7 @@ fn draw_drops(state: &State, palette: Palette, area: Rect, buffer: &mut Buffer) 
         Column::word("DROPPED", 8),
         Column::text("ENDPOINT", 2),
         Column::name("TO", 3),
-        Column::word("REASON", if area.width >= WIDE { 21 } else { 17 }),
+        Column::word("REASON", if area.width >= COMMON { LONGEST_REASON } else { 19 }),
         Column::number("COUNT", 6),
     ];
     let rows = state.board().drops(&state.filter);

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use hubble::proto::flow::{Flow, Verdict};
+use model::DropReason;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::Color;
@@ -29,9 +31,9 @@ api.example.com                                 0.1       0.0      0.0         1
 
 
 
-DROPPED  ENDPOINT           TO                          REASON             COUNT
-10:29:54 default/client     203.0.113.40:443/TCP        deny-rule              2
-10:29:54 default/client     …me-length.evil.example.org policy-denied          1
+DROPPED  ENDPOINT        TO                      REASON                    COUNT
+10:29:54 default/client  203.0.113.40:443/TCP    deny-rule                     2
+10:29:54 default/client  …ength.evil.example.org policy-denied                 1
 
 
 
@@ -125,6 +127,29 @@ fn the_help_fits_on_the_smallest_common_terminal() {
     let wide = screen(&state, 200, 24);
     let parts = |screen: &str| screen.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(parts(&small), parts(&wide), "nothing is cut off");
+}
+
+#[test]
+fn every_reason_is_read_whole_on_80_columns() {
+    let is_audited = |reason: &&DropReason| {
+        ![DropReason::UnsupportedHeader, DropReason::UnsupportedEthertype].contains(*reason)
+    };
+    let dropped = DropReason::ALL.iter().map(|reason| (reason, Verdict::Dropped, ""));
+    let audited = DropReason::ALL.iter().filter(is_audited);
+    for (reason, verdict, mark) in
+        dropped.chain(audited.map(|reason| (reason, Verdict::Audit, "audit:")))
+    {
+        let flow = Flow {
+            verdict: verdict.into(),
+            drop_reason_desc: hubble::reason::to_hubble(*reason).into(),
+            ..samples::drop("203.0.113.40", 443)
+        };
+        let mut state = state();
+        state.handle(Event::Flow(Box::new(flow)), NOW);
+        let screen = screen(&state, 80, 24);
+        let whole = format!(" 203.0.113.40:443/TCP    {mark}{reason} ");
+        assert!(screen.contains(&whole), "{reason}:\n{screen}");
+    }
 }
 
 #[test]
