@@ -113,6 +113,8 @@ enum Command {
     Crd(crd::Crd),
     Completion(completion::Completion),
     #[command(hide = true)]
+    Complete(completion::Complete),
+    #[command(hide = true)]
     Manual(manual::Manual),
 }
 
@@ -150,7 +152,11 @@ impl Command {
     fn needs_daemon(&self) -> bool {
         match self {
             Self::Policy(command) => command.needs_daemon(),
-            Self::Pattern(_) | Self::Crd(_) | Self::Completion(_) | Self::Manual(_) => false,
+            Self::Pattern(_)
+            | Self::Crd(_)
+            | Self::Completion(_)
+            | Self::Complete(_)
+            | Self::Manual(_) => false,
             Self::Status(_)
             | Self::Health(_)
             | Self::Endpoint(_)
@@ -176,6 +182,7 @@ impl Command {
             Self::Pattern(command) => return command.run(output),
             Self::Crd(command) => return command.run(output),
             Self::Completion(command) => command.run()?,
+            Self::Complete(command) => command.run(client)?,
             Self::Manual(command) => command.run()?,
         }
         Ok(ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
@@ -37,6 +38,11 @@ impl Daemon {
         Self { directory, requests }
     }
 
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("fqdnd.sock")
+    }
+
     /// The requests so far.
     pub fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
@@ -45,7 +51,7 @@ impl Daemon {
     /// fqdnctl with these arguments, asking this daemon.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = super::fqdnctl();
-        command.env("FQDND_SOCKET", self.directory.path().join("fqdnd.sock")).args(arguments);
+        command.env("FQDND_SOCKET", self.socket()).args(arguments);
         command
     }
 

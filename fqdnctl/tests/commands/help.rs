@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::{fqdnctl, stderr, stdout};
+use crate::daemon::Daemon;
+use crate::{endpoints, fqdnctl, stderr, stdout};
 
 #[test]
 fn every_command_has_a_manual_page_with_an_example() {
@@ -80,6 +81,8 @@ fn every_shell_gets_a_completion() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = fqdnctl().args(["completion", shell]).output().unwrap();
         assert!(output.status.success() && stdout(&output).contains("endpoint"), "{shell}");
+        let asks = stdout(&output).contains(" complete -- ");
+        assert_eq!(asks, ["bash", "zsh", "fish"].contains(&shell), "{shell}");
     }
 }
 
@@ -103,6 +106,55 @@ fn bash_completes_commands_and_values() {
         (stdout(&output), stderr(&output)),
         ("endpoint\nlist\nyaml\n".into(), String::new())
     );
+}
+
+#[test]
+fn bash_completes_names_that_the_daemon_knows_and_does_without_where_none_answers() {
+    let script = r#"
+        source <("$1" completion bash)
+        [[ $(complete -p fqdnctl) == *" _fqdnctl_asking "* ]] || exit 1
+        program=$1
+        completed() {
+            COMP_WORDS=("$program" "$@"); COMP_CWORD=$#; COMPREPLY=()
+            _fqdnctl_asking "$program" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+            echo "${COMPREPLY[@]}"
+        }
+        completed endpoint get prod/w
+        completed cache list -e ""
+        completed observe --namespace p
+        completed endpoint get other/
+        completed end
+        completed --socket /nowhere/at/all endpoint get prod/w
+    "#;
+    let daemon = Daemon::answering(&endpoints());
+    let program = env!("CARGO_BIN_EXE_fqdnctl");
+    let mut bash = Command::new("bash");
+    bash.args(["-c", script, "bash", program]).env("FQDND_SOCKET", daemon.socket());
+    let completed = || {
+        let output = bash.output().unwrap();
+        (stdout(&output), stderr(&output))
+    };
+    let expected = "prod/web\nprod/db prod/web\nprod\n\nendpoint\n\n";
+    // A machine that is busy with other tests can be too late for somebody who pressed a key.
+    let found = std::iter::repeat_with(completed).take(50);
+    let last = found.inspect(|own| assert_eq!(own.1, "")).find(|own| own.0 == expected);
+    assert!(last.is_some(), "in none of 50 attempts");
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_keeps_nobody_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("silent.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let began = std::time::Instant::now();
+    let words = ["complete", "--", "endpoint", "get", ""];
+    let output = fqdnctl().arg("--socket").arg(&socket).args(words).output().unwrap();
+    assert_eq!(
+        (output.status.code(), stdout(&output), stderr(&output)),
+        (Some(0), "".into(), "".into())
+    );
+    // Far from the 30 s that other commands wait.
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[test]
