@@ -106,7 +106,8 @@ impl Node {
     }
 
     /// Finds the tables of pods that other rules may judge. Where all pods of a table go on to the
-    /// same rules, the table does; otherwise they go to another one, made if it was not met before.
+    /// same rules, the table does; otherwise they go to another one, made if it was not met before:
+    /// until they have, what they leave stands as it was.
     fn choose_tables(&mut self, new: &Inventory, progress: &mut Progress) -> Result<(), PlanError> {
         let mut moves: BTreeMap<(Option<TableKey>, Option<TableKey>), Vec<EndpointName>> =
             BTreeMap::new();
@@ -118,13 +119,17 @@ impl Node {
                 moves.entry((known, key)).or_default().push(pod);
             }
         }
+        let mut ways: BTreeMap<TableKey, usize> = BTreeMap::new();
+        for known in moves.keys().filter_map(|(known, _)| *known) {
+            *ways.entry(known).or_default() += 1;
+        }
         let mut tables: BTreeSet<TableKey> = BTreeSet::new();
         for ((known, key), pods) in moves {
             tables.extend(key.into_iter().chain(known));
             let sayings = pods.first().and_then(|pod| self.world.selection.sayings(pod));
             let sayings = sayings.map(|(_, sayings)| sayings.clone()).unwrap_or_default();
             let grown = match (known, key) {
-                (Some(known), Some(key)) => {
+                (Some(known), Some(key)) if ways[&known] == 1 => {
                     self.alter_table(known, key, pods.len(), &sayings, new, progress)
                 }
                 _ => false,

@@ -486,6 +486,30 @@ fn shown(snapshot: &crate::Snapshot) -> BTreeSet<String> {
 }
 
 #[test]
+fn a_table_that_endpoints_part_from_stands_until_they_have_left() {
+    let mut bench = Bench::new();
+    bench.pod("prod/db", &[("app", "db")], &["10.0.0.20"], Some(9));
+    let apply = |bench: &mut Bench, policies: &[(&str, &str)]| {
+        let documents = policies.iter().enumerate().map(|(number, (apps, prefixes))| {
+            format!(
+                "---\napiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\nmetadata: \
+                 {{name: p{number}}}\nspec:\n  endpointSelector: {{matchExpressions: [{{key: app, \
+                 operator: In, values: [{apps}]}}]}}\n  egress: [{{toCIDR: [{prefixes}]}}]\n"
+            )
+        });
+        bench.policies(&documents.collect::<String>());
+        bench.log.clear();
+        bench.commit();
+    };
+    apply(&mut bench, &[("client, db", "203.0.113.0/24, 192.0.2.0/24")]);
+    let (before, was) = (bench.kernel.clone(), ways(&bench));
+    apply(&mut bench, &[("client", "203.0.113.0/24"), ("db", "192.0.2.0/24")]);
+    let written = bench.log.clone();
+    bench.check_the_way(&before, &was, &written);
+    bench.check_against_a_fresh_node();
+}
+
+#[test]
 fn after_a_failed_write_new_destinations_begin_with_what_was_said_of_them() {
     let mut bench = Bench::new();
     bench.pod("prod/db", &[("app", "db")], &["10.0.0.20"], None);
