@@ -84,6 +84,12 @@ impl Node {
         documents.into_iter().find(is_it).expect("a pod of the lab")
     }
 
+    /// Whether the next start would find this of the cluster.
+    fn keeps(&self, text: &str) -> bool {
+        let journal = self.daemon.state_directory().join("cluster/journal");
+        fs::read_to_string(journal).is_ok_and(|kept| kept.contains(text))
+    }
+
     pub fn resolves(&self, path: &str) {
         let resolver = Resolver::new(self.lab.dns_service()[0]);
         let answer = self.lab.pod(path).ask(resolver, "www.example.com", RecordType::A);
@@ -279,10 +285,7 @@ fn a_restart_while_the_server_is_away_goes_on_under_the_rules_as_they_were() {
     let mut node = Node::new(&["--kubernetes-interfaces", "v*"]);
     node.api.put(yaml(WWW)).unwrap();
     soon("the policy is enforced", || node.enforcement(CLIENT) == "enforced");
-    let journal = node.daemon.state_directory().join("cluster/journal");
-    soon("it is kept", || {
-        fs::read_to_string(&journal).is_ok_and(|text| text.contains("matchName"))
-    });
+    soon("it is kept", || node.keeps("matchName"));
     node.api.fault(|faults| faults.away = true);
     node.daemon.restart().unwrap();
     soon("the policy is in force again", || node.enforcement(CLIENT) == "enforced");
@@ -347,10 +350,7 @@ fn a_daemon_that_is_refused_the_lists_stands_by_and_is_not_ready() {
     let node = Node::new(&[]);
     node.api.put(yaml(WWW)).unwrap();
     soon("the policy is enforced", || node.enforcement(CLIENT) == "enforced");
-    let journal = node.daemon.state_directory().join("cluster/journal");
-    soon("it is kept", || {
-        fs::read_to_string(&journal).is_ok_and(|text| text.contains("matchName"))
-    });
+    soon("it is kept", || node.keeps("matchName"));
     node.api.fault(|faults| faults.refuse("/ciliumnetworkpolicies", 403, None));
     let next = Next::start(&node);
     let says = |what: &str| {
