@@ -94,8 +94,19 @@ impl RuntimeSource {
 
     /// The runtime that listens on this node; the cgroups if none does.
     pub fn found() -> Self {
-        let socket = Self::SOCKETS.iter().map(PathBuf::from).find(|path| path.exists());
+        let socket = Self::listening().next();
         socket.map_or_else(|| Self::Cgroups("/sys/fs/cgroup".into()), Self::Cri)
+    }
+
+    fn listening() -> impl Iterator<Item = PathBuf> {
+        Self::SOCKETS.iter().map(PathBuf::from).filter(|path| path.exists())
+    }
+
+    /// Says whose record it is, and who else is here, whose pods stay unknown.
+    fn tell(&self) {
+        let (Self::Cri(path) | Self::Cgroups(path)) = self;
+        let others: Vec<PathBuf> = Self::listening().filter(|other| other != path).collect();
+        tracing::info!(record = %path.display(), unasked = ?others, "pods are found");
     }
 }
 
@@ -144,6 +155,7 @@ pub(crate) async fn follow(
     hints: Arc<Notify>,
     records: mpsc::Sender<Result<Sandboxes, String>>,
 ) {
+    source.tell();
     let mut reader = match source {
         RuntimeSource::Cri(socket) => Reader::Cri(Box::new(cri::Cri::new(socket))),
         RuntimeSource::Cgroups(root) => Reader::Cgroups(root),
