@@ -1,5 +1,5 @@
-//! Random days of a node: policies and pods come and go, answers come in, time passes, the daemon
-//! starts again on what the kernel holds.
+//! Random days of a node: policies come and go, are audited and enforced, pods come and go, answers
+//! come in, time passes, the daemon starts again on what the kernel holds.
 //!
 //! Beside it stands a plain list of who may reach what. Whenever things are settled, the maps must
 //! say exactly what the list says; and after every single write on the way, a packet that was and
@@ -29,7 +29,7 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
             4 | 5 => day.change_policies(input)?,
             6 => day.change_pods(input)?,
             7 | 8 => day.wait(input.int_in_range(0..=30)?),
-            _ => day.restart(),
+            _ => day.restart(input)?,
         }
         day.check();
     }

@@ -9,11 +9,11 @@ use arbitrary::{Result, Unstructured};
 use engine::leases::{Leases, Limits, NameSets, SetsFull};
 use engine::{Inventory, Node, Settings, VerdictTable};
 use model::{
-    Attachment, Change, EndpointId, EndpointName, Identity, Interface, Label, Labels, Moment,
-    NameRef, Pod, Protocol, State, Verdict,
+    Attachment, Change, DropReason, EndpointId, EndpointName, Fate, Identity, Interface, Label,
+    Labels, Moment, NameRef, Pod, Protocol, State, Verdict, Way,
 };
 
-use super::expected::{self, POLICIES, Situation};
+use super::expected::{self, POLICIES, Policies, Situation, Standing};
 use crate::kernel::{Probe, judge};
 
 /// Pods by name, with the label that counts, their address, and their interface on this node.
@@ -74,12 +74,20 @@ struct Slot {
 }
 
 impl Slot {
+    /// A pod's endpoint with what the kernel knows of its names, and no table yet.
+    fn restore(id: EndpointId, name: &str, kernel: &State) -> Self {
+        let pod = PODS.iter().find(|pod| pod.0 == name).unwrap().0;
+        Self { pod, leases: Leases::restore(id, limits(), kernel), table: None }
+    }
+
     fn rejudge(&mut self, changes: &mut Vec<Change>) {
         match &self.table {
-            Some(table) => self.leases.rejudge(&mut *table.sets(), changes),
-            None => self.leases.rejudge(&mut NoSets, changes),
+            Some(table) => {
+                self.leases.rejudge(&mut *table.sets(), changes).unwrap();
+                table.sets().confirm();
+            }
+            None => self.leases.rejudge(&mut NoSets, changes).unwrap(),
         }
-        .unwrap();
     }
 }
 
@@ -90,14 +98,14 @@ pub struct Day {
     kernel: State,
     slots: BTreeMap<EndpointId, Slot>,
     now: Moment,
-    policies: [bool; POLICIES],
+    policies: Policies,
     pods: [bool; PODS.len()],
     /// Until when a pod's name has an address.
     known: BTreeMap<(&'static str, &'static str, IpAddr), Moment>,
 }
 
-/// What of each packet that might be sent: by interface and packet.
-type Verdicts = Vec<Option<Verdict>>;
+/// Where each packet goes that might be sent: by interface and packet.
+type Ways = Vec<Way>;
 
 impl Day {
     /// All pods are there, and no policy.
@@ -108,7 +116,7 @@ impl Day {
             kernel: State::default(),
             slots: BTreeMap::new(),
             now: Moment::from_secs(1000),
-            policies: [false; POLICIES],
+            policies: Policies::NONE,
             pods: [true; PODS.len()],
             known: BTreeMap::new(),
         };
@@ -117,11 +125,12 @@ impl Day {
         day
     }
 
-    /// Some policies come or go, in one revision.
+    /// Some policies come, go, or are audited from now on or no more, in one revision.
     pub fn change_policies(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
         for _ in 0..input.int_in_range(1..=2)? {
             let number = input.int_in_range(0..=POLICIES - 1)?;
-            self.policies[number] = !self.policies[number];
+            let standings = [Standing::Absent, Standing::Enforced, Standing::Audited];
+            self.policies.standing[number] = *input.choose(&standings)?;
         }
         self.commit();
         Ok(())
@@ -189,23 +198,31 @@ impl Day {
         self.known.retain(|_, until| *until >= self.now);
     }
 
-    /// The daemon is killed and starts again.
-    pub fn restart(&mut self) {
+    /// The daemon is killed and starts again, perhaps with the node's switch set otherwise.
+    pub fn restart(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
+        let switched = input.ratio(1, 3)?;
+        self.policies.node_audits ^= switched;
         self.node = Node::new(settings());
         self.node.restore(&self.kernel);
         self.slots.clear();
         let policies = self.policies;
-        self.known.retain(|(pod, name, _), _| expected::selects(&policies, app_of(pod), name));
+        self.known.retain(|(pod, name, _), _| policies.selects(app_of(pod), name));
         let before = self.kernel.clone();
-        self.commit();
-        self.node.release_unclaimed();
-        assert_eq!(before, self.kernel, "a start changes nothing where nothing has changed");
+        self.begin();
+        assert!(
+            switched || before == self.kernel,
+            "a start changes nothing where nothing has changed"
+        );
+        if !self.node.is_settled() {
+            self.commit();
+        }
+        Ok(())
     }
 
     /// The maps say what the list says.
     pub fn check(&self) {
         for (interface, pod, probe) in self.probes() {
-            let found = self.verdict(interface, probe);
+            let found = self.fate(interface, probe);
             let peer = PODS
                 .iter()
                 .zip(self.pods)
@@ -220,7 +237,7 @@ impl Day {
                 names: known.map(|((_, name, _), _)| *name).collect(),
                 probe,
             };
-            assert_eq!(found, expected::verdict(&situation), "{pod}: {probe:?}");
+            assert_eq!(found, expected::fate(&situation), "{pod}: {probe:?}");
         }
     }
 
@@ -230,48 +247,86 @@ impl Day {
         local.flat_map(|(interface, pod)| packets().map(move |probe| (interface, pod, probe)))
     }
 
-    fn verdict(&self, interface: Interface, probe: Probe) -> Option<Verdict> {
-        let entry = self.kernel.endpoints.get(&interface)?;
-        judge(&self.kernel, entry, probe, self.now, false).ok().map(|judged| judged.verdict)
+    fn fate(&self, interface: Interface, probe: Probe) -> Fate {
+        let Some(entry) = self.kernel.endpoints.get(&interface) else {
+            return Fate::dropped(DropReason::EndpointUnknown);
+        };
+        // How long a name that has run out is told as such is not said here.
+        let told = |reason| match reason {
+            DropReason::LeaseExpired => DropReason::PolicyDenied,
+            other => other,
+        };
+        match judge(&self.kernel, entry, probe, self.now, false) {
+            Ok(judged) => Fate { way: way(judged.verdict), reason: judged.audited.map(told) },
+            Err(reason) => Fate::dropped(told(reason)),
+        }
     }
 
-    /// The verdicts of all interfaces that ever were.
-    fn verdicts(&self) -> Verdicts {
+    /// The ways from all interfaces that ever were.
+    fn ways(&self) -> Ways {
         let interfaces = PODS.iter().filter_map(|pod| pod.3);
         let all = interfaces.flat_map(|own| packets().map(move |probe| (Interface(own), probe)));
-        all.map(|(interface, probe)| self.verdict(interface, probe)).collect()
+        all.map(|(interface, probe)| self.fate(interface, probe).way).collect()
     }
 
-    fn write(&mut self, changes: &[Change]) -> Vec<(Change, Verdicts)> {
+    fn write(&mut self, changes: &[Change]) -> Vec<(Change, Ways)> {
         let mut seen = Vec::new();
         for change in changes {
             self.kernel.apply(change);
-            seen.push((change.clone(), self.verdicts()));
+            seen.push((change.clone(), self.ways()));
         }
         seen
     }
 
-    /// Plans a revision and carries it out, in the daemon's order.
-    fn commit(&mut self) {
+    /// Brings what an earlier daemon left up to date, in the daemon's order.
+    fn begin(&mut self) {
         self.describe();
-        let before = self.verdicts();
+        let before = self.ways();
         let plan = self.node.plan(&self.inventory).unwrap();
         assert!(plan.problems.is_empty(), "{:?}", plan.problems);
-        let hitless = !plan
-            .difference
-            .before
-            .iter()
-            .any(|change| matches!(change, Change::DeletePrefix(_) | Change::PutPrefix(..)));
+        let mut desired = self.node.desired();
+        for (id, local) in &plan.endpoints {
+            let mut slot = Slot::restore(*id, &local.name.name, &self.kernel);
+            slot.table.clone_from(&local.table);
+            let mut changes: Vec<Change> = slot.leases.rows().collect();
+            slot.rejudge(&mut changes);
+            slot.leases.settle(&mut changes);
+            changes.iter().for_each(|change| desired.apply(change));
+            self.slots.insert(*id, slot);
+        }
+        let steps = engine::difference(&self.kernel, &desired);
+        let is_hitless = !moves_prefixes(&steps.before);
+        let seen = self.write(&steps.into_changes().collect::<Vec<_>>());
+        self.node.applied(&plan);
+        self.node.release_unclaimed();
+        check_way(&before, &seen, &self.ways(), is_hitless);
+    }
+
+    /// Plans revisions and carries them out, until nothing is left to do.
+    fn commit(&mut self) {
+        self.describe();
+        self.revise();
+        while !self.node.is_settled() {
+            self.revise();
+        }
+    }
+
+    /// Plans one revision and carries it out, in the daemon's order.
+    fn revise(&mut self) {
+        let before = self.ways();
+        let plan = self.node.plan(&self.inventory).unwrap();
+        assert!(plan.problems.is_empty(), "{:?}", plan.problems);
+        let is_hitless = !moves_prefixes(&plan.difference.before);
         let mut seen = self.write(&plan.difference.before);
+        let holds = |leases: &Leases| plan.enclosed.iter().any(|own| leases.may_hold(*own));
+        let holders = self.slots.iter().filter(|(_, slot)| holds(&slot.leases));
+        let holders: Vec<EndpointId> = holders.map(|(id, _)| *id).collect();
         let removed: Vec<Change> =
             plan.difference.endpoints.iter().filter(|own| own.is_removal()).cloned().collect();
         seen.extend(self.write(&removed));
         for (id, local) in &plan.endpoints {
-            let slot = self.slots.entry(*id).or_insert_with(|| Slot {
-                pod: PODS.iter().find(|pod| pod.0 == local.name.name).unwrap().0,
-                leases: Leases::restore(*id, limits(), &self.kernel),
-                table: None,
-            });
+            let (name, kernel) = (&local.name.name, &self.kernel);
+            let slot = self.slots.entry(*id).or_insert_with(|| Slot::restore(*id, name, kernel));
             slot.table.clone_from(&local.table);
             let mut changes = Vec::new();
             slot.rejudge(&mut changes);
@@ -279,22 +334,32 @@ impl Day {
             slot.leases.settle(&mut changes);
             seen.extend(self.write(&changes));
         }
+        seen.extend(self.bump(&holders));
         let mut after = Vec::new();
         for (endpoint, _) in &plan.gone {
             if let Some(mut slot) = self.slots.remove(endpoint) {
                 slot.leases.forget(|_| true, &mut NoSets, &mut after);
             }
         }
+        plan.replaced.iter().for_each(|(old, new)| old.retire_into(new, &mut after));
         plan.retired.iter().for_each(|table| table.sets().clear(&mut after));
         after.extend(plan.difference.after.iter().cloned());
         seen.extend(self.write(&after));
+        seen.extend(self.bump(&plan.narrowed));
         self.node.applied(&plan);
-        check_way(&before, &seen, &self.verdicts(), hitless);
+        check_way(&before, &seen, &self.ways(), is_hitless);
+    }
+
+    /// Has these endpoints' flows judged again.
+    fn bump(&mut self, endpoints: &[EndpointId]) -> Vec<(Change, Ways)> {
+        let bumps = endpoints.iter().filter_map(|own| self.node.bump(*own));
+        let bumps: Vec<Change> = bumps.collect();
+        self.write(&bumps)
     }
 
     fn describe(&mut self) {
-        let menu = expected::menu().iter().zip(self.policies).filter(|(_, there)| *there);
-        self.inventory.policies = menu.map(|(own, _)| (own.key.clone(), Arc::clone(own))).collect();
+        let policies = self.policies.read();
+        self.inventory.policies = policies.map(|own| (own.key.clone(), Arc::clone(own))).collect();
         self.inventory.pods.clear();
         self.inventory.bindings.bound.clear();
         for (pod, _) in PODS.iter().zip(self.pods).filter(|(_, there)| *there) {
@@ -325,16 +390,30 @@ impl Day {
 ///
 /// A prefix comes, goes or becomes another's before the endpoints' tables change, and only the new
 /// tables know what it now is: for that moment it is closed.
-fn check_way(before: &Verdicts, seen: &[(Change, Verdicts)], after: &Verdicts, hitless: bool) {
-    for (change, verdicts) in seen {
-        for (index, now) in verdicts.iter().enumerate() {
+fn check_way(before: &Ways, seen: &[(Change, Ways)], after: &Ways, hitless: bool) {
+    for (change, ways) in seen {
+        for (index, now) in ways.iter().enumerate() {
             let ends = [before[index], after[index]];
-            let closed = now.is_none() && !hitless;
+            let closed = *now == Way::Dropped && !hitless;
             assert!(
                 closed || ends.contains(now),
                 "after {change:?}, packet {index}: {now:?}, not of {ends:?}"
             );
         }
+    }
+}
+
+fn moves_prefixes(changes: &[Change]) -> bool {
+    let moves = |own: &Change| matches!(own, Change::DeletePrefix(_) | Change::PutPrefix(..));
+    changes.iter().any(moves)
+}
+
+fn way(verdict: Verdict) -> Way {
+    match verdict {
+        Verdict::Allow | Verdict::Unruled => Way::Direct,
+        Verdict::Dns => Way::DnsProxy,
+        Verdict::Proxy => Way::L7Proxy,
+        Verdict::Deny => Way::Dropped,
     }
 }
 
