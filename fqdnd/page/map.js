@@ -79,8 +79,8 @@ function row(edge) {
     h("td", { class: "mono" }, edge.source.name),
     h("td", { class: "mono" }, edge.destination.name),
     Object.keys(OUTCOMES).map((outcome) => h("td", { class: "number" }, String(edge[outcome]))),
-    h("td", {}, edge.ports.join(", ")),
-    h("td", {}, ago(edge.last)));
+    h("td", { class: "ports" }, edge.ports.join(", ")),
+    h("td", { class: "time" }, ago(edge.last)));
 }
 
 function picture(edges, width, told) {
