@@ -132,10 +132,12 @@ fn a_daemon_killed_under_load_leaves_no_answer_that_the_kernel_does_not_know() {
             (0, 0),
             "{pod}: {report}"
         );
-        assert!(report.connected > 50, "{pod}: {report}");
+        assert!(report.connected > 0, "{pod}: {report}");
         let drops = daemon.drops(pod);
         assert!(drops.keys().all(|reason| reason == "proxy-unavailable"), "{pod}: {drops:?}");
     }
+    // A pod whose question is lost waits, while the others ask.
+    assert!(reports.iter().map(|report| report.connected).sum::<u32>() > 500);
 }
 
 #[test]
