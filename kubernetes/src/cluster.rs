@@ -15,6 +15,7 @@ mod keeping;
 mod kept;
 mod kind;
 mod object;
+mod pause;
 mod reporter;
 mod secrets;
 mod store;

@@ -25,6 +25,7 @@ use crate::cluster::access::{Access, Remedy, reason, reason_of};
 use crate::cluster::health::{WatchState, Watched};
 use crate::cluster::kind::Kind;
 use crate::cluster::object::{Name, Raw, Read};
+use crate::cluster::pause::Pause;
 use crate::cluster::store::Update;
 
 /// Objects in one page of a list.
@@ -35,9 +36,6 @@ const PAGE_PATIENCE: Duration = Duration::from_secs(60);
 const WATCH: std::ops::Range<u32> = 240..290;
 /// Bookmarks come every minute. Without any, the connection is dead.
 const SILENCE: Duration = Duration::from_secs(150);
-/// The first and the longest pause after a fault.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What all feeds have in common.
 #[derive(Clone, Debug)]
@@ -334,46 +332,4 @@ fn ended(lasted: Duration) -> Result<(), End> {
 fn slow(what: &str, limit: Duration) -> End {
     let reason = format!("{what} did not come within {}s", limit.as_secs());
     End::Fault(Fault { remedy: Remedy::Wait(None), reason })
-}
-
-/// Pauses that double, less a random part.
-#[derive(Debug, Default)]
-struct Pause {
-    faults: u32,
-}
-
-impl Pause {
-    /// Whether this is not the first fault since anything went well.
-    fn is_repeated(&self) -> bool {
-        self.faults > 0
-    }
-
-    /// The next pause; not less than what is asked for.
-    fn next(&mut self, asked: Option<Duration>) -> Duration {
-        let whole = LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.pow(self.faults.min(16)));
-        self.faults = self.faults.saturating_add(1);
-        let part = whole.mul_f64(rand::rng().random_range(0.5..1.0));
-        asked.map_or(part, |asked| asked + part.min(asked))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_bound_and_keep_to_what_is_asked_for() {
-        let mut pause = Pause::default();
-        assert!(!pause.is_repeated());
-        let first = pause.next(None);
-        assert!(first >= FIRST_PAUSE / 2 && first <= FIRST_PAUSE, "{first:?}");
-        assert!(pause.is_repeated());
-        for _ in 0..100 {
-            assert!(pause.next(None) <= LONGEST_PAUSE);
-        }
-        assert!(pause.next(None) >= LONGEST_PAUSE / 2);
-        let asked = Duration::from_secs(1);
-        let waited = pause.next(Some(asked));
-        assert!(waited >= asked && waited <= 2 * asked, "{waited:?}");
-    }
 }

@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::cluster::access::{Access, reason};
 use crate::cluster::condition::{Condition, Due};
 use crate::cluster::kind::Kind;
+use crate::cluster::pause::Pause;
 use crate::cluster::tally::Tally;
 use crate::cluster::verdict::{Verdict, Verdicts};
 use crate::inventory::Inventory;
@@ -43,8 +44,8 @@ const RECOUNT: Duration = Duration::from_secs(1);
 const SHORTEST_RECOUNT: Duration = Duration::from_secs(10);
 /// How often what nodes say is read, where there is nothing to wait for.
 const IDLE: Duration = Duration::from_secs(30);
-/// How long after a refusal it is tried again.
-const RETRY: Duration = Duration::from_secs(30);
+/// How long it goes well before a fault is one of its own, and no more of the one before.
+const WELL: Duration = Duration::from_secs(60);
 /// Who writes, as the API server notes it.
 const MANAGER: &str = "fqdnd";
 /// What leases are, as the API has it.
@@ -79,8 +80,9 @@ pub(crate) async fn run(
     verdicts: watch::Receiver<Verdicts>,
     inventory: watch::Receiver<Arc<Inventory>>,
 ) {
-    let mut told = String::new();
+    let (mut told, mut pause) = (String::new(), Pause::default());
     loop {
+        let began = Instant::now();
         let ended = match access.client().await {
             Ok(client) => {
                 let (verdicts, inventory) = (verdicts.clone(), inventory.clone());
@@ -93,7 +95,10 @@ pub(crate) async fn run(
             tracing::warn!(reason, "what became of policies cannot be written");
             told = reason;
         }
-        sleep(RETRY).await;
+        if began.elapsed() > WELL {
+            pause = Pause::default();
+        }
+        sleep(pause.next(None)).await;
     }
 }
 

@@ -167,13 +167,15 @@ impl Store {
     }
 
     /// Whether what was kept may be in force in the place of lists that were not read: the server
-    /// refuses one of them, or they are late.
+    /// refuses one of them, or they are late. A Secret that is refused is none of them.
     pub fn may_begin_as_kept(&self, is_late: bool) -> bool {
-        let refused = |(kind, watched): (&Kind, &Watched)| {
-            !self.listed.contains(kind) && matches!(watched.state, WatchState::Interrupted { .. })
+        let mut unread = Kind::ALL.iter().filter(|kind| !self.listed.contains(kind)).peekable();
+        let missing = unread.peek().is_some();
+        let refused = |kind| {
+            let watched = self.inventory.watched.get(kind);
+            watched.is_some_and(|own| matches!(own.state, WatchState::Interrupted { .. }))
         };
-        let missing = self.listed.len() < Kind::ALL.len();
-        self.restored && missing && (is_late || self.inventory.watched.iter().any(refused))
+        self.restored && missing && (is_late || unread.any(refused))
     }
 
     /// Whether no list was read yet.

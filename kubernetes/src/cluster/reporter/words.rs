@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::{Fault, LEASES, MANAGER, RETRY, Reports, leases};
+use super::{Fault, LEASES, MANAGER, Reports, leases};
 use crate::cluster::access::{Access, Remedy};
+use crate::cluster::pause::Pause;
 use crate::cluster::tally::{ANNOTATION, Digest, Tally, place_of, shards};
 use crate::cluster::verdict::Verdicts;
 use crate::inventory::Inventory;
@@ -34,7 +35,7 @@ pub(crate) async fn tell(
     mut in_force: watch::Receiver<Option<Verdicts>>,
     inventory: watch::Receiver<Arc<Inventory>>,
 ) {
-    let (mut said, mut told) = (None, String::new());
+    let (mut said, mut told, mut pause) = (None, String::new(), Pause::default());
     loop {
         let digest = in_force.borrow_and_update().as_ref().map(Digest::of);
         if digest != said {
@@ -50,10 +51,10 @@ pub(crate) async fn tell(
                     tracing::warn!(reason, "what this node enforces cannot be told");
                     told = reason;
                 }
-                sleep(RETRY).await;
+                sleep(pause.next(None)).await;
                 continue;
             }
-            said = digest;
+            (said, pause) = (digest, Pause::default());
         }
         if in_force.changed().await.is_err() {
             return;

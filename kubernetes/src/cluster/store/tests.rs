@@ -151,9 +151,11 @@ fn what_was_kept_is_in_force_where_the_server_gives_no_lists_and_not_before() {
     let mut store = kept();
     assert!(store.inventory().is_none());
     assert!(!store.may_begin_as_kept(false) && store.may_begin_as_kept(true));
-    let state = WatchState::Interrupted { reason: "away".to_owned() };
-    let since = SystemTime::UNIX_EPOCH;
-    store.handle(Kind::Nodes, Update::Fares(Watched { objects: 0, state, since }));
+    let state = WatchState::Interrupted { reason: "refused".to_owned() };
+    let refused = Watched { objects: 0, state, since: SystemTime::UNIX_EPOCH };
+    store.handle(Kind::Secrets, Update::Fares(refused.clone()));
+    assert!(!store.may_begin_as_kept(false), "a Secret is no list");
+    store.handle(Kind::Nodes, Update::Fares(refused));
     assert!(store.may_begin_as_kept(false));
     store.begin_as_kept();
     assert_eq!(store.inventory().unwrap().policies.len(), 1);
