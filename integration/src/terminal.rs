@@ -24,7 +24,7 @@ use vt100::Parser;
 use crate::wait::wait_until;
 
 /// How long something may take to be on the screen.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Notes the terminal's settings, runs the program as a process whose number is known, and notes
 /// how it ended and the settings again.
 const SESSION: &str = r#"

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 const CLIENT: &str = "default/client";
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 /// www.example.com, an address that no name of the client's has, the node, the API server's
 /// service, and a service in front of prod/db.
 const WWW: &str = "203.0.113.10";

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 const CLIENT: &str = "default/client";
 const OTHER: &str = "default/other";
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 /// How many times the client is dropped where losses are wanted.
 const MANY: usize = 60;
 

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 const CLIENT: &str = "default/client";
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 const SMALL: (u16, u16) = (80, 24);
 
 /// What [`ONE_NAME`] is without: 203.0.113.40 is denied by a rule.

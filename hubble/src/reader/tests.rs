@@ -9,7 +9,7 @@ use crate::proto::flow::LostEventSource;
 use crate::proto::observer::GetFlowsRequest;
 use crate::samples::{Recorded, dropped, entry, lost};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn responses(
     recorded: &Arc<Recorded>,

@@ -22,7 +22,7 @@ use nix::net::if_::if_nametoindex;
 const CLIENT: &str = "default/client";
 const BACKEND: &str = "prod/backend";
 /// Flows are looked at every few seconds, and some time after they ended.
-const LOOKS: Duration = Duration::from_secs(40);
+const LOOKS: Duration = Duration::from_secs(90);
 
 /// The client may send to the backend and nowhere else.
 const POLICY: &str = "
@@ -151,7 +151,7 @@ fn told(daemon: &Daemon) -> Vec<Told> {
 /// A connection that the client opens and ends.
 fn connect_and_end(lab: &Lab, to: SocketAddr) {
     let work = || {
-        let stream = TcpStream::connect_timeout(&to, Duration::from_secs(5)).unwrap();
+        let stream = TcpStream::connect_timeout(&to, LOOKS).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
     };
     lab.pod(CLIENT).namespace().run(work).unwrap();

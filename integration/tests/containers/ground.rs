@@ -86,7 +86,7 @@ impl Node {
 
     /// Has the container fetch something, from a name or an address, and be served.
     pub fn fetches(&self, container: &Container, host: &str) {
-        let ran = self.fetch(container, host, "15");
+        let ran = self.fetch(container, host, "60");
         assert!(ran.code == 0 && ran.said.contains("asked by"), "{host}: {ran:?}");
     }
 

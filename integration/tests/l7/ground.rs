@@ -14,7 +14,7 @@ pub const PLAIN: u16 = 8080;
 /// `www.example.com`, on the host `web`.
 pub const WWW: &str = "203.0.113.10";
 pub const WWW6: &str = "2001:db8:1::10";
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A lab, its daemon and a web server at [`PLAIN`].
 pub struct Ground {

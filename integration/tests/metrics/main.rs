@@ -17,7 +17,7 @@ use integration::{Daemon, Lab, LabOptions, ONE_NAME, Reach, Resolver, wait_until
 use serde_json::Value;
 
 const CLIENT: &str = "default/client";
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 /// Where the daemon serves metrics, inside the lab's node.
 const LISTEN: &str = "127.0.0.1:9965";
 /// Query limits that nobody here comes near, so that they have a metric.

@@ -22,7 +22,7 @@ use serde_json::Value;
 
 const CLIENT: &str = "default/client";
 const OTHER: &str = "default/other";
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 /// Where the daemon serves the page, inside the lab's node.
 const LISTEN: &str = "127.0.0.1:9966";
 
