@@ -312,7 +312,15 @@ impl Feed {
         }
         let since = if went_on { self.watched.since } else { SystemTime::now() };
         self.watched = Watched { objects: 0, state, since };
-        self.send(Update::Fares(self.watched.clone())).await
+        let watched = self.watched.clone();
+        self.send(match &self.only {
+            None => Update::Fares(watched),
+            Some(Name { namespace, name }) => {
+                let namespace = namespace.clone().unwrap_or_default();
+                Update::SecretFares(EndpointName { namespace, name: name.clone() }, watched)
+            }
+        })
+        .await
     }
 
     async fn send(&self, update: Update) -> Result<(), Closed> {

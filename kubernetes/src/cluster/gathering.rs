@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::cluster::journal::{Kept, Place};
 use crate::cluster::keeping::Keeping;
 use crate::cluster::kind::Kind;
-use crate::cluster::object::{Name, Raw};
+use crate::cluster::object::Raw;
 use crate::cluster::secrets::Secrets;
 use crate::cluster::store::{Store, Update};
 use crate::cluster::verdict::Verdicts;
@@ -169,8 +169,7 @@ impl Gathering {
 
     fn want_secrets(&mut self) {
         for name in self.secrets.want(self.store.named_secrets()) {
-            let name = Name { namespace: Some(name.namespace), name: name.name };
-            self.store.handle(Kind::Secrets, Update::Gone(name));
+            self.store.forget_secret(&name);
         }
     }
 

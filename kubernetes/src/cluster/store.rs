@@ -20,7 +20,7 @@ use policy::Problem;
 
 use crate::backends::Slice;
 use crate::cluster::alike::Alike;
-use crate::cluster::health::{WatchState, Watched};
+use crate::cluster::health::{SecretWatches, WatchState, Watched};
 use crate::cluster::journal::{Changes, Names};
 use crate::cluster::kind::Kind;
 use crate::cluster::object::{Name, Read};
@@ -41,6 +41,8 @@ pub(crate) enum Update {
     Gone(Name),
     /// How the watch fares.
     Fares(Watched),
+    /// The watch of one Secret fares otherwise.
+    SecretFares(EndpointName, Watched),
 }
 
 type NamedPorts = Arc<BTreeMap<String, Vec<(Protocol, u16)>>>;
@@ -53,6 +55,7 @@ pub(crate) struct Store {
     listed: BTreeSet<Kind>,
     /// The Secrets that policies name, and how often.
     named_secrets: BTreeMap<EndpointName, usize>,
+    secret_watches: SecretWatches,
     namespaces: HashMap<String, Arc<[Label]>>,
     /// Pods by list: labels without or with those of their namespace.
     local: HashMap<EndpointName, Held>,
@@ -94,6 +97,10 @@ impl Store {
         if matches!(update, Update::Listed(_)) {
             self.inventory.as_kept.remove(&kind);
         }
+        if kind == Kind::Secrets && !self.is_of_named_secret(&update) {
+            // What a watch still said that has been given up.
+            return;
+        }
         match update {
             Update::Listed(Some(read)) => {
                 self.unknown.remove(&kind);
@@ -110,6 +117,36 @@ impl Store {
             Update::Fares(watched) => {
                 self.inventory.watched.insert(kind, watched);
             }
+            Update::SecretFares(name, watched) => {
+                self.secret_watches.insert(name, watched);
+                self.sum_up_secrets();
+            }
+        }
+    }
+
+    fn is_of_named_secret(&self, update: &Update) -> bool {
+        let name = match update {
+            Update::Put(read) => &read.name,
+            Update::Gone(name) => name,
+            Update::SecretFares(name, _) => return self.named_secrets.contains_key(name),
+            Update::Listed(_) | Update::Fares(_) => return true,
+        };
+        let namespace = name.namespace.clone().unwrap_or_default();
+        self.named_secrets.contains_key(&EndpointName { namespace, name: name.name.clone() })
+    }
+
+    /// Forgets a Secret that is not watched any more.
+    pub fn forget_secret(&mut self, name: &EndpointName) {
+        self.secret_watches.remove(name);
+        self.sum_up_secrets();
+        let name = Name { namespace: Some(name.namespace.clone()), name: name.name.clone() };
+        self.remove(Kind::Secrets, &name);
+    }
+
+    fn sum_up_secrets(&mut self) {
+        match self.secret_watches.outline() {
+            Some(watched) => drop(self.inventory.watched.insert(Kind::Secrets, watched.clone())),
+            None => drop(self.inventory.watched.remove(&Kind::Secrets)),
         }
     }
 

@@ -167,6 +167,48 @@ fn what_was_kept_is_in_force_where_the_server_gives_no_lists_and_not_before() {
     assert_eq!(store.take_changes().into_values().collect::<Vec<_>>(), [None]);
 }
 
+fn policy_with_secrets(terminating: &str, originating: &str) -> Value {
+    let ports = json!([{"port": "443", "protocol": "TCP"}]);
+    let tls = |name: &str| json!({"secret": {"name": name, "namespace": "n"}});
+    let mut policy = policy("10.0.0.0/8");
+    policy["spec"]["egress"][0]["toPorts"] = json!([{"ports": ports,
+        "terminatingTLS": tls(terminating), "originatingTLS": tls(originating)}]);
+    policy
+}
+
+#[test]
+fn secrets_fare_as_the_worst_of_them_and_one_that_nobody_names_is_none_of_them() {
+    let mut store = begun();
+    put(&mut store, Kind::NetworkPolicies, &policy_with_secrets("a", "b"));
+    let named: Vec<_> = store.named_secrets().keys().cloned().collect();
+    assert_eq!(named, [name("a"), name("b")]);
+    let since = SystemTime::UNIX_EPOCH;
+    let fares = |state| Watched { objects: 0, state, since };
+    let refused = fares(WatchState::Interrupted { reason: "forbidden".to_owned() });
+    let live = fares(WatchState::Live);
+    store.handle(Kind::Secrets, Update::SecretFares(name("a"), refused.clone()));
+    store.handle(Kind::Secrets, Update::SecretFares(name("b"), live.clone()));
+    let shown = |store: &mut Store| {
+        let now = store.inventory().unwrap();
+        now.watched.get(&Kind::Secrets).map(|own| own.state.clone())
+    };
+    assert_eq!(shown(&mut store), Some(refused.state.clone()));
+
+    put(&mut store, Kind::NetworkPolicies, &policy_with_secrets("b", "b"));
+    store.forget_secret(&name("a"));
+    assert_eq!(shown(&mut store), Some(live.state));
+    // Its watch had said this before it was given up.
+    store.handle(Kind::Secrets, Update::SecretFares(name("a"), refused));
+    let secret = json!({"metadata": {"name": "a", "namespace": "n"}, "data": {"x": "eA=="}});
+    put(&mut store, Kind::Secrets, &secret);
+    assert_eq!(shown(&mut store), Some(WatchState::Live));
+    assert!(store.inventory().unwrap().secrets.is_empty());
+
+    put(&mut store, Kind::NetworkPolicies, &policy("10.0.0.0/8"));
+    store.forget_secret(&name("b"));
+    assert_eq!(shown(&mut store), None);
+}
+
 #[test]
 fn a_policy_that_broke_while_nobody_watched_stays_as_it_was_kept_and_another_of_its_name_is_none() {
     for (uid, in_force) in [("1", 1), ("2", 0)] {
