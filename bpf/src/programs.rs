@@ -10,6 +10,10 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use crate::tables::SPECS;
 use crate::{Error, Sizes};
 
+/// How often a program is loaded whose verification is interrupted, by what [`undisturbed`] cannot
+/// keep off: a container that is frozen, say.
+const ATTEMPTS: usize = 5;
+
 pub(crate) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fqdnd.o"));
 
 /// The loaded programs. They live as long as this, or as something they are attached to.
@@ -45,8 +49,20 @@ fn load(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd, Error> {
 
 fn load_classifier(program: &mut Program) -> Result<OwnedFd, ProgramError> {
     let classifier: &mut SchedClassifier = program.try_into()?;
-    undisturbed(|| classifier.load())?;
+    let mut attempts = ATTEMPTS;
+    loop {
+        attempts -= 1;
+        match undisturbed(|| classifier.load()) {
+            Err(error) if attempts > 0 && was_interrupted(&error) => {}
+            loaded => break loaded?,
+        }
+    }
     Ok(classifier.fd()?.as_fd().try_clone_to_owned()?)
+}
+
+fn was_interrupted(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::LoadError { io_error, .. }
+        if io_error.raw_os_error() == Some(libc::EAGAIN))
 }
 
 /// Keeps signals off this thread meanwhile. The verifier gives up with EAGAIN when one waits for the
